@@ -1,0 +1,170 @@
+//! ONNX Runtime as an [`Engine`]: the default everywhere, opened at run time from a path.
+//!
+//! One session is one engine instance and computes on the caller's thread alone; parallelism comes from batches,
+//! not from threads inside a batch. Tables that the artifact keeps in external data are mapped by the runtime, so
+//! several instances, and an old and a new version of the same file, share one copy of them in memory.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
+};
+
+use ort::{
+    environment::Environment,
+    session::{Session, SessionInputValue, builder::GraphOptimizationLevel},
+    value::{Outlet, TensorElementType, TensorRef},
+};
+
+use super::{Engine, EngineError};
+use crate::tensor::{Column, DType, Rows, Signature, Values};
+
+/// A loaded ONNX Runtime. The library can be loaded once in a process, so this is the one process global: every
+/// server in the process uses the library that the first of them named.
+#[derive(Clone)]
+pub struct OnnxRuntime {
+    environment: Environment,
+}
+
+impl OnnxRuntime {
+    /// Loads the library at `path`, or joins the runtime that this process has loaded before.
+    pub fn load(path: &Path) -> Result<Self, EngineError> {
+        static LOADED: Mutex<Option<Environment>> = Mutex::new(None);
+        let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(environment) = &*loaded {
+            return Ok(Self { environment: environment.clone() });
+        }
+        let library = |reason: String| EngineError::Library { path: PathBuf::from(path), reason };
+        let environment = ort::init_from(path)
+            .map_err(|error| library(error.to_string()))?
+            .with_name("millrace")
+            .with_telemetry(false)
+            .build()
+            .map_err(|error| library(error.to_string()))?;
+        *loaded = Some(environment.clone());
+        Ok(Self { environment })
+    }
+
+    /// The library's own description of its build.
+    pub fn build_info(&self) -> &'static str {
+        ort::info()
+    }
+}
+
+/// One ONNX Runtime session.
+pub struct OnnxEngine {
+    session: Session,
+    signature: Signature,
+}
+
+impl OnnxEngine {
+    /// Opens the model file `model`, which must have the inputs and the output of `signature`.
+    pub fn open(runtime: &OnnxRuntime, model: &Path, signature: &Signature) -> Result<Self, EngineError> {
+        let session = build(&runtime.environment, model).map_err(EngineError::Runtime)?;
+        check(&session, signature)?;
+        Ok(Self { session, signature: signature.clone() })
+    }
+}
+
+impl Engine for OnnxEngine {
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn run(&mut self, rows: &Rows, scores: &mut Vec<f32>) -> Result<(), EngineError> {
+        match rows.columns() {
+            // The common shapes as arrays, which reach the runtime without an allocation.
+            [ids] => run(&mut self.session, [input(ids, rows.len())?], scores),
+            [ids, dense] => {
+                run(&mut self.session, [input(ids, rows.len())?, input(dense, rows.len())?], scores)
+            }
+            other => {
+                let inputs = other.iter().map(|column| input(column, rows.len()));
+                let inputs = inputs.collect::<Result<Vec<_>, _>>()?;
+                run(&mut self.session, inputs.as_slice(), scores)
+            }
+        }?;
+        if scores.len() == rows.len() {
+            Ok(())
+        } else {
+            Err(EngineError::Scores { scores: scores.len(), rows: rows.len() })
+        }
+    }
+}
+
+fn build(environment: &Environment, model: &Path) -> ort::Result<Session> {
+    Session::builder(environment)?
+        .with_optimization_level(GraphOptimizationLevel::Level3)?
+        .with_intra_threads(1)?
+        .with_inter_threads(1)?
+        .with_intra_op_spinning(false)?
+        // Patterns are recorded per shape, and a batch has a new shape every time.
+        .with_memory_pattern(false)?
+        .commit_from_file(model)
+}
+
+fn run<'i, 'v: 'i, const N: usize>(
+    session: &mut Session,
+    inputs: impl Into<ort::session::SessionInputs<'i, 'v, N>>,
+    scores: &mut Vec<f32>,
+) -> Result<(), EngineError> {
+    let outputs = session.run(inputs).map_err(EngineError::Runtime)?;
+    let (_, values) = outputs[0].try_extract_tensor::<f32>().map_err(EngineError::Runtime)?;
+    scores.clear();
+    scores.extend_from_slice(values);
+    Ok(())
+}
+
+fn input(column: &Column, rows: usize) -> Result<SessionInputValue<'_>, EngineError> {
+    let shape = [rows, column.width()];
+    let tensor = match column.values() {
+        Values::F32(values) => TensorRef::from_array_view((shape, values.as_slice())).map(Into::into),
+        Values::I32(values) => TensorRef::from_array_view((shape, values.as_slice())).map(Into::into),
+    };
+    tensor.map_err(EngineError::Runtime)
+}
+
+fn check(session: &Session, signature: &Signature) -> Result<(), EngineError> {
+    let inputs = session.inputs();
+    if inputs.len() != signature.inputs.len() {
+        let text = format!("{} inputs, declared {}", inputs.len(), signature.inputs.len());
+        return Err(EngineError::Signature(text));
+    }
+    for (outlet, declared) in inputs.iter().zip(&signature.inputs) {
+        let dtype = match declared.dtype {
+            DType::F32 => TensorElementType::Float32,
+            DType::I32 => TensorElementType::Int32,
+        };
+        let width = i64::try_from(declared.width).unwrap_or(i64::MAX);
+        if outlet.name() != declared.name || !is_tensor(outlet, dtype, &[-1, width]) {
+            let text = format!(
+                "input `{}` {}, declared `{}` {:?} [-1, {width}]",
+                outlet.name(),
+                outlet.dtype(),
+                declared.name,
+                declared.dtype
+            );
+            return Err(EngineError::Signature(text));
+        }
+    }
+    let fits = |outlet: &Outlet| {
+        let scores = [&[-1][..], &[-1, 1][..]];
+        scores.iter().any(|shape| is_tensor(outlet, TensorElementType::Float32, shape))
+    };
+    match session.outputs() {
+        [output] if output.name() == signature.output && fits(output) => Ok(()),
+        outputs => {
+            let found: Vec<String> =
+                outputs.iter().map(|o| format!("`{}` {}", o.name(), o.dtype())).collect();
+            let declared = &signature.output;
+            Err(EngineError::Signature(format!(
+                "outputs {}; declared `{declared}` F32 [-1]",
+                found.join(", ")
+            )))
+        }
+    }
+}
+
+fn is_tensor(outlet: &Outlet, dtype: TensorElementType, shape: &[i64]) -> bool {
+    let value = outlet.dtype();
+    value.tensor_type() == Some(dtype) && value.tensor_shape().is_some_and(|found| &found[..] == shape)
+}

@@ -1,0 +1,17 @@
+//! What turns a caller's raw ids and values into a model's inputs.
+//!
+//! The trainer fits a [`Schema`] and its vocabularies on the training log and writes them into the artifact; the
+//! server reads them back. Both run the same [`Encoder`], so training and serving cannot disagree about a row.
+//! It holds no model weights and knows nothing of JSON.
+
+mod encoder;
+mod schema;
+mod value;
+mod vocabulary;
+
+pub use self::{
+    encoder::{Encoder, FeatureError},
+    schema::{CategoricalSource, Cross, Feature, FeatureKind, Schema, SchemaError},
+    value::{RawValue, Value},
+    vocabulary::{Vocabulary, VocabularyError},
+};

@@ -1,0 +1,6 @@
+//! Millrace.
+pub mod engine;
+pub mod features;
+pub mod quality;
+pub mod repository;
+pub mod tensor;
