@@ -1,6 +1,10 @@
 //! Millrace.
+pub mod batcher;
+pub mod codec;
+pub mod config;
 pub mod engine;
 pub mod features;
+pub mod metrics;
 pub mod quality;
 pub mod repository;
 pub mod tensor;

@@ -1,7 +1,29 @@
-//! The models on disk.
+//! The models on disk and the versions that are live.
+//!
+//! ```text
+//! models/ ─▶ watcher ─▶ policy (pure): what to load, what to unload, which version answers
+//!               │
+//!               ├─▶ loader ─▶ manifest, features, engines, golden rows, warm-up ─▶ version
+//!               ├─▶ slots: swap; requests see the new version from here on
+//!               └─▶ reaper: drops the old one after its last request
+//! ```
 
 pub mod golden;
 mod layout;
+mod loader;
 pub mod manifest;
+mod policy;
+mod reaper;
+mod slots;
+mod version;
+mod watcher;
 
-pub use self::layout::{Layout, ModelName, NameError, VersionNumber};
+pub use self::{
+    layout::{Layout, ModelName, NameError, VersionNumber},
+    loader::{LoadError, Loader},
+    policy::{Observed, Plan, Policy},
+    reaper::{Reaped, Reaper, ReaperThread},
+    slots::{Live, Slots},
+    version::Version,
+    watcher::{ModelStatus, Repository, Request, RequestError, VersionState, VersionStatus, Watcher},
+};

@@ -1,0 +1,58 @@
+//! One open batch a version: requests join it, and it closes when an engine instance is free. There is no timer.
+//!
+//! ```text
+//! submit ─▶ open batch ─▶ (an engine is free) ─▶ run ─▶ each member's reply
+//!            └─ full? a new one opens behind it
+//! ```
+//!
+//! When an engine is idle, the request that finds it so becomes the leader: its lane closes the batch as soon as
+//! every request that the event loop already holds has joined. While all engines are busy, requests only join, and
+//! the batch grows by itself with the load.
+//!
+//! - The **inline** lane is for engines whose full batch is cheap: the leader's task runs the batch on the runtime
+//!   itself. No queue between threads, no hop.
+//! - The **threaded** lane is for the others: threads of their own take the batch, so that the runtime never blocks.
+//!
+//! Nothing here knows HTTP or JSON: rows come in encoded, scores go out.
+
+mod batch;
+mod lane;
+mod queue;
+
+pub use self::{
+    batch::Scores,
+    lane::{Batcher, BatcherOptions, EngineThread, Lane},
+    queue::Limits,
+};
+
+/// Why rows got no scores.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ScoreError {
+    /// More rows than one batch may hold.
+    #[error("{rows} rows; one request may carry {limit}")]
+    TooManyRows {
+        /// Rows in the request.
+        rows: usize,
+        /// Rows that a batch may hold.
+        limit: usize,
+    },
+    /// The queue holds as many rows as it may.
+    #[error("the model's queue is full")]
+    QueueFull,
+    /// The deadline passed before the rows were computed.
+    #[error("the deadline passed before the model answered")]
+    Expired,
+    /// The engine failed on these rows.
+    #[error("the engine failed")]
+    Engine(#[from] crate::engine::EngineError),
+    /// The engine answered something that is no score.
+    #[error("the model's score for row {row} is not a finite number")]
+    NotFinite {
+        /// The row, from 0.
+        row: usize,
+    },
+    /// The engine went away while it ran the batch, which only a panic inside it can cause.
+    #[error("the engine stopped while it ran the batch")]
+    Lost,
+}

@@ -1,0 +1,342 @@
+//! The configuration, in two steps: [`RawConfig`] is what a TOML file says, with units in the names of its keys and
+//! unknown keys refused; [`Config`] is what the server works with, checked once and typed.
+//!
+//! Flags and `MILLRACE_...` variables override the file; a file may leave out everything.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    net::SocketAddr,
+    num::NonZeroUsize,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use serde::Deserialize;
+
+use crate::{
+    batcher::{Lane, Limits},
+    repository::{ModelName, NameError, Policy, VersionNumber},
+};
+
+/// Why a configuration was refused.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The file is missing or unreadable.
+    #[error("{path}: cannot be read")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The file is not TOML, or has a key that there is not.
+    #[error("{path}: {source}")]
+    Syntax {
+        /// The file.
+        path: PathBuf,
+        /// Where and what.
+        #[source]
+        source: Box<toml::de::Error>,
+    },
+    /// A number that must be above zero is zero.
+    #[error("{0} must be above zero")]
+    Zero(&'static str),
+    /// A table is named for something that cannot be a model.
+    #[error("models.{name}: {source}")]
+    Model {
+        /// The table's name.
+        name: String,
+        /// What is wrong with it.
+        #[source]
+        source: NameError,
+    },
+    /// A queue that could not hold one full batch.
+    #[error("max_queue_rows ({queue}) must be at least max_batch_rows ({batch})")]
+    QueueBelowBatch {
+        /// Rows that may wait.
+        queue: usize,
+        /// Rows that a batch may hold.
+        batch: usize,
+    },
+}
+
+/// What a configuration file says.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawConfig {
+    /// Address of the serving port.
+    pub listen: Option<SocketAddr>,
+    /// Address of the port for health, metrics and management.
+    pub management_listen: Option<SocketAddr>,
+    /// The folder of the model repository.
+    pub models_dir: Option<PathBuf>,
+    /// The ONNX Runtime library.
+    pub onnxruntime: Option<PathBuf>,
+    /// How often the repository is looked at for new versions.
+    pub poll_interval_ms: Option<u64>,
+    /// Threads that serve requests.
+    pub worker_threads: Option<usize>,
+    /// Connections that may be open; more wait in the system's backlog.
+    pub max_connections: Option<usize>,
+    /// The largest body of a request.
+    pub max_body_bytes: Option<usize>,
+    /// Bytes of all bodies that are being read or computed.
+    pub max_inflight_bytes: Option<usize>,
+    /// The largest sum of a request's header names and values.
+    pub max_header_bytes: Option<usize>,
+    /// How long a client may take to send a request's headers, and how long an idle connection is kept.
+    pub header_read_timeout_ms: Option<u64>,
+    /// How long a client may take to send a request's body.
+    pub body_read_timeout_ms: Option<u64>,
+    /// How long requests in flight may take to finish when the server stops.
+    pub drain_timeout_ms: Option<u64>,
+    /// Options of every model.
+    #[serde(default)]
+    pub defaults: RawModel,
+    /// Options of single models, which override the defaults.
+    #[serde(default)]
+    pub models: BTreeMap<String, RawModel>,
+}
+
+/// What a configuration file says of a model.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawModel {
+    /// Which versions to serve: `"all"`, `{ latest = 1 }` or `{ specific = [1, 3] }`.
+    pub versions: Option<RawPolicy>,
+    /// Where batches run; measured at warm-up where it is left out.
+    pub lane: Option<Lane>,
+    /// What the largest batch may cost for the inline lane to be chosen.
+    pub inline_budget_us: Option<u64>,
+    /// Engine instances.
+    pub instances: Option<usize>,
+    /// Rows that one batch may hold, and so one request.
+    pub max_batch_rows: Option<usize>,
+    /// Rows that may wait for an engine.
+    pub max_queue_rows: Option<usize>,
+    /// How long a request may take, unless it says so itself.
+    pub request_timeout_ms: Option<u64>,
+}
+
+/// Which versions a configuration file wants served.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "lowercase", deny_unknown_fields)]
+pub enum RawPolicy {
+    /// Every version in the repository.
+    All,
+    /// The newest so many.
+    Latest(NonZeroUsize),
+    /// These and no others.
+    Specific(Vec<VersionNumber>),
+}
+
+/// What the server works with.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Address of the serving port.
+    pub listen: SocketAddr,
+    /// Address of the port for health, metrics and management.
+    pub management_listen: SocketAddr,
+    /// The folder of the model repository.
+    pub models_dir: PathBuf,
+    /// The ONNX Runtime library.
+    pub onnxruntime: PathBuf,
+    /// How often the repository is looked at for new versions.
+    pub poll_interval: Duration,
+    /// Threads that serve requests; as many as there are cores where `None`.
+    pub worker_threads: Option<NonZeroUsize>,
+    /// The bounds of connections and requests.
+    pub http: HttpLimits,
+    /// How long requests in flight may take to finish when the server stops.
+    pub drain_timeout: Duration,
+    /// Options of models that have none of their own.
+    pub defaults: ModelOptions,
+    /// Options of single models.
+    pub models: BTreeMap<ModelName, ModelOptions>,
+}
+
+/// The bounds of connections and requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HttpLimits {
+    /// Connections that may be open; more wait in the system's backlog.
+    pub max_connections: NonZeroUsize,
+    /// The largest body of a request.
+    pub max_body_bytes: NonZeroUsize,
+    /// Bytes of all bodies that are being read or computed.
+    pub max_inflight_bytes: NonZeroUsize,
+    /// The largest sum of a request's header names and values.
+    pub max_header_bytes: NonZeroUsize,
+    /// How long a client may take to send a request's headers, and how long an idle connection is kept.
+    pub header_read_timeout: Duration,
+    /// How long a client may take to send a request's body.
+    pub body_read_timeout: Duration,
+}
+
+/// How a model is served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModelOptions {
+    /// Which versions are served.
+    pub policy: Policy,
+    /// Where batches run; measured at warm-up where `None`.
+    pub lane: Option<Lane>,
+    /// What the largest batch may cost for the inline lane to be chosen.
+    pub inline_budget: Duration,
+    /// Engine instances.
+    pub instances: NonZeroUsize,
+    /// The bounds of the queue.
+    pub limits: Limits,
+    /// How long a request may take, unless it says so itself.
+    pub request_timeout: Duration,
+}
+
+impl RawConfig {
+    /// Reads the file at `path`.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text =
+            fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        toml::from_str(&text)
+            .map_err(|source| ConfigError::Syntax { path: path.to_owned(), source: Box::new(source) })
+    }
+
+    /// Checks the values and fills in what is left out.
+    pub fn parse(self) -> Result<Config, ConfigError> {
+        let mut models = BTreeMap::new();
+        for (name, raw) in &self.models {
+            let parsed = name.parse().map_err(|source| ConfigError::Model { name: name.clone(), source })?;
+            models.insert(parsed, raw.parse(&self.defaults)?);
+        }
+        Ok(Config {
+            listen: self.listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 8000))),
+            management_listen: self.management_listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 8001))),
+            onnxruntime: self.onnxruntime.clone().unwrap_or_else(|| "libonnxruntime.so".into()),
+            models_dir: self.models_dir.clone().unwrap_or_else(|| "models".into()),
+            poll_interval: milliseconds(self.poll_interval_ms, 1_000, "poll_interval_ms")?,
+            worker_threads: self
+                .worker_threads
+                .map(|threads| count(Some(threads), 1, "worker_threads"))
+                .transpose()?,
+            http: self.http()?,
+            drain_timeout: milliseconds(self.drain_timeout_ms, 30_000, "drain_timeout_ms")?,
+            defaults: self.defaults.parse(&RawModel::default())?,
+            models,
+        })
+    }
+
+    fn http(&self) -> Result<HttpLimits, ConfigError> {
+        const MIB: usize = 1 << 20;
+        Ok(HttpLimits {
+            max_connections: count(self.max_connections, 10_000, "max_connections")?,
+            max_body_bytes: count(self.max_body_bytes, 4 * MIB, "max_body_bytes")?,
+            max_inflight_bytes: count(self.max_inflight_bytes, 256 * MIB, "max_inflight_bytes")?,
+            max_header_bytes: count(self.max_header_bytes, 16 * 1024, "max_header_bytes")?,
+            header_read_timeout: milliseconds(self.header_read_timeout_ms, 60_000, "header_read_timeout_ms")?,
+            body_read_timeout: milliseconds(self.body_read_timeout_ms, 10_000, "body_read_timeout_ms")?,
+        })
+    }
+}
+
+impl RawModel {
+    fn parse(&self, defaults: &Self) -> Result<ModelOptions, ConfigError> {
+        let max_batch_rows = count(self.max_batch_rows.or(defaults.max_batch_rows), 4_096, "max_batch_rows")?;
+        let max_queue_rows = self.max_queue_rows.or(defaults.max_queue_rows);
+        let max_queue_rows = count(max_queue_rows, 16 * max_batch_rows.get(), "max_queue_rows")?;
+        if max_queue_rows < max_batch_rows {
+            return Err(ConfigError::QueueBelowBatch {
+                queue: max_queue_rows.get(),
+                batch: max_batch_rows.get(),
+            });
+        }
+        let timeout = self.request_timeout_ms.or(defaults.request_timeout_ms);
+        let budget = self.inline_budget_us.or(defaults.inline_budget_us);
+        Ok(ModelOptions {
+            policy: match self.versions.clone().or_else(|| defaults.versions.clone()) {
+                None => Policy::Latest(NonZeroUsize::MIN),
+                Some(RawPolicy::All) => Policy::All,
+                Some(RawPolicy::Latest(number)) => Policy::Latest(number),
+                Some(RawPolicy::Specific(versions)) => Policy::Specific(versions),
+            },
+            lane: self.lane.or(defaults.lane),
+            inline_budget: Duration::from_micros(budget.unwrap_or(1_000)),
+            instances: count(self.instances.or(defaults.instances), 1, "instances")?,
+            limits: Limits { max_batch_rows, max_queue_rows },
+            request_timeout: milliseconds(timeout, 10_000, "request_timeout_ms")?,
+        })
+    }
+}
+
+impl Config {
+    /// The options of `model`.
+    pub fn model(&self, model: &ModelName) -> &ModelOptions {
+        self.models.get(model).unwrap_or(&self.defaults)
+    }
+}
+
+fn count(value: Option<usize>, default: usize, key: &'static str) -> Result<NonZeroUsize, ConfigError> {
+    NonZeroUsize::new(value.unwrap_or(default)).ok_or(ConfigError::Zero(key))
+}
+
+fn milliseconds(value: Option<u64>, default: u64, key: &'static str) -> Result<Duration, ConfigError> {
+    match value.unwrap_or(default) {
+        0 => Err(ConfigError::Zero(key)),
+        value => Ok(Duration::from_millis(value)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Config, String> {
+        let raw: RawConfig = toml::from_str(text).map_err(|error| error.to_string())?;
+        raw.parse().map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn an_empty_file_serves_on_the_loopback_with_the_documented_defaults() {
+        let config = parse("").expect("defaults");
+        assert_eq!(config.listen.to_string(), "127.0.0.1:8000");
+        assert_eq!(config.management_listen.to_string(), "127.0.0.1:8001");
+        assert_eq!(config.defaults.policy, Policy::Latest(NonZeroUsize::MIN));
+        assert_eq!(config.defaults.limits.max_queue_rows.get(), 16 * 4_096);
+    }
+
+    #[test]
+    fn a_model_overrides_the_defaults_key_by_key() {
+        let config = parse(
+            "defaults = { max_batch_rows = 64, request_timeout_ms = 50 }
+             [models.shop]
+             versions = { specific = [2, 5] }
+             lane = \"threaded\"
+             max_batch_rows = 8",
+        );
+        let config = config.expect("well-formed");
+        let shop = config.model(&"shop".parse().expect("a name"));
+        assert_eq!((shop.limits.max_batch_rows.get(), shop.lane), (8, Some(Lane::Threaded)));
+        assert_eq!(shop.request_timeout, Duration::from_millis(50));
+        assert!(matches!(&shop.policy, Policy::Specific(versions) if versions.len() == 2));
+        let other = config.model(&"other".parse().expect("a name"));
+        assert_eq!((other.limits.max_batch_rows.get(), other.lane), (64, None));
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_refused_by_name() {
+        let cases = [
+            ("listne = \"127.0.0.1:1\"", "listne"),
+            ("max_connections = 0", "max_connections must be above zero"),
+            ("poll_interval_ms = 0", "poll_interval_ms must be above zero"),
+            ("worker_threads = 0", "worker_threads must be above zero"),
+            ("[models.\"../x\"]\nlane = \"inline\"", "models.../x"),
+            ("defaults = { max_batch_rows = 10, max_queue_rows = 9 }", "must be at least"),
+            ("defaults = { lane = \"express\" }", "express"),
+            ("defaults = { versions = { latest = 0 } }", "nonzero"),
+            ("defaults = { versions = { specific = [0] } }", "from 1"),
+        ];
+        for (text, expected) in cases {
+            let error = parse(text).expect_err(text);
+            assert!(error.contains(expected), "{text}: {error}");
+        }
+    }
+}

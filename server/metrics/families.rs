@@ -1,0 +1,181 @@
+//! The table of all metrics: what `docs/metrics.md` prints and what the exporter describes.
+
+/// What a family measures with.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Kind {
+    /// Only ever grows.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Counts samples into buckets with these upper bounds.
+    Histogram(&'static [f64]),
+}
+
+/// All series of one name.
+#[derive(Clone, Copy, Debug)]
+pub struct Family {
+    /// The name, with its unit last.
+    pub name: &'static str,
+    /// What it measures with.
+    pub kind: Kind,
+    /// The labels of each series.
+    pub labels: &'static [&'static str],
+    /// Whether its series live as long as the server, and not as long as a version.
+    pub server: bool,
+    /// What it means.
+    pub help: &'static str,
+}
+
+const fn server(
+    name: &'static str,
+    kind: Kind,
+    labels: &'static [&'static str],
+    help: &'static str,
+) -> Family {
+    Family { name, kind, labels, server: true, help }
+}
+
+const fn version(
+    name: &'static str,
+    kind: Kind,
+    labels: &'static [&'static str],
+    help: &'static str,
+) -> Family {
+    Family { name, kind, labels, server: false, help }
+}
+
+/// 50 microseconds to 10 seconds, each bound about 1.8 times the one before.
+const SECONDS: Kind = Kind::Histogram(&[
+    0.000_05, 0.000_1, 0.000_2, 0.000_35, 0.000_6, 0.001, 0.002, 0.003_5, 0.006, 0.01, 0.02, 0.035, 0.06,
+    0.1, 0.2, 0.35, 0.6, 1.0, 2.0, 5.0, 10.0,
+]);
+
+/// A millisecond to five minutes.
+const LOAD_SECONDS: Kind =
+    Kind::Histogram(&[0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0]);
+
+/// A microsecond to a tenth of a second.
+const SWAP_SECONDS: Kind = Kind::Histogram(&[0.000_001, 0.000_01, 0.000_1, 0.001, 0.01, 0.1]);
+
+const ROWS: Kind = Kind::Histogram(&[
+    1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0, 4096.0, 8192.0,
+]);
+
+const VERSION: &[&str] = &["model", "version"];
+
+/// Every family that the server exports, besides the `process_` ones.
+pub const FAMILIES: &[Family] = &[
+    server(
+        "millrace_build_info",
+        Kind::Gauge,
+        &["version", "revision"],
+        "Always 1; the labels say which build runs.",
+    ),
+    server("millrace_connections_open", Kind::Gauge, &[], "Connections that are open on the serving port."),
+    server("millrace_connections_total", Kind::Counter, &[], "Connections accepted on the serving port."),
+    server(
+        "millrace_accept_errors_total",
+        Kind::Counter,
+        &[],
+        "Failures to accept a connection on the serving port.",
+    ),
+    server(
+        "millrace_unrouted_requests_total",
+        Kind::Counter,
+        &[],
+        "Requests that named no route or no model that is served.",
+    ),
+    server(
+        "millrace_shed_total",
+        Kind::Counter,
+        &["reason"],
+        "Requests refused with 503 for want of room: in a model's queue (queue) or for their bodies (bytes).",
+    ),
+    server(
+        "millrace_model_loads_total",
+        Kind::Counter,
+        &["model", "result"],
+        "Attempts to load a version, ok or failed.",
+    ),
+    server(
+        "millrace_model_load_duration_seconds",
+        LOAD_SECONDS,
+        &["model"],
+        "Time to read, verify, check and warm up a version, whether it was ready in the end or refused.",
+    ),
+    server(
+        "millrace_model_swaps_total",
+        Kind::Counter,
+        &["model"],
+        "Changes of the version that answers requests.",
+    ),
+    server(
+        "millrace_model_swap_duration_seconds",
+        SWAP_SECONDS,
+        &["model"],
+        "Time of the exchange itself, which requests never wait for.",
+    ),
+    server(
+        "millrace_model_current_version",
+        Kind::Gauge,
+        &["model"],
+        "The version that answers requests for the model; 0 when none does.",
+    ),
+    version(
+        "millrace_requests_total",
+        Kind::Counter,
+        &["model", "version", "dialect", "outcome"],
+        "Requests by outcome: ok, client_error, shed, timeout, cancelled (the client went away) or error.",
+    ),
+    version(
+        "millrace_request_duration_seconds",
+        SECONDS,
+        VERSION,
+        "Time from the request's headers to its answer, for requests answered with scores.",
+    ),
+    version(
+        "millrace_queue_duration_seconds",
+        SECONDS,
+        VERSION,
+        "Time that a request's rows waited for their batch to close.",
+    ),
+    version("millrace_compute_duration_seconds", SECONDS, VERSION, "Time that the engine computed a batch."),
+    version("millrace_batch_rows", ROWS, VERSION, "Rows in a batch."),
+    version(
+        "millrace_batches_total",
+        Kind::Counter,
+        &["model", "version", "reason"],
+        "Batches by why they closed: engine_idle (an engine was waiting), engine_freed (one came free) or full.",
+    ),
+    version("millrace_queue_rows", Kind::Gauge, VERSION, "Rows that wait for their batch to close."),
+    version(
+        "millrace_dropped_requests_total",
+        Kind::Counter,
+        &["model", "version", "reason"],
+        "Queued requests that were never computed: cancelled (the client went away) or expired.",
+    ),
+    version(
+        "millrace_retried_requests_total",
+        Kind::Counter,
+        VERSION,
+        "Requests that were computed again on their own because their batch failed.",
+    ),
+    version(
+        "millrace_version_quality",
+        Kind::Gauge,
+        &["model", "version", "measure"],
+        "A version's measures before it was published, from its manifest: auc, accuracy, ...",
+    ),
+    version(
+        "millrace_batch_cost_seconds",
+        Kind::Gauge,
+        &["model", "version", "rows"],
+        "What a batch of this many rows cost while the version warmed up.",
+    ),
+    version(
+        "millrace_lane_info",
+        Kind::Gauge,
+        &["model", "version", "lane"],
+        "Always 1; the label says whether batches run inline on the runtime or on threads of their own.",
+    ),
+];

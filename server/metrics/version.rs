@@ -1,0 +1,194 @@
+//! The metrics of one version of a model, registered once so that the request path only touches atomics.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use arc_swap::{ArcSwap, Guard};
+use metrics::{Counter, Gauge, Histogram, Label};
+use metrics_exporter_prometheus::PrometheusRecorder;
+
+use super::{counter, gauge, histogram};
+
+/// How a request ended. Every request that named a model ends in exactly one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Scores were answered.
+    Ok,
+    /// The request was at fault.
+    ClientError,
+    /// There was no room for it.
+    Shed,
+    /// Its deadline passed.
+    Timeout,
+    /// The client went away.
+    Cancelled,
+    /// The server was at fault.
+    Error,
+}
+
+impl Outcome {
+    const ALL: [(Self, &str); 6] = [
+        (Self::Ok, "ok"),
+        (Self::ClientError, "client_error"),
+        (Self::Shed, "shed"),
+        (Self::Timeout, "timeout"),
+        (Self::Cancelled, "cancelled"),
+        (Self::Error, "error"),
+    ];
+}
+
+/// Why a batch closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CloseReason {
+    /// An engine was waiting for work.
+    EngineIdle,
+    /// An engine had finished the batch before.
+    EngineFreed,
+    /// It held as many rows as a batch may.
+    Full,
+}
+
+impl CloseReason {
+    const ALL: [(Self, &str); 3] =
+        [(Self::EngineIdle, "engine_idle"), (Self::EngineFreed, "engine_freed"), (Self::Full, "full")];
+}
+
+/// Why a queued request was never computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dropped {
+    /// The client went away.
+    Cancelled,
+    /// Its deadline passed.
+    Expired,
+}
+
+impl Dropped {
+    const ALL: [(Self, &str); 2] = [(Self::Cancelled, "cancelled"), (Self::Expired, "expired")];
+}
+
+/// What is known of a version before it serves, exported as gauges.
+#[derive(Clone, Debug, Default)]
+pub struct VersionFacts {
+    /// Measures from the manifest, by name.
+    pub quality: BTreeMap<String, f64>,
+    /// What batches cost during warm-up, by rows.
+    pub batch_costs: Vec<(usize, Duration)>,
+    /// Where its batches run.
+    pub lane: &'static str,
+}
+
+/// The metrics of one version for as long as it is loaded.
+///
+/// The exporter forgets series that stay idle, which is how those of retired versions end. A version that is loaded
+/// but idle must not lose its series: [`VersionMetrics::keep_alive`] registers them anew.
+pub struct VersionMetrics {
+    labels: [Label; 2],
+    facts: VersionFacts,
+    series: ArcSwap<VersionSeries>,
+}
+
+impl VersionMetrics {
+    pub(super) fn new(recorder: &PrometheusRecorder, model: &str, version: u64, facts: VersionFacts) -> Self {
+        let labels = [Label::new("model", model.to_owned()), Label::new("version", version.to_string())];
+        let series = ArcSwap::from_pointee(VersionSeries::register(recorder, &labels, &facts));
+        Self { labels, facts, series }
+    }
+
+    pub(super) fn keep_alive(&self, recorder: &PrometheusRecorder) {
+        self.series.store(Arc::new(VersionSeries::register(recorder, &self.labels, &self.facts)));
+    }
+
+    /// The series to record into. The guard is short-lived: it must not be kept over an `await`.
+    pub fn series(&self) -> Guard<Arc<VersionSeries>> {
+        self.series.load()
+    }
+}
+
+/// The series of one version.
+pub struct VersionSeries {
+    requests: [Counter; 6],
+    request_duration: Histogram,
+    queue_duration: Histogram,
+    compute_duration: Histogram,
+    batch_rows: Histogram,
+    batches: [Counter; 3],
+    queue_rows: Gauge,
+    dropped: [Counter; 2],
+    retried: Counter,
+}
+
+impl VersionSeries {
+    /// Counts a request that ended, `duration` after its headers were read.
+    pub fn request(&self, outcome: Outcome, duration: Duration) {
+        self.requests[outcome as usize].increment(1);
+        if outcome == Outcome::Ok {
+            self.request_duration.record(duration);
+        }
+    }
+
+    /// Counts a batch that was computed in `compute`.
+    pub fn batch(&self, reason: CloseReason, rows: usize, compute: Duration) {
+        self.batches[reason as usize].increment(1);
+        self.batch_rows.record(rows as f64);
+        self.compute_duration.record(compute);
+    }
+
+    /// Records how long a request's rows waited for their batch to close.
+    pub fn queued(&self, duration: Duration) {
+        self.queue_duration.record(duration);
+    }
+
+    /// The rows that wait for their batch to close.
+    pub fn queue_rows(&self, rows: usize) {
+        self.queue_rows.set(rows as f64);
+    }
+
+    /// Counts a queued request that will not be computed.
+    pub fn dropped(&self, reason: Dropped) {
+        self.dropped[reason as usize].increment(1);
+    }
+
+    /// Counts a request that is computed again on its own.
+    pub fn retried(&self) {
+        self.retried.increment(1);
+    }
+
+    /// Registers the series, or finds those that are registered already. Touches each of them, which is what keeps
+    /// the exporter from forgetting it.
+    fn register(recorder: &PrometheusRecorder, labels: &[Label; 2], facts: &VersionFacts) -> Self {
+        let with = |more: &[Label]| [labels.as_slice(), more].concat();
+        let touched = |name, more: &[Label]| {
+            let counter = counter(recorder, name, &with(more));
+            counter.increment(0);
+            counter
+        };
+        let histogram = |name| histogram(recorder, name, labels);
+        for (measure, &value) in &facts.quality {
+            let measure = Label::new("measure", measure.clone());
+            gauge(recorder, "millrace_version_quality", &with(&[measure])).set(value);
+        }
+        for (rows, cost) in &facts.batch_costs {
+            let rows = Label::new("rows", rows.to_string());
+            gauge(recorder, "millrace_batch_cost_seconds", &with(&[rows])).set(cost.as_secs_f64());
+        }
+        gauge(recorder, "millrace_lane_info", &with(&[Label::new("lane", facts.lane)])).set(1.0);
+        let queue_rows = gauge(recorder, "millrace_queue_rows", labels);
+        queue_rows.increment(0.0);
+        let dialect = Label::new("dialect", "predict");
+        Self {
+            requests: Outcome::ALL.map(|(_, outcome)| {
+                touched("millrace_requests_total", &[dialect.clone(), Label::new("outcome", outcome)])
+            }),
+            request_duration: histogram("millrace_request_duration_seconds"),
+            queue_duration: histogram("millrace_queue_duration_seconds"),
+            compute_duration: histogram("millrace_compute_duration_seconds"),
+            batch_rows: histogram("millrace_batch_rows"),
+            batches: CloseReason::ALL
+                .map(|(_, reason)| touched("millrace_batches_total", &[Label::new("reason", reason)])),
+            queue_rows,
+            dropped: Dropped::ALL.map(|(_, reason)| {
+                touched("millrace_dropped_requests_total", &[Label::new("reason", reason)])
+            }),
+            retried: touched("millrace_retried_requests_total", &[]),
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! Makes a version ready to serve, far from the threads that serve: verifies its files, reads its features, opens its
+//! engines, checks its golden rows, warms up every batch size, and picks its lane. Until all of that has succeeded
+//! nothing of the version is visible, and a failure leaves nothing behind.
+
+use std::{
+    io,
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use crossbeam::queue::ArrayQueue;
+
+use super::{
+    Layout, ModelName, Reaper, Version, VersionNumber,
+    golden::{Golden, GoldenError},
+    manifest::{Manifest, ManifestError},
+};
+use crate::{
+    batcher::{Batcher, BatcherOptions, EngineThread, Lane},
+    config::ModelOptions,
+    engine::{BatchCost, Engine, EngineError, OnnxEngine, OnnxRuntime, ladder, warm_up},
+    features::{Encoder, SchemaError},
+    metrics::{LoadResult, Metrics, VersionFacts},
+    tensor::Rows,
+};
+
+/// Why a version cannot serve.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LoadError {
+    /// The version is not in the repository.
+    #[error("there is no such version")]
+    Absent,
+    /// The manifest or a file that it names.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    /// The feature schema or a vocabulary.
+    #[error("features/")]
+    Features(#[from] SchemaError),
+    /// The features make other inputs than the manifest declares.
+    #[error("the features do not make the inputs that the manifest declares")]
+    Signature,
+    /// The engine.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The golden rows.
+    #[error(transparent)]
+    Golden(#[from] GoldenError),
+    /// A thread for an engine.
+    #[error("a thread for the engine cannot be started")]
+    Thread(#[source] io::Error),
+}
+
+/// Loads versions.
+#[derive(Clone)]
+pub struct Loader {
+    /// Where they are.
+    pub layout: Layout,
+    /// What computes them.
+    pub runtime: OnnxRuntime,
+    /// Where to count.
+    pub metrics: Arc<Metrics>,
+    /// Who drops them.
+    pub reaper: Reaper,
+}
+
+impl Loader {
+    /// Makes `version` of `model` ready to serve. Blocks for as long as it takes.
+    pub fn load(
+        &self,
+        model: &ModelName,
+        version: VersionNumber,
+        options: &ModelOptions,
+    ) -> Result<Version, LoadError> {
+        let start = Instant::now();
+        let result = self.prepare(model, version, options);
+        let outcome = if result.is_ok() { LoadResult::Ok } else { LoadResult::Failed };
+        self.metrics.loaded(model.as_str(), outcome, start.elapsed());
+        result
+    }
+
+    fn prepare(
+        &self,
+        model: &ModelName,
+        version: VersionNumber,
+        options: &ModelOptions,
+    ) -> Result<Version, LoadError> {
+        let folder = self.layout.version(model, version);
+        if !folder.is_dir() {
+            return Err(LoadError::Absent);
+        }
+        let manifest = Manifest::read(&folder, model, version)?;
+        manifest.verify(&folder)?;
+        let encoder = Encoder::read(&folder.join(Manifest::FEATURES))?;
+        if *encoder.signature() != manifest.signature {
+            return Err(LoadError::Signature);
+        }
+        let golden = Golden::read(&folder)?;
+        let rows = golden.encode(&encoder)?;
+        let mut engines = Vec::with_capacity(options.instances.get());
+        let mut costs = Vec::new();
+        for _ in 0..options.instances.get() {
+            let path = folder.join(Manifest::MODEL);
+            let mut engine = OnnxEngine::open(&self.runtime, &path, &manifest.signature)?;
+            golden.check(&mut engine, &rows)?;
+            costs = warm_up(&mut engine, &rows, &ladder(options.limits.max_batch_rows.get()))?;
+            let engine: Box<dyn Engine> = Box::new(engine);
+            engines.push(Box::new(self.reaper.wrap(engine)) as Box<dyn Engine>);
+        }
+        let lane = options.lane.unwrap_or_else(|| choose_lane(&costs, options.inline_budget));
+        tracing::info!(%model, %version, lane = lane.name(), costs = %Costs(&costs), "ready");
+        let facts = VersionFacts {
+            quality: manifest.metrics.clone(),
+            batch_costs: costs.iter().map(|cost| (cost.rows, cost.duration)).collect(),
+            lane: lane.name(),
+        };
+        let metrics = self.metrics.version(model.as_str(), version.into(), facts);
+        let batcher = BatcherOptions { lane, limits: options.limits, metrics: Arc::clone(&metrics) };
+        let (batcher, threads) = Batcher::new(engines, batcher);
+        start(threads, model)?;
+        let buffers = ArrayQueue::new(Version::BUFFERS);
+        drop(buffers.push(Rows::new(encoder.signature())));
+        Ok(Version {
+            manifest,
+            encoder: self.reaper.wrap(encoder),
+            batcher,
+            metrics,
+            request_timeout: options.request_timeout,
+            example: golden.input.into_iter().next().unwrap_or_default(),
+            buffers,
+        })
+    }
+}
+
+/// The lane for an engine by the cost of its largest batch.
+fn choose_lane(costs: &[BatchCost], budget: Duration) -> Lane {
+    let largest = costs.last().map_or(Duration::MAX, |cost| cost.duration);
+    Lane::for_cost(largest, budget)
+}
+
+fn start(threads: Vec<EngineThread>, model: &ModelName) -> Result<(), LoadError> {
+    for engine in threads {
+        // The system shows 15 bytes of a thread's name, which the start of the model's fills best.
+        let thread = thread::Builder::new().name(format!("engine {model}"));
+        // The thread ends by itself once its version is dropped; nobody has to wait for it.
+        thread.spawn(move || engine.run()).map_err(LoadError::Thread)?;
+    }
+    Ok(())
+}
+
+/// Costs of batches as a log line shows them.
+struct Costs<'a>(&'a [BatchCost]);
+
+impl std::fmt::Display for Costs<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for (position, cost) in self.0.iter().enumerate() {
+            let separator = if position == 0 { "" } else { ", " };
+            write!(f, "{separator}{} rows {:.0?}", cost.rows, cost.duration)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,76 @@
+//! One loaded version of a model: what a request needs from raw values to scores.
+
+use crossbeam::queue::ArrayQueue;
+
+use super::{Reaped, VersionNumber, manifest::Manifest};
+use crate::{
+    batcher::Batcher,
+    features::{Encoder, Value},
+    metrics::VersionMetrics,
+    tensor::Rows,
+};
+use std::{sync::Arc, time::Duration};
+
+/// A version that is ready to serve. Requests hold an `Arc` of it from their first look to their answer, so it
+/// outlives its place in the repository for as long as it is needed.
+pub struct Version {
+    pub(super) manifest: Manifest,
+    pub(super) encoder: Reaped<Encoder>,
+    pub(super) batcher: Batcher,
+    pub(super) metrics: Arc<VersionMetrics>,
+    pub(super) request_timeout: Duration,
+    pub(super) example: Vec<Value>,
+    pub(super) buffers: ArrayQueue<Rows>,
+}
+
+impl Version {
+    /// Buffers kept for requests that come and go; more are made, and dropped, under a burst.
+    pub(super) const BUFFERS: usize = 256;
+
+    /// The version's number.
+    pub fn number(&self) -> VersionNumber {
+        self.manifest.version
+    }
+
+    /// What the version says of itself.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// Turns raw rows into the model's inputs.
+    pub fn encoder(&self) -> &Encoder {
+        &self.encoder
+    }
+
+    /// Turns inputs into scores.
+    pub fn batcher(&self) -> &Batcher {
+        &self.batcher
+    }
+
+    /// Where to count.
+    pub fn metrics(&self) -> &VersionMetrics {
+        &self.metrics
+    }
+
+    /// How long a request may take, unless it says so itself.
+    pub fn request_timeout(&self) -> Duration {
+        self.request_timeout
+    }
+
+    /// A row that the model is known to score, for people who want to try it.
+    pub fn example(&self) -> &[Value] {
+        &self.example
+    }
+
+    /// An empty buffer for a request's rows.
+    pub fn take_buffer(&self) -> Rows {
+        self.buffers.pop().unwrap_or_else(|| Rows::new(self.encoder.signature()))
+    }
+
+    /// Takes a buffer back, for its memory.
+    pub fn return_buffer(&self, mut rows: Rows) {
+        rows.clear();
+        // A full pool drops the buffer.
+        drop(self.buffers.push(rows));
+    }
+}

@@ -1,0 +1,426 @@
+//! Keeps what is live in step with what is in the repository and with what operators ask for.
+//!
+//! One thread does all of it, one step after the other: it looks at the folders every so often, and at once when an
+//! operator asks; the policy plans, the loader loads, the slots are swapped. A version that failed is not tried again
+//! until its manifest changes or an operator asks for it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::SystemTime,
+};
+
+use arc_swap::ArcSwap;
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use serde::Serialize;
+use tokio::sync::oneshot;
+
+use super::{
+    Live, Loader, ModelName, Observed, Plan, Slots, Version, VersionNumber, loader::LoadError,
+    manifest::Manifest,
+};
+use crate::config::{Config, ModelOptions};
+
+/// What an operator asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// Look at the repository now, serve the model again if it was unloaded, and try failed versions again.
+    Load,
+    /// Stop serving the model until it is loaded again.
+    Unload,
+    /// Answer with the newest version that is older than the current one, until told otherwise.
+    Rollback,
+    /// Answer with this version until told otherwise; with `None`, follow the policy again.
+    Promote(Option<VersionNumber>),
+}
+
+/// Why an operator did not get what was asked for. Nothing changed, unless it says so.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RequestError {
+    /// Neither the repository nor the server knows the model.
+    #[error("there is no model of this name in the repository")]
+    NoModel,
+    /// The version is not in the repository.
+    #[error("there is no version {0} of the model in the repository")]
+    NoVersion(VersionNumber),
+    /// There is nothing to go back to.
+    #[error("there is no older version to go back to")]
+    NothingOlder,
+    /// The version was tried and refused.
+    #[error("version {version} cannot serve: {reason}")]
+    Load {
+        /// The version.
+        version: VersionNumber,
+        /// Why.
+        reason: String,
+    },
+    /// The server is stopping.
+    #[error("the server is stopping")]
+    Stopping,
+}
+
+/// A model as `millrace repo list` shows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ModelStatus {
+    /// The model.
+    pub model: ModelName,
+    /// The version that answers.
+    pub current: Option<VersionNumber>,
+    /// The version that an operator wants to answer.
+    pub pinned: Option<VersionNumber>,
+    /// Whether an operator wants the model not to be served.
+    pub unloaded: bool,
+    /// Every version that is in the repository or loaded, oldest first.
+    pub versions: Vec<VersionStatus>,
+}
+
+/// A version as `millrace repo list` shows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct VersionStatus {
+    /// The version.
+    pub version: VersionNumber,
+    /// Whether it is loaded.
+    pub state: VersionState,
+    /// Why it failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// Whether a version is loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum VersionState {
+    /// In the repository, and not wanted by the policy.
+    Available,
+    /// Loaded.
+    Ready,
+    /// Tried and refused.
+    Failed,
+}
+
+/// The repository as the rest of the server sees it.
+pub struct Repository {
+    slots: Arc<Slots>,
+    status: Arc<ArcSwap<Option<Vec<ModelStatus>>>>,
+    orders: Sender<Order>,
+}
+
+impl Repository {
+    /// The repository of `config`, and the watcher that somebody has to run on a thread of its own.
+    pub fn new(config: &Config, loader: Loader) -> (Self, Watcher) {
+        let (sender, receiver) = bounded(PENDING_ORDERS);
+        let slots = Arc::new(Slots::default());
+        let status = Arc::new(ArcSwap::from_pointee(None));
+        let watcher = Watcher {
+            loader,
+            slots: Arc::clone(&slots),
+            status: Arc::clone(&status),
+            orders: receiver,
+            config: config.clone(),
+            models: BTreeMap::new(),
+        };
+        (Self { slots, status, orders: sender }, watcher)
+    }
+
+    /// What is live of `model`.
+    pub fn live(&self, model: &str) -> Option<Arc<Live>> {
+        self.slots.get(model)
+    }
+
+    /// Every model; `None` until the repository was looked at for the first time.
+    pub fn status(&self) -> Option<Vec<ModelStatus>> {
+        self.status.load().as_ref().clone()
+    }
+
+    /// Asks for a change and waits until it is done.
+    pub async fn request(&self, model: ModelName, request: Request) -> Result<ModelStatus, RequestError> {
+        let (reply, answer) = oneshot::channel();
+        self.orders.try_send(Order { model, request, reply }).map_err(|_| RequestError::Stopping)?;
+        answer.await.map_err(|_| RequestError::Stopping)?
+    }
+}
+
+/// Orders that may wait for the watcher; operators are few, and a load can take minutes.
+const PENDING_ORDERS: usize = 64;
+
+struct Order {
+    model: ModelName,
+    request: Request,
+    reply: oneshot::Sender<Result<ModelStatus, RequestError>>,
+}
+
+/// The thread behind a [`Repository`].
+pub struct Watcher {
+    loader: Loader,
+    slots: Arc<Slots>,
+    status: Arc<ArcSwap<Option<Vec<ModelStatus>>>>,
+    orders: Receiver<Order>,
+    config: Config,
+    models: BTreeMap<ModelName, ModelState>,
+}
+
+/// What the watcher knows of a model.
+#[derive(Default)]
+struct ModelState {
+    /// Oldest first.
+    loaded: Vec<Arc<Version>>,
+    on_disk: Vec<VersionNumber>,
+    failed: BTreeMap<VersionNumber, Failure>,
+    pinned: Option<VersionNumber>,
+    current: Option<VersionNumber>,
+    unloaded: bool,
+}
+
+struct Failure {
+    reason: String,
+    /// When the manifest was last written, as far as that can be told.
+    manifest: Option<SystemTime>,
+}
+
+impl Watcher {
+    /// Watches until every [`Repository`] handle is gone.
+    pub fn run(mut self) {
+        loop {
+            self.scan();
+            match self.orders.recv_timeout(self.config.poll_interval) {
+                Ok(order) => self.obey(order),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    /// Brings every model in step with the repository.
+    fn scan(&mut self) {
+        let found = match self.loader.layout.models() {
+            Ok(found) => found,
+            Err(error) => {
+                // What is live stays live: a folder that cannot be read now may be back at the next look.
+                tracing::warn!(%error, "the model repository cannot be read");
+                Vec::new()
+            }
+        };
+        let known: BTreeSet<ModelName> = self.models.keys().cloned().chain(found).collect();
+        for model in known {
+            self.follow(&model);
+        }
+        self.publish_status();
+    }
+
+    /// Brings one model in step with the repository.
+    fn follow(&mut self, model: &ModelName) {
+        let options = self.config.model(model).clone();
+        let mut state = self.models.remove(model).unwrap_or_default();
+        match self.loader.layout.versions(model) {
+            Ok(on_disk) => state.on_disk = on_disk,
+            Err(error) => tracing::warn!(%model, %error, "the model's folder cannot be read"),
+        }
+        self.forget_changed_failures(model, &mut state);
+        if state.unloaded {
+            self.unload(model, &mut state);
+        } else {
+            self.follow_plan(model, &mut state, &options);
+        }
+        if !state.is_forgotten() {
+            self.models.insert(model.clone(), state);
+        }
+    }
+
+    /// Takes the policy's steps one by one until it plans nothing more.
+    fn follow_plan(&self, model: &ModelName, state: &mut ModelState, options: &ModelOptions) {
+        loop {
+            let plan = state.plan(options);
+            let next = plan.load.first().copied();
+            self.make_live(model, state, plan);
+            let Some(version) = next else { return };
+            match self.loader.load(model, version, options) {
+                Ok(loaded) => state.insert(loaded),
+                Err(error) => self.fail(model, state, version, &error),
+            }
+        }
+    }
+
+    /// Lets go of the versions that the plan unloads and makes its current version the one that answers.
+    fn make_live(&self, model: &ModelName, state: &mut ModelState, plan: Plan) {
+        let before = (state.current, state.loaded.len());
+        state.loaded.retain(|version| !plan.unload.contains(&version.number()));
+        let Some(current) = state.loaded.iter().find(|version| Some(version.number()) == plan.current) else {
+            return;
+        };
+        state.current = plan.current;
+        let live = Live { current: Arc::clone(current), loaded: state.loaded.clone() };
+        let unchanged = self.slots.get(model.as_str()).is_some_and(|now| {
+            Arc::ptr_eq(&now.current, &live.current) && same_versions(&now.loaded, &live.loaded)
+        });
+        if unchanged {
+            return;
+        }
+        let duration = self.slots.swap(model, live);
+        let metrics = &self.loader.metrics;
+        if before.0 != state.current {
+            metrics.swapped(model.as_str(), duration);
+            metrics.current_version(model.as_str(), state.current.map_or(0, u64::from));
+            let previous = before.0.map_or(0, u64::from);
+            tracing::info!(%model, version = state.current.map_or(0, u64::from), previous, "live");
+        }
+    }
+
+    fn unload(&self, model: &ModelName, state: &mut ModelState) {
+        if state.current.take().is_some() {
+            self.slots.remove(model);
+            self.loader.metrics.current_version(model.as_str(), 0);
+            tracing::info!(%model, "unloaded");
+        }
+        state.loaded.clear();
+    }
+
+    fn fail(&self, model: &ModelName, state: &mut ModelState, version: VersionNumber, error: &LoadError) {
+        let reason = with_sources(error);
+        tracing::error!(%model, %version, reason, "a version cannot serve");
+        let manifest = self.manifest_time(model, version);
+        state.failed.insert(version, Failure { reason, manifest });
+    }
+
+    fn forget_changed_failures(&self, model: &ModelName, state: &mut ModelState) {
+        let on_disk = &state.on_disk;
+        state.failed.retain(|version, failure| {
+            on_disk.contains(version) && failure.manifest == self.manifest_time(model, *version)
+        });
+    }
+
+    fn manifest_time(&self, model: &ModelName, version: VersionNumber) -> Option<SystemTime> {
+        let path = self.loader.layout.version(model, version).join(Manifest::FILE);
+        path.metadata().and_then(|metadata| metadata.modified()).ok()
+    }
+
+    fn publish_status(&self) {
+        let status = self.models.iter().map(|(model, state)| state.status(model)).collect();
+        self.status.store(Arc::new(Some(status)));
+    }
+
+    fn obey(&mut self, order: Order) {
+        let result = self.carry_out(&order.model, &order.request);
+        self.publish_status();
+        // Whoever asked may have gone away; what was asked for is done all the same.
+        drop(order.reply.send(result));
+    }
+
+    fn carry_out(&mut self, model: &ModelName, request: &Request) -> Result<ModelStatus, RequestError> {
+        let on_disk = self.loader.layout.versions(model).unwrap_or_default();
+        if on_disk.is_empty() && !self.models.contains_key(model) {
+            return Err(RequestError::NoModel);
+        }
+        let state = self.models.entry(model.clone()).or_default();
+        let wanted = match request {
+            Request::Load => {
+                state.unloaded = false;
+                state.failed.clear();
+                None
+            }
+            Request::Unload => {
+                state.unloaded = true;
+                None
+            }
+            Request::Rollback => Some(state.older(&on_disk).ok_or(RequestError::NothingOlder)?),
+            Request::Promote(Some(version)) if on_disk.contains(version) => Some(*version),
+            Request::Promote(Some(version)) => return Err(RequestError::NoVersion(*version)),
+            Request::Promote(None) => {
+                state.pinned = None;
+                None
+            }
+        };
+        let previous_pin = state.pinned;
+        if let Some(version) = wanted {
+            state.unloaded = false;
+            state.failed.remove(&version);
+            state.pinned = Some(version);
+        }
+        self.follow(model);
+        self.answer(model, request, wanted, previous_pin)
+    }
+
+    /// What to tell the operator once the request was followed: the new status, or what failed.
+    fn answer(
+        &mut self,
+        model: &ModelName,
+        request: &Request,
+        wanted: Option<VersionNumber>,
+        previous_pin: Option<VersionNumber>,
+    ) -> Result<ModelStatus, RequestError> {
+        let state = self.models.get_mut(model).ok_or(RequestError::NoModel)?;
+        let failed = match request {
+            // A load is about the newest version.
+            Request::Load => state.on_disk.last().copied(),
+            _ => wanted,
+        };
+        let failure = failed.and_then(|version| state.failed.get(&version).map(|failure| (version, failure)));
+        if let Some((version, failure)) = failure {
+            let reason = failure.reason.clone();
+            if wanted.is_some() {
+                state.pinned = previous_pin;
+            }
+            return Err(RequestError::Load { version, reason });
+        }
+        Ok(state.status(model))
+    }
+}
+
+impl ModelState {
+    fn plan(&self, options: &ModelOptions) -> Plan {
+        let loaded: Vec<_> = self.loaded.iter().map(|version| version.number()).collect();
+        let failed: Vec<_> = self.failed.keys().copied().collect();
+        let (on_disk, pinned) = (self.on_disk.as_slice(), self.pinned);
+        options.policy.plan(Observed { on_disk, loaded: &loaded, failed: &failed, pinned })
+    }
+
+    fn insert(&mut self, version: Version) {
+        self.loaded.push(Arc::new(version));
+        self.loaded.sort_unstable_by_key(|version| version.number());
+    }
+
+    /// The newest version below the current one that did not fail.
+    fn older(&self, on_disk: &[VersionNumber]) -> Option<VersionNumber> {
+        let current = self.current?;
+        let usable = |version: &VersionNumber| *version < current && !self.failed.contains_key(version);
+        on_disk.iter().copied().filter(usable).max()
+    }
+
+    /// Whether nothing is left to be known of the model.
+    fn is_forgotten(&self) -> bool {
+        self.loaded.is_empty() && self.on_disk.is_empty()
+    }
+
+    fn status(&self, model: &ModelName) -> ModelStatus {
+        let loaded = || self.loaded.iter().map(|version| version.number());
+        let all: BTreeSet<VersionNumber> = self.on_disk.iter().copied().chain(loaded()).collect();
+        let status = |version| {
+            let failure = self.failed.get(&version);
+            let state = match failure {
+                _ if loaded().any(|loaded| loaded == version) => VersionState::Ready,
+                Some(_) => VersionState::Failed,
+                None => VersionState::Available,
+            };
+            VersionStatus { version, state, reason: failure.map(|failure| failure.reason.clone()) }
+        };
+        ModelStatus {
+            model: model.clone(),
+            current: self.current,
+            pinned: self.pinned,
+            unloaded: self.unloaded,
+            versions: all.into_iter().map(status).collect(),
+        }
+    }
+}
+
+fn same_versions(one: &[Arc<Version>], other: &[Arc<Version>]) -> bool {
+    one.len() == other.len() && one.iter().zip(other).all(|(one, other)| Arc::ptr_eq(one, other))
+}
+
+/// An error with everything that it was caused by, on one line.
+fn with_sources(error: &dyn std::error::Error) -> String {
+    std::iter::successors(Some(error), |error| error.source())
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(": ")
+}
