@@ -328,7 +328,7 @@ impl RawPublish {
 }
 
 fn check_examples(examples: &ExamplesConfig) -> Result<(), ConfigError> {
-    if examples.half_life_days.is_some_and(|days| !(days > 0.0)) {
+    if examples.half_life_days.is_some_and(|days| days.is_nan() || days <= 0.0) {
         return Err(ConfigError::Invalid("examples.half_life_days: must be above 0"));
     }
     if !(0.0..1.0).contains(&examples.unknown_share) {

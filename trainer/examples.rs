@@ -177,10 +177,10 @@ mod tests {
 
         #[test]
         fn a_negative_was_never_bought_and_its_item_is_known_from_training(
-            events in prop::collection::vec((0u8..6, 0u8..30), 2..80), cut in 0.1f64..0.9,
+            events in prop::collection::vec((0u8..6, 0u8..30), 2..80), cut: prop::sample::Index,
         ) {
             let log = log(&events);
-            let cut = ((events.len() as f64 * cut) as usize).max(1);
+            let cut = 1 + cut.index(events.len() - 1);
             let known = Purchases::of(&log, 0..cut);
             let all = Purchases::of(&log, 0..events.len());
             let config = ExamplesConfig::default();

@@ -183,7 +183,12 @@ impl Plan {
         let graph = Graph {
             name: "wide_and_deep",
             node: self.nodes.iter().map(PlannedNode::node).collect(),
-            initializer: self.tensors.iter().zip(places).map(|(tensor, place)| tensor.proto(place)).collect(),
+            initializer: self
+                .tensors
+                .iter()
+                .zip(places)
+                .map(|(tensor, place)| tensor.proto(place.as_ref()))
+                .collect(),
             input,
             output: vec![value(OUTPUT, DataType::Float, 1)],
             ..Graph::default()
@@ -214,7 +219,7 @@ impl Tensor {
         Ok(Some(Place { offset: offset.to_string(), length: self.bytes.len().to_string() }))
     }
 
-    fn proto<'a>(&'a self, place: &'a Option<Place>) -> TensorProto<'a> {
+    fn proto<'a>(&'a self, place: Option<&'a Place>) -> TensorProto<'a> {
         let Some(place) = place else {
             return TensorProto::from_raw(&self.name, self.shape.clone(), self.kind, &self.bytes);
         };

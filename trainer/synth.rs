@@ -198,7 +198,7 @@ const APPEAL: f64 = 1.8;
 /// How much a taste that fits counts.
 const TASTE: f64 = 4.0;
 /// Makes clicks the rarer label.
-const OFFSET: f64 = -1.3;
+const OFFSET: f64 = -1.9;
 /// 2026-01-01.
 const START: i64 = 1_767_225_600;
 /// The length of the log.

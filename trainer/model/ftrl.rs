@@ -38,7 +38,7 @@ impl FtrlWeights {
 
     /// Takes one step against `gradients`, which are one wide.
     ///
-    /// Source: McMahan et al., "Ad Click Prediction: a View from the Trenches", 2013, algorithm 1.
+    /// Source: "Ad Click Prediction: a View from the Trenches", KDD 2013, algorithm 1.
     pub fn step(&mut self, gradients: &RowGradients) {
         gradients.iter().for_each(|gradient| self.step_row(gradient.row, gradient.values[0]));
     }
