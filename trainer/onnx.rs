@@ -1,9 +1,19 @@
 //! Writes a trained model as ONNX, with as few nodes as it can be said in: each costs the runtime about half a
 //! microsecond, which is what a ranking model's single row is made of.
 //!
-//! `ids` -> Gather(embeddings) -> Reshape -> [Concat `dense`] -> (Gemm -> Relu)* -> Gemm, beside
-//! `ids` -> Gather(wide) -> `ReduceSum`; then Add and Sigmoid. Crosses have no embedding, so where there are any a
-//! Slice takes them off the ids first. Large tables go to a file of their own at page boundaries, which lets the
+//! `ids` -> Gather(wide) -> `ReduceSum` is the wide part, and
+//! `ids` -> Gather(embeddings) -> Reshape -> [Concat `dense`] -> (Gemm -> Relu)* -> Gemm -> Sigmoid the deep one, whose
+//! last Gemm adds the wide part where a layer adds its bias. Measured with 100,000 rows, 16 numbers each, and layers of
+//! 64 and 32 units on one core, in microseconds for a batch of 1 / 8 / 64 / 512 rows:
+//!
+//! | layout | 1 | 8 | 64 | 512 |
+//! |---|---|---|---|---|
+//! | wide and deep joined by an Add | 4.4 | 5.0 | 8.6 | 36.5 |
+//! | joined by the last Gemm (this one) | 3.9 | 4.4 | 8.0 | 36.2 |
+//! | wide weights as a column of the embeddings, carried through the layers | 3.3 | 4.0 | 8.1 | 40.6 |
+//! | first layer multiplied into the table | 3.5 | 4.3 | 10.8 | 64.7 |
+//!
+//! Crosses have no embedding, so where there are any a Slice takes them off the ids first. Large tables go to a file of their own at page boundaries, which lets the
 //! runtime map them: several instances and versions then share one copy in memory.
 
 use std::{
@@ -80,10 +90,13 @@ impl Plan {
         let shape = model.shape();
         let mut plan =
             Self { columns: shape.columns, dense: shape.dense, tensors: Vec::new(), nodes: Vec::new() };
-        let input = plan.deep_input(model);
-        let deep = plan.layers(input, &model.mlp().weights()?);
-        let wide = plan.wide(model);
-        let logit = plan.node(OpType::Add, [deep, wide], "logit");
+        let layers = model.mlp().weights()?;
+        let (last, hidden) = layers.split_last().expect("there is an output layer");
+        let wide = plan.wide(model, last.bias[0]);
+        let deep = plan.deep_input(model);
+        let deep = plan.hidden_layers(deep, hidden);
+        let weights = plan.floats("weights_last", &[last.inputs, last.outputs], &last.weights);
+        let logit = plan.node(OpType::Gemm, [deep, weights, wide], "logit");
         plan.node(OpType::Sigmoid, [logit], OUTPUT);
         Ok(plan)
     }
@@ -116,21 +129,23 @@ impl Plan {
         self.node(OpType::Slice, [IDS.to_owned(), start, end, axis], "deep_ids")
     }
 
-    fn layers(&mut self, mut input: String, layers: &[LayerWeights]) -> String {
+    fn hidden_layers(&mut self, mut input: String, layers: &[LayerWeights]) -> String {
         for (index, layer) in layers.iter().enumerate() {
             let weights =
                 self.floats(&format!("weights_{index}"), &[layer.inputs, layer.outputs], &layer.weights);
             let bias = self.floats(&format!("bias_{index}"), &[layer.outputs], &layer.bias);
-            input = self.node(OpType::Gemm, [input, weights, bias], &format!("layer_{index}"));
-            if index + 1 < layers.len() {
-                input = self.node(OpType::Relu, [input], &format!("active_{index}"));
-            }
+            let sum = self.node(OpType::Gemm, [input, weights, bias], &format!("layer_{index}"));
+            input = self.node(OpType::Relu, [sum], &format!("active_{index}"));
         }
         input
     }
 
-    fn wide(&mut self, model: &WideDeep) -> String {
-        let weights = self.floats("wide", &[model.shape().wide_rows], model.wide().weights());
+    /// The sum of a row's wide weights and the model's bias. Every row names as many of them as there are columns, so
+    /// each carries its share of the bias.
+    fn wide(&mut self, model: &WideDeep, bias: f32) -> String {
+        let share = bias / self.columns as f32;
+        let weights: Vec<f32> = model.wide().weights().iter().map(|weight| weight + share).collect();
+        let weights = self.floats("wide", &[weights.len()], &weights);
         let gathered = self.node(OpType::Gather, [weights, IDS.to_owned()], "wide_weights");
         let axis = self.integers("wide_axis", &[1]);
         let sum = self.node(OpType::ReduceSum, [gathered, axis], "wide_sum");
