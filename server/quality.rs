@@ -15,7 +15,7 @@ pub fn auc(scores: &[f32], labels: &[bool]) -> Option<f64> {
     let mut start = 0;
     while start < order.len() {
         let tied = order[start..].partition_point(|&i| scores[i] <= scores[order[start]]);
-        let midrank = start as f64 + (tied as f64 + 1.0) / 2.0;
+        let midrank = start as f64 + f64::midpoint(tied as f64, 1.0);
         let positives = order[start..start + tied].iter().filter(|&&i| labels[i]).count();
         rank_sum += midrank * positives as f64;
         start += tied;

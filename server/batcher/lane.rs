@@ -197,13 +197,11 @@ impl Shared {
     /// request can slip in between.
     fn next_or_idle(&self, instance: Instance, free: CloseReason) -> Option<(Batch, CloseReason, Instance)> {
         let mut state = self.state();
-        match self.close(&mut state, free) {
-            Some((batch, reason)) => Some((batch, reason, instance)),
-            None => {
-                state.idle.push(instance);
-                None
-            }
-        }
+        let Some((batch, reason)) = self.close(&mut state, free) else {
+            state.idle.push(instance);
+            return None;
+        };
+        Some((batch, reason, instance))
     }
 
     /// Waits until a batch can be closed for an engine thread; `None` when there will be no more.

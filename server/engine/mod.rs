@@ -1,7 +1,7 @@
 //! What computes scores from rows.
 //!
 //! [`Engine`] is the one seam between serving and computing: object safe and small, so that a batch does not know
-//! whether ONNX Runtime, TensorRT or our own kernels answer it. An engine is one instance: it runs one batch at a
+//! whether ONNX Runtime, `TensorRT` or our own kernels answer it. An engine is one instance: it runs one batch at a
 //! time, on the thread that calls it, and blocks that thread.
 
 mod onnx;

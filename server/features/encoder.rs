@@ -241,7 +241,7 @@ impl Layout {
         let place = (self.columns, u32::try_from(self.rows).expect("bounded by i32::MAX below"));
         self.columns += 1;
         self.rows =
-            self.rows.checked_add(rows).filter(|&rows| rows <= i32::MAX as usize).ok_or_else(|| {
+            self.rows.checked_add(rows).filter(|&rows| i32::try_from(rows).is_ok()).ok_or_else(|| {
                 SchemaError::Invalid(format!("the features have more than {} table rows together", i32::MAX))
             })?;
         Ok(place)

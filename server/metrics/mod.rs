@@ -196,7 +196,7 @@ const METADATA: Metadata<'static> = Metadata::new(module_path!(), Level::INFO, N
 
 /// How long the series of a version outlive it: long enough to be scraped a last time, short enough that a server
 /// that swaps every few minutes for a year stays small.
-const RETIRED_SERIES_LIFETIME: Duration = Duration::from_secs(15 * 60);
+const RETIRED_SERIES_LIFETIME: Duration = Duration::from_mins(15);
 
 #[cfg(test)]
 mod tests {

@@ -87,6 +87,7 @@ impl VersionNumber {
     pub const FIRST: Self = Self(1);
 
     /// The number that follows.
+    #[must_use]
     pub fn next(self) -> Self {
         Self(self.0 + 1)
     }

@@ -1,0 +1,37 @@
+//! Trains, judges and publishes the models that Millrace serves. The trainer meets the server in files only: it reads
+//! logs, and it writes versions into the model repository.
+//!
+//! The modules in the order in which a run meets them:
+
+pub mod config;
+
+pub mod calendar;
+pub mod random;
+pub mod synth;
+
+pub mod log;
+pub mod split;
+
+pub mod purchases;
+
+pub mod examples;
+
+pub mod fit;
+
+pub mod model;
+
+pub mod train;
+
+pub mod evaluate;
+pub mod popularity;
+pub mod ranking;
+
+pub mod artifact;
+pub mod check;
+pub mod onnx;
+
+pub mod gate;
+pub mod publish;
+
+pub mod pipeline;
+pub mod report;

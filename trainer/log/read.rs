@@ -1,0 +1,433 @@
+//! Reads a log from CSV or Parquet, by the file's extension. Only the columns that the pipeline names are read.
+//!
+//! A row that lacks a value which it needs is dropped and counted, and so is a row that a condition excludes; a value
+//! of the wrong kind is an error, for it says that the pipeline names the wrong column.
+
+use std::{
+    fs::File,
+    io::{self, BufRead, BufReader, Seek},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use arrow_array::{
+    Array, ArrayRef, RecordBatch,
+    cast::AsArray,
+    types::{Float64Type, Int64Type, TimestampSecondType},
+};
+use arrow_cast::cast;
+use arrow_schema::{ArrowError, DataType, Field, Schema, TimeUnit};
+use parquet::{
+    arrow::{ProjectionMask, arrow_reader::ParquetRecordBatchReaderBuilder},
+    errors::ParquetError,
+};
+
+use super::{FeatureColumn, Interner, Log};
+use crate::config::{DataConfig, Encoding, FeatureConfig};
+
+/// Why a log was refused.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LogError {
+    /// The file cannot be opened or read.
+    #[error("{path}: cannot be read")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The file's extension is neither `csv` nor `parquet`.
+    #[error("{0}: a log is a .csv or a .parquet file")]
+    Format(PathBuf),
+    /// The contents are damaged, or a value does not fit its column.
+    #[error("the log: {0}")]
+    Arrow(#[from] ArrowError),
+    /// The contents are damaged.
+    #[error("the log: {0}")]
+    Parquet(#[from] ParquetError),
+    /// The pipeline names a column that is not there.
+    #[error("the log has no column `{0}`")]
+    NoColumn(String),
+    /// A column of ids holds something that is no id.
+    #[error("column `{column}`: {reason}")]
+    Value {
+        /// The column.
+        column: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// No row is left.
+    #[error("the log has no usable rows")]
+    Empty,
+}
+
+/// What a log file held.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LogFile {
+    /// The rows.
+    pub log: Log,
+    /// Rows that were dropped because a value is missing or a condition excludes them.
+    pub dropped: usize,
+}
+
+/// Reads the log at `path`, which takes the place of the path that `data` names.
+pub fn read(path: &Path, data: &DataConfig, features: &[FeatureConfig]) -> Result<LogFile, LogError> {
+    let mut reader = Reader::new(data, features);
+    match path.extension().and_then(|extension| extension.to_str()) {
+        Some("csv") => read_csv(path, &mut reader)?,
+        Some("parquet") => read_parquet(path, &mut reader)?,
+        _ => return Err(LogError::Format(path.to_path_buf())),
+    }
+    reader.finish()
+}
+
+fn read_csv(path: &Path, reader: &mut Reader<'_>) -> Result<(), LogError> {
+    let failed = |source| LogError::Read { path: path.to_path_buf(), source };
+    let mut file = BufReader::new(File::open(path).map_err(failed)?);
+    let mut header = String::new();
+    file.read_line(&mut header).map_err(failed)?;
+    file.rewind().map_err(failed)?;
+    // Every column is read as text: guessed types would depend on the rows that happen to come first.
+    let names = arrow_csv::reader::Format::default().with_header(true);
+    let (schema, _) = names.infer_schema(header.as_bytes(), Some(0))?;
+    let fields: Vec<Field> =
+        schema.fields().iter().map(|field| Field::new(field.name(), DataType::Utf8, true)).collect();
+    let batches = arrow_csv::ReaderBuilder::new(Arc::new(Schema::new(fields)))
+        .with_header(true)
+        .with_projection(reader.projection(&schema)?)
+        .with_batch_size(BATCH_ROWS)
+        .build(file)?;
+    for batch in batches {
+        reader.push(&batch?)?;
+    }
+    Ok(())
+}
+
+fn read_parquet(path: &Path, reader: &mut Reader<'_>) -> Result<(), LogError> {
+    let file = File::open(path).map_err(|source| LogError::Read { path: path.to_path_buf(), source })?;
+    let builder = ParquetRecordBatchReaderBuilder::try_new(file)?;
+    let columns = reader.projection(builder.schema())?;
+    let mask = ProjectionMask::roots(builder.parquet_schema(), columns);
+    for batch in builder.with_projection(mask).with_batch_size(BATCH_ROWS).build()? {
+        reader.push(&batch?)?;
+    }
+    Ok(())
+}
+
+/// Collects the rows of batch after batch.
+struct Reader<'a> {
+    data: &'a DataConfig,
+    specs: &'a [FeatureConfig],
+    users: Interner,
+    items: Interner,
+    times: Vec<i64>,
+    labels: Vec<bool>,
+    features: Vec<Collected>,
+    dropped: usize,
+}
+
+enum Collected {
+    Ids(Interner),
+    Numbers(Vec<f64>),
+}
+
+impl<'a> Reader<'a> {
+    fn new(data: &'a DataConfig, specs: &'a [FeatureConfig]) -> Self {
+        let collected = |spec: &FeatureConfig| match spec.encoding {
+            Encoding::Numeric => Collected::Numbers(Vec::new()),
+            Encoding::Vocabulary { .. } | Encoding::Hash { .. } => Collected::Ids(Interner::default()),
+        };
+        Self {
+            data,
+            specs,
+            users: Interner::default(),
+            items: Interner::default(),
+            times: Vec::new(),
+            labels: Vec::new(),
+            features: specs.iter().map(collected).collect(),
+            dropped: 0,
+        }
+    }
+
+    /// The positions of the columns that are needed.
+    fn projection(&self, schema: &Schema) -> Result<Vec<usize>, LogError> {
+        let data = self.data;
+        let own = [&data.user, &data.item, &data.time].into_iter().chain(&data.label);
+        let conditions = data.keep.iter().map(|keep| &keep.column);
+        let features = self.specs.iter().map(|spec| &spec.column);
+        own.chain(conditions)
+            .chain(features)
+            .map(|name| schema.index_of(name).map_err(|_| LogError::NoColumn(name.clone())))
+            .collect()
+    }
+
+    fn push(&mut self, batch: &RecordBatch) -> Result<(), LogError> {
+        let users = ids(batch, &self.data.user)?;
+        let items = ids(batch, &self.data.item)?;
+        let times = times(batch, &self.data.time)?;
+        let labels = self.data.label.as_deref().map(|column| labels(batch, column)).transpose()?;
+        let features: Vec<Cells> =
+            self.specs.iter().map(|spec| cells(batch, spec)).collect::<Result<_, _>>()?;
+        let kept = kept(batch, self.data)?;
+        for row in 0..batch.num_rows() {
+            let label = labels.as_ref().map_or(Some(true), |labels| labels[row]);
+            let (Some(user), Some(item), Some(time), Some(label)) =
+                (&users[row], &items[row], times[row], label)
+            else {
+                self.dropped += 1;
+                continue;
+            };
+            if !kept[row] || features.iter().any(|cells| cells.is_missing(row)) {
+                self.dropped += 1;
+                continue;
+            }
+            self.users.push(user);
+            self.items.push(item);
+            self.times.push(time);
+            self.labels.push(label);
+            for (collected, cells) in self.features.iter_mut().zip(&features) {
+                collected.push(cells, row);
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(self) -> Result<LogFile, LogError> {
+        let mut log = Log {
+            users: self.users.finish(),
+            items: self.items.finish(),
+            times: self.times,
+            labels: self.data.label.is_some().then_some(self.labels),
+            features: self.features.into_iter().map(Collected::finish).collect(),
+        };
+        log.sort();
+        if log.is_empty() { Err(LogError::Empty) } else { Ok(LogFile { log, dropped: self.dropped }) }
+    }
+}
+
+impl Collected {
+    fn push(&mut self, cells: &Cells, row: usize) {
+        match (self, cells) {
+            (Self::Ids(interner), Cells::Ids(ids)) => {
+                interner.push(ids[row].as_deref().expect("a row with a missing value was dropped"));
+            }
+            (Self::Numbers(all), Cells::Numbers(numbers)) => {
+                all.push(numbers[row].expect("a row with a missing value was dropped"));
+            }
+            _ => unreachable!("cells are read by the encoding that the collector was made for"),
+        }
+    }
+
+    fn finish(self) -> FeatureColumn {
+        match self {
+            Self::Ids(interner) => FeatureColumn::Ids(interner.finish()),
+            Self::Numbers(numbers) => FeatureColumn::Numbers(numbers),
+        }
+    }
+}
+
+/// The values of one feature in one batch.
+enum Cells {
+    Ids(Vec<Option<String>>),
+    Numbers(Vec<Option<f64>>),
+}
+
+impl Cells {
+    fn is_missing(&self, row: usize) -> bool {
+        match self {
+            Self::Ids(ids) => ids[row].is_none(),
+            Self::Numbers(numbers) => numbers[row].is_none(),
+        }
+    }
+}
+
+fn cells(batch: &RecordBatch, spec: &FeatureConfig) -> Result<Cells, LogError> {
+    Ok(match spec.encoding {
+        Encoding::Numeric => Cells::Numbers(numbers(batch, &spec.column)?),
+        Encoding::Vocabulary { .. } | Encoding::Hash { .. } => Cells::Ids(ids(batch, &spec.column)?),
+    })
+}
+
+/// Whether each row meets every condition; one whose value is missing does not.
+fn kept(batch: &RecordBatch, data: &DataConfig) -> Result<Vec<bool>, LogError> {
+    let mut kept = vec![true; batch.num_rows()];
+    for condition in &data.keep {
+        for (kept, value) in kept.iter_mut().zip(numbers(batch, &condition.column)?) {
+            *kept &= value.is_some_and(|value| value > condition.above);
+        }
+    }
+    Ok(kept)
+}
+
+fn column<'b>(batch: &'b RecordBatch, name: &str) -> Result<&'b ArrayRef, LogError> {
+    batch.column_by_name(name).ok_or_else(|| LogError::NoColumn(name.to_owned()))
+}
+
+/// The texts of a column of ids. A float that is a whole number is that number: data frames store integers so where
+/// some are missing.
+fn ids(batch: &RecordBatch, name: &str) -> Result<Vec<Option<String>>, LogError> {
+    let array = column(batch, name)?;
+    match array.data_type() {
+        kind if kind.is_integer() => {
+            let integers = cast(array, &DataType::Int64)?;
+            Ok(integers.as_primitive::<Int64Type>().iter().map(|id| id.map(|id| id.to_string())).collect())
+        }
+        kind if kind.is_floating() => {
+            let floats = cast(array, &DataType::Float64)?;
+            let floats = floats.as_primitive::<Float64Type>().iter();
+            floats.map(|id| whole(id, name)).collect()
+        }
+        _ => {
+            let texts = cast(array, &DataType::Utf8)?;
+            let texts = texts.as_string::<i32>().iter();
+            Ok(texts.map(|text| text.filter(|text| !text.is_empty()).map(str::to_owned)).collect())
+        }
+    }
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "checked to be a whole number that a double holds exactly"
+)]
+fn whole(id: Option<f64>, name: &str) -> Result<Option<String>, LogError> {
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    match id.filter(|id| !id.is_nan()) {
+        None => Ok(None),
+        Some(id) if id.fract() == 0.0 && id.abs() <= EXACT => Ok(Some((id as i64).to_string())),
+        Some(id) => Err(LogError::Value { column: name.to_owned(), reason: format!("{id} is no id") }),
+    }
+}
+
+/// The finite numbers of a column.
+fn numbers(batch: &RecordBatch, name: &str) -> Result<Vec<Option<f64>>, LogError> {
+    let floats = cast(column(batch, name)?, &DataType::Float64)?;
+    let floats = floats.as_primitive::<Float64Type>().iter();
+    Ok(floats.map(|number| number.filter(|number| number.is_finite())).collect())
+}
+
+fn labels(batch: &RecordBatch, name: &str) -> Result<Vec<Option<bool>>, LogError> {
+    let label = |number: f64| match number {
+        0.0 => Ok(false),
+        1.0 => Ok(true),
+        other => Err(LogError::Value { column: name.to_owned(), reason: format!("{other} is no label") }),
+    };
+    numbers(batch, name)?.into_iter().map(|number| number.map(label).transpose()).collect()
+}
+
+/// Seconds since 1970. Integers are taken for such already.
+fn times(batch: &RecordBatch, name: &str) -> Result<Vec<Option<i64>>, LogError> {
+    let array = column(batch, name)?;
+    if array.data_type().is_integer() {
+        let seconds = cast(array, &DataType::Int64)?;
+        return Ok(seconds.as_primitive::<Int64Type>().iter().collect());
+    }
+    let missing = array.null_count();
+    let moments = cast(array, &DataType::Timestamp(TimeUnit::Second, None))?;
+    if moments.null_count() > missing {
+        let reason = "holds texts that are no time".to_owned();
+        return Err(LogError::Value { column: name.to_owned(), reason });
+    }
+    Ok(moments.as_primitive::<TimestampSecondType>().iter().collect())
+}
+
+/// Rows that are decoded at a time.
+const BATCH_ROWS: usize = 16_384;
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use arrow_array::{Float64Array, Int32Array, StringArray};
+    use millrace::features::Value;
+    use parquet::arrow::ArrowWriter;
+
+    use super::*;
+    use crate::config::{KeepConfig, Owner};
+
+    fn data(label: Option<&str>) -> DataConfig {
+        DataConfig {
+            path: "unused".into(),
+            user: "who".into(),
+            item: "what".into(),
+            time: "when".into(),
+            label: label.map(str::to_owned),
+            keep: vec![KeepConfig { column: "price".into(), above: 0.0 }],
+        }
+    }
+
+    fn feature(column: &str, encoding: Encoding) -> FeatureConfig {
+        FeatureConfig { name: column.into(), column: column.into(), encoding, of: Owner::User }
+    }
+
+    fn read_text(text: &str, label: Option<&str>) -> Result<LogFile, LogError> {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("log.csv");
+        fs::write(&path, text).expect("written");
+        let features =
+            [feature("who", Encoding::Vocabulary { minimum_count: 1 }), feature("price", Encoding::Numeric)];
+        read(&path, &data(label), &features)
+    }
+
+    #[test]
+    fn a_csv_log_is_sorted_by_time_and_its_labels_are_read() {
+        let text = "when,who,what,price,clicked\n2020-01-02,7,b,2.5,1\n2020-01-01 10:00:00,8,\"x,y\",1,0\n";
+        let LogFile { log, dropped } = read_text(text, Some("clicked")).expect("a log");
+        assert_eq!((log.len(), dropped), (2, 0));
+        assert_eq!(log.users.value(0), &Value::Int(8));
+        assert_eq!(log.items.value(0), &Value::Text("x,y".into()));
+        assert_eq!(log.labels, Some(vec![false, true]));
+        assert_eq!(log.features[1], FeatureColumn::Numbers(vec![1.0, 2.5]));
+    }
+
+    #[test]
+    fn rows_without_a_needed_value_or_against_a_condition_are_dropped_and_counted() {
+        let text =
+            "when,who,what,price\n2020-01-01,,a,1\n2020-01-01,7,a,0\n2020-01-01,7,a,\n2020-01-01,7,a,1\n";
+        let LogFile { log, dropped } = read_text(text, None).expect("a log");
+        assert_eq!((log.len(), dropped, log.labels), (1, 3, None));
+    }
+
+    #[test]
+    fn what_does_not_fit_is_an_error_that_names_the_column() {
+        let cases = [
+            ("when,who,price\n", "`what`"),
+            ("when,who,what,price\nsoon,7,a,1\n", "`when`"),
+            ("when,who,what,price\n", "no usable rows"),
+        ];
+        for (text, expected) in cases {
+            let error = read_text(text, None).expect_err(text).to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+        let error = read_text("when,who,what,price,clicked\n2020-01-01,7,a,1,3\n", Some("clicked"));
+        assert_eq!(error.expect_err("3 is no label").to_string(), "column `clicked`: 3 is no label");
+    }
+
+    #[test]
+    fn a_float_that_stores_an_id_becomes_the_id_again() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("log.parquet");
+        let columns: [(&str, ArrayRef); 4] = [
+            ("who", Arc::new(Float64Array::from(vec![Some(17850.0), None, Some(13047.0)]))),
+            ("what", Arc::new(StringArray::from(vec!["85123A", "22423", "22423"]))),
+            ("when", Arc::new(StringArray::from(vec!["2009-12-01 07:45:00"; 3]))),
+            ("price", Arc::new(Int32Array::from(vec![1, 1, 1]))),
+        ];
+        let batch = RecordBatch::try_from_iter(columns).expect("a batch");
+        let mut writer =
+            ArrowWriter::try_new(File::create(&path).expect("made"), batch.schema(), None).expect("a writer");
+        writer.write(&batch).expect("written");
+        writer.close().expect("closed");
+        let LogFile { log, dropped } = read(&path, &data(None), &[]).expect("a log");
+        assert_eq!((log.users.values(), dropped), (&[Value::Int(17850), Value::Int(13047)][..], 1));
+        assert_eq!(log.items.values(), [Value::Text("85123A".into()), Value::Int(22423)]);
+    }
+
+    #[test]
+    fn a_fraction_is_no_id() {
+        assert!(whole(Some(1.5), "who").is_err());
+        assert!(whole(Some(1e300), "who").is_err());
+        assert_eq!(whole(Some(f64::NAN), "who").expect("missing"), None);
+    }
+}

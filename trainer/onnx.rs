@@ -1,0 +1,287 @@
+//! Writes a trained model as ONNX, with as few nodes as it can be said in: each costs the runtime about half a
+//! microsecond, which is what a ranking model's single row is made of.
+//!
+//! `ids` -> Gather(wide) -> `ReduceSum` is the wide part, and
+//! `ids` -> Gather(embeddings) -> Reshape -> [Concat `dense`] -> (Gemm -> Relu)* -> Gemm -> Sigmoid the deep one, whose
+//! last Gemm adds the wide part where a layer adds its bias. Measured with 100,000 rows, 16 numbers each, and layers of
+//! 64 and 32 units on one core, in microseconds for a batch of 1 / 8 / 64 / 512 rows:
+//!
+//! | layout | 1 | 8 | 64 | 512 |
+//! |---|---|---|---|---|
+//! | wide and deep joined by an Add | 4.4 | 5.0 | 8.6 | 36.5 |
+//! | joined by the last Gemm (this one) | 3.9 | 4.4 | 8.0 | 36.2 |
+//! | wide weights as a column of the embeddings, carried through the layers | 3.3 | 4.0 | 8.1 | 40.6 |
+//! | first layer multiplied into the table | 3.5 | 4.3 | 10.8 | 64.7 |
+//!
+//! Crosses have no embedding, so where there are any a Slice takes them off the ids first. Large tables go to a file of their own at page boundaries, which lets the
+//! runtime map them: several instances and versions then share one copy in memory.
+
+use std::{
+    fs::{self, File},
+    io::{self, BufWriter, Seek, SeekFrom, Write},
+    path::Path,
+};
+
+use millrace::repository::manifest::Manifest;
+use onnx_rs::ast::{
+    Attribute, AttributeType, DataLocation, DataType, Dimension, Graph, Model, Node, OpType, OperatorSetId,
+    StringStringEntry, TensorProto, TensorShape, TensorShapeDimension, TensorTypeProto, TypeProto, TypeValue,
+    ValueInfo,
+};
+
+use crate::model::{LayerWeights, WideDeep};
+
+/// Why a model could not be written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ExportError {
+    /// The weights cannot be read.
+    #[error("candle: {0}")]
+    Tensor(#[from] candle_core::Error),
+    /// A file cannot be written.
+    #[error("the model's files cannot be written")]
+    Write(#[from] io::Error),
+}
+
+/// The file of the tables that are too large for the model file, beside it.
+pub const EXTERNAL_FILE: &str = "model.onnx.data";
+
+/// Tables of more bytes than this go to [`EXTERNAL_FILE`].
+pub const EXTERNAL_BYTES: usize = 1 << 20;
+
+/// Writes `model` into `folder`.
+pub fn export(model: &WideDeep, folder: &Path) -> Result<(), ExportError> {
+    let plan = Plan::of(model)?;
+    let places = plan.write_external(&folder.join(EXTERNAL_FILE))?;
+    fs::write(folder.join(Manifest::MODEL), onnx_rs::encode(&plan.model(&places)))?;
+    Ok(())
+}
+
+/// The graph with names and numbers of its own, which the syntax tree then borrows.
+struct Plan {
+    columns: usize,
+    dense: usize,
+    tensors: Vec<Tensor>,
+    nodes: Vec<PlannedNode>,
+}
+
+struct Tensor {
+    name: String,
+    shape: Vec<i64>,
+    kind: DataType,
+    bytes: Vec<u8>,
+}
+
+struct PlannedNode {
+    kind: OpType<'static>,
+    inputs: Vec<String>,
+    output: String,
+    attributes: Vec<Attribute<'static>>,
+}
+
+/// Where a tensor lies in the external file, as the format wants it said.
+struct Place {
+    offset: String,
+    length: String,
+}
+
+impl Plan {
+    fn of(model: &WideDeep) -> Result<Self, ExportError> {
+        let shape = model.shape();
+        let mut plan =
+            Self { columns: shape.columns, dense: shape.dense, tensors: Vec::new(), nodes: Vec::new() };
+        let layers = model.mlp().weights()?;
+        let (last, hidden) = layers.split_last().expect("there is an output layer");
+        let wide = plan.wide(model, last.bias[0]);
+        let deep = plan.deep_input(model);
+        let deep = plan.hidden_layers(deep, hidden);
+        let weights = plan.floats("weights_last", &[last.inputs, last.outputs], &last.weights);
+        let logit = plan.node(OpType::Gemm, [deep, weights, wide], "logit");
+        plan.node(OpType::Sigmoid, [logit], OUTPUT);
+        Ok(plan)
+    }
+
+    /// The embeddings of each row side by side, and the dense values after them.
+    fn deep_input(&mut self, model: &WideDeep) -> String {
+        let (shape, table) = (model.shape(), model.embeddings());
+        let (rows, dimension) = (shape.deep_rows, table.dimension());
+        let embeddings = self.floats("embeddings", &[rows, dimension], table.weights());
+        let ids = if shape.columns == shape.deep_columns {
+            IDS.to_owned()
+        } else {
+            self.deep_ids(shape.deep_columns)
+        };
+        let gathered = self.node(OpType::Gather, [embeddings, ids], "gathered");
+        let flat_shape = self.integers("flat_shape", &[-1, size(shape.deep_columns * dimension)]);
+        let flat = self.node(OpType::Reshape, [gathered, flat_shape], "flat");
+        if shape.dense == 0 {
+            return flat;
+        }
+        let joined = self.node(OpType::Concat, [flat, DENSE.to_owned()], "deep_input");
+        self.attribute(integer("axis", 1));
+        joined
+    }
+
+    fn deep_ids(&mut self, columns: usize) -> String {
+        let start = self.integers("deep_start", &[0]);
+        let end = self.integers("deep_end", &[size(columns)]);
+        let axis = self.integers("deep_axis", &[1]);
+        self.node(OpType::Slice, [IDS.to_owned(), start, end, axis], "deep_ids")
+    }
+
+    fn hidden_layers(&mut self, mut input: String, layers: &[LayerWeights]) -> String {
+        for (index, layer) in layers.iter().enumerate() {
+            let weights =
+                self.floats(&format!("weights_{index}"), &[layer.inputs, layer.outputs], &layer.weights);
+            let bias = self.floats(&format!("bias_{index}"), &[layer.outputs], &layer.bias);
+            let sum = self.node(OpType::Gemm, [input, weights, bias], &format!("layer_{index}"));
+            input = self.node(OpType::Relu, [sum], &format!("active_{index}"));
+        }
+        input
+    }
+
+    /// The sum of a row's wide weights and the model's bias. Every row names as many of them as there are columns, so
+    /// each carries its share of the bias.
+    fn wide(&mut self, model: &WideDeep, bias: f32) -> String {
+        let share = bias / self.columns as f32;
+        let weights: Vec<f32> = model.wide().weights().iter().map(|weight| weight + share).collect();
+        let weights = self.floats("wide", &[weights.len()], &weights);
+        let gathered = self.node(OpType::Gather, [weights, IDS.to_owned()], "wide_weights");
+        let axis = self.integers("wide_axis", &[1]);
+        let sum = self.node(OpType::ReduceSum, [gathered, axis], "wide_sum");
+        self.attribute(integer("keepdims", 1));
+        sum
+    }
+
+    fn node<const N: usize>(&mut self, kind: OpType<'static>, inputs: [String; N], output: &str) -> String {
+        let node =
+            PlannedNode { kind, inputs: inputs.into(), output: output.to_owned(), attributes: Vec::new() };
+        self.nodes.push(node);
+        output.to_owned()
+    }
+
+    /// Adds an attribute to the node that came last.
+    fn attribute(&mut self, attribute: Attribute<'static>) {
+        self.nodes.last_mut().expect("an attribute follows its node").attributes.push(attribute);
+    }
+
+    fn floats(&mut self, name: &str, shape: &[usize], values: &[f32]) -> String {
+        let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        let shape = shape.iter().map(|&length| size(length)).collect();
+        self.tensors.push(Tensor { name: name.to_owned(), shape, kind: DataType::Float, bytes });
+        name.to_owned()
+    }
+
+    fn integers(&mut self, name: &str, values: &[i64]) -> String {
+        let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        let shape = vec![size(values.len())];
+        self.tensors.push(Tensor { name: name.to_owned(), shape, kind: DataType::Int64, bytes });
+        name.to_owned()
+    }
+
+    /// Writes the large tensors to `path`, where there are any, and says where each tensor lies.
+    fn write_external(&self, path: &Path) -> io::Result<Vec<Option<Place>>> {
+        if self.tensors.iter().all(|tensor| !tensor.is_large()) {
+            return Ok(self.tensors.iter().map(|_| None).collect());
+        }
+        let mut file = BufWriter::new(File::create(path)?);
+        let places = self.tensors.iter().map(|tensor| tensor.write_external(&mut file)).collect();
+        file.into_inner()?.sync_all()?;
+        places
+    }
+
+    fn model<'a>(&'a self, places: &'a [Option<Place>]) -> Model<'a> {
+        let mut input = vec![value(IDS, DataType::Int32, self.columns)];
+        if self.dense > 0 {
+            input.push(value(DENSE, DataType::Float, self.dense));
+        }
+        let graph = Graph {
+            name: "wide_and_deep",
+            node: self.nodes.iter().map(PlannedNode::node).collect(),
+            initializer: self
+                .tensors
+                .iter()
+                .zip(places)
+                .map(|(tensor, place)| tensor.proto(place.as_ref()))
+                .collect(),
+            input,
+            output: vec![value(OUTPUT, DataType::Float, 1)],
+            ..Graph::default()
+        };
+        Model {
+            ir_version: 8,
+            opset_import: vec![OperatorSetId { domain: "", version: 17 }],
+            producer_name: "millrace-trainer",
+            producer_version: env!("CARGO_PKG_VERSION"),
+            graph: Some(graph),
+            ..Model::default()
+        }
+    }
+}
+
+impl Tensor {
+    fn is_large(&self) -> bool {
+        self.bytes.len() > EXTERNAL_BYTES
+    }
+
+    fn write_external(&self, file: &mut BufWriter<File>) -> io::Result<Option<Place>> {
+        if !self.is_large() {
+            return Ok(None);
+        }
+        let offset = file.stream_position()?.next_multiple_of(PAGE_BYTES);
+        file.seek(SeekFrom::Start(offset))?;
+        file.write_all(&self.bytes)?;
+        Ok(Some(Place { offset: offset.to_string(), length: self.bytes.len().to_string() }))
+    }
+
+    fn proto<'a>(&'a self, place: Option<&'a Place>) -> TensorProto<'a> {
+        let Some(place) = place else {
+            return TensorProto::from_raw(&self.name, self.shape.clone(), self.kind, &self.bytes);
+        };
+        let entry = |key, value| StringStringEntry { key, value };
+        TensorProto::from_raw(&self.name, self.shape.clone(), self.kind, &[])
+            .with_data_location(DataLocation::External)
+            .with_external_data(vec![
+                entry("location", EXTERNAL_FILE),
+                entry("offset", &place.offset),
+                entry("length", &place.length),
+            ])
+    }
+}
+
+impl PlannedNode {
+    fn node(&self) -> Node<'_> {
+        Node {
+            name: &self.output,
+            op_type: self.kind.clone(),
+            input: self.inputs.iter().map(String::as_str).collect(),
+            output: vec![&self.output],
+            attribute: self.attributes.clone(),
+            ..Node::default()
+        }
+    }
+}
+
+fn integer(name: &'static str, value: i64) -> Attribute<'static> {
+    Attribute { name, r#type: AttributeType::Int, i: value, ..Attribute::default() }
+}
+
+/// A tensor `[batch, width]` at the graph's edge.
+fn value(name: &str, kind: DataType, width: usize) -> ValueInfo<'_> {
+    let dimension = |value| TensorShapeDimension { value, ..TensorShapeDimension::default() };
+    let dim = vec![dimension(Dimension::Param("batch")), dimension(Dimension::Value(size(width)))];
+    let tensor = TensorTypeProto { elem_type: kind, shape: Some(TensorShape { dim }) };
+    let kind = TypeProto { value: Some(TypeValue::Tensor(tensor)), ..TypeProto::default() };
+    ValueInfo { name, r#type: Some(kind), ..ValueInfo::default() }
+}
+
+fn size(length: usize) -> i64 {
+    i64::try_from(length).expect("the size of a table in memory")
+}
+
+/// The names at the graph's edge are those of [`millrace::features::Encoder::signature`].
+const IDS: &str = "ids";
+const DENSE: &str = "dense";
+const OUTPUT: &str = "probability";
+/// External tables start at multiples of this, which every system's page size divides or equals.
+const PAGE_BYTES: u64 = 65_536;

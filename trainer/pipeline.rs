@@ -1,0 +1,293 @@
+//! The whole way from a log to a published version, as the composition of the other modules: read, split, fit, train,
+//! evaluate, export, check; then gate and publish.
+
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io,
+    path::{Path, PathBuf},
+};
+
+use millrace::{
+    engine::OnnxRuntime,
+    repository::{
+        golden::Golden,
+        manifest::{self, Lineage, Manifest},
+    },
+};
+use sha2::{Digest, Sha256};
+use time::OffsetDateTime;
+
+use crate::{
+    artifact::{self, Artifact, ArtifactError, Holdout, Summary},
+    calendar,
+    check::{self, CheckError, Opened},
+    config::Pipeline,
+    evaluate::RowFigures,
+    examples::{self, Example},
+    log::{self, Log, LogError, LogFile},
+    onnx::{self, ExportError},
+    popularity::Popularity,
+    publish::{self, Publication, PublishError},
+    purchases::Purchases,
+    random::{Purpose, random},
+    ranking::{BothFigures, RankingTask},
+    split::{EmptySplit, Split},
+    train::{self, TrainError, Trained},
+};
+
+/// Which step failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PipelineError {
+    /// Reading the log.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// Hashing the log.
+    #[error("the log cannot be hashed")]
+    Hash(#[source] io::Error),
+    /// Splitting it.
+    #[error(transparent)]
+    Split(#[from] EmptySplit),
+    /// Training.
+    #[error(transparent)]
+    Train(#[from] TrainError),
+    /// Evaluating.
+    #[error("the held-out rows need both labels")]
+    OneLabel,
+    /// Exporting the model.
+    #[error(transparent)]
+    Export(#[from] ExportError),
+    /// Writing the artifact.
+    #[error(transparent)]
+    Artifact(#[from] ArtifactError),
+    /// Writing the features.
+    #[error("the features cannot be written")]
+    Features(#[source] io::Error),
+    /// Checking what was exported.
+    #[error(transparent)]
+    Check(#[from] CheckError),
+    /// Publishing.
+    #[error(transparent)]
+    Publish(#[from] PublishError),
+}
+
+/// One run of a pipeline.
+pub struct Run<'a> {
+    /// What to do.
+    pub pipeline: &'a Pipeline,
+    /// The log, in place of the path that the pipeline names.
+    pub log: &'a Path,
+    /// What the exported model is checked with.
+    pub runtime: &'a OnnxRuntime,
+    /// Hears what is being done, a line at a time.
+    pub say: &'a mut dyn FnMut(&str),
+}
+
+impl Run<'_> {
+    /// Trains a version, judges it and leaves it in `folder`.
+    pub fn train(&mut self, folder: &Path) -> Result<Artifact, PipelineError> {
+        let LogFile { log, dropped } = log::read(self.log, &self.pipeline.data, &self.pipeline.features)?;
+        self.tell(format_args!("read {} rows, dropped {dropped}", log.len()));
+        let split = Split::new(&log.times, &self.pipeline.split)?;
+        self.tell(describe(&log, &split));
+        let trained = self.fit(&log, &split)?;
+        let (examples, holdout) = self.hold_out(&log, &split, &trained);
+        let scores = trained.score(&log, &examples)?;
+        let metrics = self.evaluate(&log, &split, &trained, (&scores, &holdout.label))?;
+        let version = artifact::prepare(folder)?;
+        self.export(&trained, &version, &holdout, &scores)?;
+        let lineage = self.lineage(&log, &split)?;
+        let summary = Summary { metrics, lineage, epochs: trained.epochs };
+        let artifact = Artifact { folder: folder.to_path_buf(), summary, holdout };
+        artifact.write()?;
+        Ok(artifact)
+    }
+
+    /// Judges the artifact and publishes it, if the gates let it.
+    pub fn publish(
+        &mut self,
+        artifact: &Artifact,
+        now: OffsetDateTime,
+    ) -> Result<Publication, PipelineError> {
+        let Pipeline { publish: config, gates, .. } = self.pipeline;
+        let publication = publish::publish(artifact, config, gates, self.runtime, now)?;
+        for verdict in &publication.verdicts {
+            self.tell(format_args!("gate {verdict}"));
+        }
+        match &publication.published {
+            Some((_, folder)) => self.tell(format_args!("published {}", folder.display())),
+            None => self.tell("not published"),
+        }
+        Ok(publication)
+    }
+
+    fn tell(&mut self, line: impl std::fmt::Display) {
+        (self.say)(&line.to_string());
+    }
+
+    fn fit(&mut self, log: &Log, split: &Split) -> Result<Trained, PipelineError> {
+        let say = &mut *self.say;
+        let trained = train::train(log, split, self.pipeline, &mut |report| say(&report.to_string()))?;
+        let shape = trained.model.shape();
+        self.tell(format_args!(
+            "trained for {} epochs: {} table rows, {} of them with an embedding",
+            trained.epochs, shape.wide_rows, shape.deep_rows
+        ));
+        Ok(trained)
+    }
+
+    /// The examples of the test period, and the same as raw rows.
+    fn hold_out(&self, log: &Log, split: &Split, trained: &Trained) -> (Vec<Example>, Holdout) {
+        let mut draws = random(self.pipeline.seed, Purpose::Test, 0);
+        let (training, test) = (split.training(), split.test.clone());
+        let examples = examples::held_out(log, training, test, &self.pipeline.examples, &mut draws);
+        let input = examples.iter().map(|example| trained.features.raw_row(log, example)).collect();
+        let label = examples.iter().map(|example| example.label).collect();
+        (examples, Holdout { input, label })
+    }
+
+    fn evaluate(
+        &mut self,
+        log: &Log,
+        split: &Split,
+        trained: &Trained,
+        (scores, labels): (&[f32], &[bool]),
+    ) -> Result<BTreeMap<String, f64>, PipelineError> {
+        let figures = RowFigures::of(scores, labels).ok_or(PipelineError::OneLabel)?;
+        self.tell(figures);
+        let mut metrics = figures.metrics();
+        if log.labels.is_none() {
+            metrics.extend(self.rank(log, split, trained)?);
+        }
+        Ok(metrics)
+    }
+
+    /// Ranks every item for every customer, by the model and by the baselines.
+    fn rank(
+        &mut self,
+        log: &Log,
+        split: &Split,
+        trained: &Trained,
+    ) -> Result<BTreeMap<String, f64>, PipelineError> {
+        let (training, test) = (split.training(), split.test.clone());
+        let task = RankingTask::new(log, training.clone(), test, self.pipeline.seed);
+        self.tell(format_args!("ranking {} items for {} customers", task.items(), task.customers()));
+        let known = Purchases::of(log, training.clone());
+        let model = task.judge(|user, items| trained.score(log, &candidates(&known, user, items)))?;
+        let year = Popularity::of(log, training.clone());
+        let month = Popularity::of_last_days(log, training, RECENT_DAYS);
+        let judge = |baseline: Popularity| task.judge(|_, items| Ok::<_, TrainError>(baseline.score(items)));
+        let mut metrics = BTreeMap::new();
+        for (prefix, figures) in
+            [("", model), ("popularity_", judge(year)?), ("recent_popularity_", judge(month)?)]
+        {
+            let name = if prefix.is_empty() { "model_" } else { prefix };
+            self.tell(format_args!("{name:<18} {figures}"));
+            metrics.extend(named(prefix, &figures));
+        }
+        Ok(metrics)
+    }
+
+    /// Writes the version's files and proves that they answer what the trainer computed.
+    fn export(
+        &mut self,
+        trained: &Trained,
+        version: &Path,
+        holdout: &Holdout,
+        scores: &[f32],
+    ) -> Result<(), PipelineError> {
+        onnx::export(&trained.model, version)?;
+        let features = version.join(Manifest::FEATURES);
+        trained.features.encoder().write(&features).map_err(PipelineError::Features)?;
+        let mut opened = Opened::open(self.runtime, version)?;
+        let largest = opened.compare(holdout, scores)?;
+        let mut golden =
+            Golden { tolerance: check::TOLERANCE, input: check::golden_input(holdout), output: Vec::new() };
+        let rows = golden.encode(trained.features.encoder()).map_err(CheckError::from)?;
+        golden.output = trained.model.score(&rows).map_err(TrainError::from)?;
+        check::write_golden(&mut opened, version, &golden)?;
+        self.tell(format_args!(
+            "exported; ONNX Runtime agrees on {} rows within {largest:.1e}",
+            holdout.label.len()
+        ));
+        Ok(())
+    }
+
+    fn lineage(&self, log: &Log, split: &Split) -> Result<Lineage, PipelineError> {
+        let training = &log.times[split.training()];
+        let moment = |time: Option<&i64>| time.map(|&time| calendar::format(time)).unwrap_or_default();
+        Ok(Lineage {
+            source: self.log.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+            source_sha256: sha256(self.log).map_err(PipelineError::Hash)?,
+            rows: training.len() as u64,
+            from: moment(training.first()),
+            to: moment(training.last()),
+            seed: self.pipeline.seed,
+            revision: millrace::REVISION.to_owned(),
+        })
+    }
+}
+
+/// The log that a pipeline names, looked for in `data` where that is given.
+pub fn log_path(pipeline: &Pipeline, data: Option<&Path>) -> PathBuf {
+    data.map_or_else(|| pipeline.data.path.clone(), |folder| folder.join(&pipeline.data.path))
+}
+
+/// The pairs of `user` with each of `items`, with the values that training last saw of both.
+fn candidates(known: &Purchases, user: u32, items: &[u32]) -> Vec<Example> {
+    let user_row = known.last_row_of_user(user).expect("only customers of the training rows are ranked for");
+    let row = |item| known.last_row_of_item(item).expect("only items of the training rows are ranked");
+    let example = |&item| Example { user_row, item_row: row(item), label: false, weight: 1.0 };
+    items.iter().map(example).collect()
+}
+
+/// The figures by name, `new_` and `all_` apart.
+fn named(prefix: &str, figures: &BothFigures) -> BTreeMap<String, f64> {
+    let both = [("new", figures.new), ("all", figures.all)];
+    let names = both.into_iter().flat_map(|(pairs, figures)| {
+        [
+            (format!("{prefix}{pairs}_auc"), figures.auc),
+            (format!("{prefix}{pairs}_recall_at_20"), figures.recall_at_20),
+            (format!("{prefix}{pairs}_hit_at_10"), figures.hit_at_10),
+            (format!("{prefix}{pairs}_ndcg_at_10"), figures.ndcg_at_10),
+        ]
+    });
+    names.collect()
+}
+
+fn describe(log: &Log, split: &Split) -> String {
+    let at = |row: usize| log.times.get(row).map_or_else(String::new, |&time| calendar::format(time));
+    format!(
+        "training on {} rows from {}, validating on {} of them from {}, testing on {} from {}",
+        split.training().len(),
+        at(0),
+        split.validation.len(),
+        at(split.validation.start),
+        split.test.len(),
+        at(split.test.start)
+    )
+}
+
+fn sha256(path: &Path) -> io::Result<String> {
+    let mut hasher = Sha256::new();
+    io::copy(&mut File::open(path)?, &mut HashWriter(&mut hasher))?;
+    Ok(manifest::hex(&hasher.finalize()))
+}
+
+/// Lets a hash be written to.
+struct HashWriter<'a>(&'a mut Sha256);
+
+impl io::Write for HashWriter<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The stretch of the second baseline.
+const RECENT_DAYS: i64 = 30;

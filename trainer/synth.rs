@@ -1,0 +1,261 @@
+//! A synthetic shop: users with tastes, items with traits, some items liked by everybody, and a log of what was shown
+//! and clicked. The truth behind it is known, and with it the best accuracy that any model could reach.
+//!
+//! Ids count from 1, so that the example request of the documentation, user 123 and item 456, is in the log.
+
+use std::{fs::File, io, path::Path, path::PathBuf, sync::Arc};
+
+use arrow_array::{ArrayRef, Int64Array, RecordBatch, TimestampSecondArray, UInt8Array};
+use arrow_schema::ArrowError;
+use parquet::{
+    arrow::ArrowWriter, basic::Compression, errors::ParquetError, file::properties::WriterProperties,
+};
+use rand::Rng;
+use rand_distr::{Distribution, StandardNormal};
+
+use crate::{
+    calendar::DAY_SECONDS,
+    random::{Purpose, Random, random},
+};
+
+/// Why a log was not written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SynthError {
+    /// The file's extension is neither `csv` nor `parquet`.
+    #[error("{0}: a log is a .csv or a .parquet file")]
+    Format(PathBuf),
+    /// The file cannot be made.
+    #[error("{path}: cannot be written")]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The writer refused.
+    #[error("the log: {0}")]
+    Arrow(#[from] ArrowError),
+    /// The writer refused.
+    #[error("the log: {0}")]
+    Parquet(#[from] ParquetError),
+}
+
+/// The size of a shop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SynthOptions {
+    /// Users, from id 1.
+    pub users: u32,
+    /// Items, from id 1.
+    pub items: u32,
+    /// Rows of the log.
+    pub events: usize,
+    /// The seed of all randomness.
+    pub seed: u64,
+}
+
+/// A synthetic log.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SynthLog {
+    users: Vec<i64>,
+    items: Vec<i64>,
+    times: Vec<i64>,
+    clicked: Vec<u8>,
+    certainty: f64,
+}
+
+impl SynthLog {
+    /// Draws a log.
+    pub fn draw(options: &SynthOptions) -> Self {
+        let truth = Truth::draw(options);
+        let mut random = random(options.seed, Purpose::Events, 0);
+        let mut log = Self::default();
+        for event in 0..options.events {
+            let (user, item) = (random.random_range(0..options.users), truth.draw_item(&mut random));
+            let probability = truth.probability(user, item);
+            log.users.push(i64::from(user) + 1);
+            log.items.push(i64::from(item) + 1);
+            log.times.push(time(event, options.events));
+            log.clicked.push(u8::from(random.random_bool(probability)));
+            log.certainty += probability.max(1.0 - probability);
+        }
+        log
+    }
+
+    /// The share of the more frequent label.
+    pub fn majority(&self) -> f64 {
+        let clicked = self.clicked.iter().map(|&label| f64::from(label)).sum::<f64>();
+        let share = clicked / self.clicked.len().max(1) as f64;
+        share.max(1.0 - share)
+    }
+
+    /// The expected accuracy of who knows the truth.
+    pub fn bayes_accuracy(&self) -> f64 {
+        self.certainty / self.clicked.len().max(1) as f64
+    }
+
+    /// Writes the log as CSV or Parquet, by the extension of `path`.
+    pub fn write(self, path: &Path) -> Result<(), SynthError> {
+        let create =
+            || File::create(path).map_err(|source| SynthError::Write { path: path.to_path_buf(), source });
+        match path.extension().and_then(|extension| extension.to_str()) {
+            Some("csv") => {
+                let format =
+                    arrow_csv::WriterBuilder::new().with_timestamp_format("%Y-%m-%d %H:%M:%S".into());
+                Ok(format.build(create()?).write(&self.batch()?)?)
+            }
+            Some("parquet") => {
+                let properties = WriterProperties::builder().set_compression(Compression::SNAPPY).build();
+                let batch = self.batch()?;
+                let mut writer = ArrowWriter::try_new(create()?, batch.schema(), Some(properties))?;
+                writer.write(&batch)?;
+                writer.close()?;
+                Ok(())
+            }
+            _ => Err(SynthError::Format(path.to_path_buf())),
+        }
+    }
+
+    fn batch(self) -> Result<RecordBatch, ArrowError> {
+        let columns: [(&str, ArrayRef); 4] = [
+            ("user_id", Arc::new(Int64Array::from(self.users))),
+            ("item_id", Arc::new(Int64Array::from(self.items))),
+            ("event_time", Arc::new(TimestampSecondArray::from(self.times))),
+            ("clicked", Arc::new(UInt8Array::from(self.clicked))),
+        ];
+        RecordBatch::try_from_iter(columns)
+    }
+}
+
+/// What decides the clicks: `logit = offset + user's mood + item's appeal + taste . traits`.
+struct Truth {
+    moods: Vec<f64>,
+    appeals: Vec<f64>,
+    tastes: Vec<[f64; FACTORS]>,
+    traits: Vec<[f64; FACTORS]>,
+    /// The cumulated chances of items to be shown, which fall with the item's rank.
+    shown: Vec<f64>,
+}
+
+impl Truth {
+    fn draw(options: &SynthOptions) -> Self {
+        let mut random = random(options.seed, Purpose::Truth, 0);
+        let moods = normals(options.users, MOOD, &mut random);
+        let appeals = normals(options.items, APPEAL, &mut random);
+        let tastes = (0..options.users).map(|_| direction(&mut random)).collect();
+        let traits = (0..options.items).map(|_| direction(&mut random)).collect();
+        let chances = (0..options.items).map(|rank| 1.0 / (f64::from(rank) + 10.0).sqrt());
+        let shown = chances.scan(0.0, |sum, chance| {
+            *sum += chance;
+            Some(*sum)
+        });
+        Self { moods, appeals, tastes, traits, shown: shown.collect() }
+    }
+
+    fn draw_item(&self, random: &mut Random) -> u32 {
+        let all = self.shown.last().copied().expect("a shop has items");
+        let point = random.random_range(0.0..all);
+        u32::try_from(self.shown.partition_point(|&sum| sum <= point))
+            .expect("fewer items than u32 has numbers")
+    }
+
+    fn probability(&self, user: u32, item: u32) -> f64 {
+        let (user, item) = (user as usize, item as usize);
+        let match_: f64 = self.tastes[user].iter().zip(&self.traits[item]).map(|(a, b)| a * b).sum();
+        let logit = OFFSET + self.moods[user] + self.appeals[item] + TASTE * match_;
+        1.0 / (1.0 + (-logit).exp())
+    }
+}
+
+fn normals(count: u32, scale: f64, random: &mut Random) -> Vec<f64> {
+    (0..count).map(|_| scale * normal(random)).collect()
+}
+
+/// A point on the unit sphere: everybody's taste is equally strong.
+fn direction(random: &mut Random) -> [f64; FACTORS] {
+    let point: [f64; FACTORS] = std::array::from_fn(|_| normal(random));
+    let length = point.iter().map(|x| x * x).sum::<f64>().sqrt();
+    point.map(|x| x / length)
+}
+
+fn normal(random: &mut Random) -> f64 {
+    StandardNormal.sample(random)
+}
+
+/// Events are spread evenly over [`DAYS`] from [`START`].
+fn time(event: usize, events: usize) -> i64 {
+    let share = i64::try_from(event).expect("a log in memory") * DAYS * DAY_SECONDS;
+    START + share / i64::try_from(events).expect("a log in memory")
+}
+
+/// Numbers in a taste.
+const FACTORS: usize = 2;
+/// How far users differ in how readily they click.
+const MOOD: f64 = 0.8;
+/// How far items differ in how readily they are clicked.
+const APPEAL: f64 = 1.8;
+/// How much a taste that fits counts.
+const TASTE: f64 = 4.0;
+/// Makes clicks the rarer label.
+const OFFSET: f64 = -1.9;
+/// 2026-01-01.
+const START: i64 = 1_767_225_600;
+/// The length of the log.
+const DAYS: i64 = 90;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        config::{DataConfig, FeatureConfig},
+        log,
+    };
+
+    const OPTIONS: SynthOptions = SynthOptions { users: 500, items: 600, events: 30_000, seed: 7 };
+
+    fn data() -> DataConfig {
+        DataConfig {
+            path: "unused".into(),
+            user: "user_id".into(),
+            item: "item_id".into(),
+            time: "event_time".into(),
+            label: Some("clicked".into()),
+            keep: vec![],
+        }
+    }
+
+    #[test]
+    fn a_seed_draws_one_log_and_another_seed_another() {
+        assert_eq!(SynthLog::draw(&OPTIONS), SynthLog::draw(&OPTIONS));
+        assert_ne!(SynthLog::draw(&OPTIONS), SynthLog::draw(&SynthOptions { seed: 8, ..OPTIONS }));
+    }
+
+    #[test]
+    fn the_labels_are_predictable_but_not_by_the_majority() {
+        let log = SynthLog::draw(&OPTIONS);
+        assert!((0.60..0.70).contains(&log.majority()), "{}", log.majority());
+        assert!(log.bayes_accuracy() > 0.84, "{}", log.bayes_accuracy());
+    }
+
+    #[test]
+    fn both_formats_hold_the_same_log_and_the_example_request_is_in_it() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let features: [FeatureConfig; 0] = [];
+        let read = |name: &str| {
+            let path = folder.path().join(name);
+            SynthLog::draw(&OPTIONS).write(&path).expect("written");
+            log::read(&path, &data(), &features).expect("read").log
+        };
+        let log = read("log.csv");
+        assert_eq!(log, read("log.parquet"));
+        assert_eq!(log.len(), OPTIONS.events);
+        let holds = |ids: &log::Ids, id| ids.values().contains(&millrace::features::Value::Int(id));
+        assert!(holds(&log.users, 123) && holds(&log.items, 456));
+    }
+
+    #[test]
+    fn another_extension_is_refused() {
+        assert!(matches!(SynthLog::default().write(Path::new("log.txt")), Err(SynthError::Format(_))));
+    }
+}

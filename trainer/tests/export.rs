@@ -1,0 +1,139 @@
+//! The exported file answers what the model answers, whatever features it has.
+
+use std::{fs, path::Path};
+
+use millrace::{
+    engine::{Engine, OnnxEngine},
+    features::{Encoder, RawValue, Schema, Vocabulary},
+    repository::manifest::Manifest,
+    tensor::Rows,
+};
+use millrace_trainer::{
+    config::ModelConfig,
+    model::{ModelShape, Targets, WideDeep},
+    onnx::{self, EXTERNAL_BYTES, EXTERNAL_FILE},
+    random::{Purpose, random},
+};
+use onnx_rs::ast::{DataLocation, OpType};
+
+const IDS: &str = r#"
+    [[feature]]
+    name = "user"
+    kind = "categorical"
+    source = { hash = 50 }
+    [[feature]]
+    name = "item"
+    kind = "categorical"
+    source = { hash = 70 }
+"#;
+const PRICE: &str = r#"
+    [[feature]]
+    name = "price"
+    kind = "numeric"
+    mean = 10.0
+    std = 4.0
+"#;
+const CROSS: &str = r#"
+    [[cross]]
+    features = ["user", "item"]
+    buckets = 300
+"#;
+
+fn encoder(schema: &str) -> Encoder {
+    let schema: Schema = toml::from_str(schema).expect("a schema");
+    Encoder::new(schema, |_| Ok(Vocabulary::default())).expect("a layout")
+}
+
+fn rows(encoder: &Encoder, count: i32) -> Rows {
+    let mut rows = Rows::new(encoder.signature());
+    for row in 0..count {
+        let values = [
+            RawValue::Int(i64::from(row)),
+            RawValue::Int(i64::from(row * 31 % 97)),
+            RawValue::Float(f64::from(row % 23)),
+        ];
+        encoder.encode(values.into_iter().take(encoder.width()), &mut rows).expect("a row");
+    }
+    rows
+}
+
+/// A model that has learnt something, so that none of its weights are zero by birth.
+fn model(encoder: &Encoder, rows: &Rows) -> WideDeep {
+    let config =
+        ModelConfig { hidden_units: vec![12, 6], mlp_rate: 0.01, wide_rate: 0.5, ..ModelConfig::default() };
+    let mut draws = random(7, Purpose::Weights, 0);
+    let mut model = WideDeep::new(ModelShape::of(encoder), &config, 0.4, &mut draws).expect("a model");
+    let labels: Vec<f32> = (0..rows.len()).map(|row| f32::from(u8::from(row % 3 == 0))).collect();
+    let weights = vec![1.0; rows.len()];
+    for _ in 0..20 {
+        let targets = Targets { labels: &labels, weights: &weights };
+        model.step(rows, 0..rows.len(), targets).expect("a step");
+    }
+    model
+}
+
+/// Exports a trained model into `folder` and compares all its answers with the trainer's own.
+fn export_and_compare(schema: &str, folder: &Path) {
+    let encoder = encoder(schema);
+    let rows = rows(&encoder, 200);
+    let model = model(&encoder, &rows);
+    onnx::export(&model, folder).expect("exported");
+    let file = folder.join(Manifest::MODEL);
+    let mut engine = OnnxEngine::open(&crate::runtime(), &file, encoder.signature()).expect("opened");
+    let mut found = Vec::new();
+    engine.run(&rows, &mut found).expect("scores");
+    let expected = model.score(&rows).expect("scores");
+    assert!(expected.iter().any(|score| (score - expected[0]).abs() > 0.01), "a model that says one thing");
+    for (found, expected) in found.iter().zip(&expected) {
+        assert!((found - expected).abs() < 1e-5, "{found} is not {expected}");
+    }
+}
+
+fn operators(folder: &Path) -> Vec<String> {
+    let bytes = fs::read(folder.join(Manifest::MODEL)).expect("a model");
+    let model = onnx_rs::parse(&bytes).expect("well-formed");
+    let nodes = model.graph.expect("a graph").node;
+    nodes.iter().map(|node| node.op_type.as_str().to_owned()).collect()
+}
+
+#[test]
+fn ids_alone_need_neither_slice_nor_concat() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    export_and_compare(IDS, folder.path());
+    let operators = operators(folder.path());
+    for unneeded in [OpType::Slice, OpType::Concat] {
+        assert!(!operators.iter().any(|operator| operator == unneeded.as_str()), "{operators:?}");
+    }
+    assert_eq!(operators.len(), 10, "{operators:?}");
+    assert!(!folder.path().join(EXTERNAL_FILE).exists(), "small tables stay inside");
+}
+
+#[test]
+fn dense_values_are_exported_faithfully() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    export_and_compare(&format!("{IDS}{PRICE}"), folder.path());
+}
+
+#[test]
+fn crosses_are_exported_faithfully() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    export_and_compare(&format!("{IDS}{PRICE}{CROSS}"), folder.path());
+}
+
+#[test]
+fn large_tables_lie_beside_the_model_at_page_boundaries() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let schema = format!("{IDS}{CROSS}").replace("50", "40000").replace("300", "400000");
+    export_and_compare(&schema, folder.path());
+    let bytes = fs::read(folder.path().join(Manifest::MODEL)).expect("a model");
+    assert!(bytes.len() < EXTERNAL_BYTES);
+    let model = onnx_rs::parse(&bytes).expect("well-formed");
+    let tensors = model.graph.expect("a graph").initializer;
+    let external: Vec<_> =
+        tensors.iter().filter(|tensor| tensor.data_location() == DataLocation::External).collect();
+    assert_eq!(external.iter().map(|tensor| tensor.name()).collect::<Vec<_>>(), ["wide", "embeddings"]);
+    for tensor in external {
+        let offset = tensor.external_data().iter().find(|entry| entry.key == "offset").expect("an offset");
+        assert_eq!(offset.value.parse::<u64>().expect("a number") % 4096, 0);
+    }
+}

@@ -1,0 +1,60 @@
+//! Whole runs: what they are worth, what they leave behind, and that they repeat.
+
+use millrace::repository::{golden::Golden, manifest::Manifest};
+
+use crate::shop::{Shop, contents, run, with_run};
+
+#[test]
+fn a_labelled_log_is_learnt_far_better_than_its_majority() {
+    let shop = Shop::open();
+    let mut said = Vec::new();
+    let artifact = with_run(&shop, &shop.labelled(), &mut said, |run| run.train(&shop.artifact()));
+    let metrics = artifact.expect("trained").summary.metrics;
+    assert!(metrics["accuracy"] > metrics["majority"] + 0.1, "{metrics:#?}");
+    assert!(metrics["auc"] > 0.85, "{metrics:#?}");
+}
+
+#[test]
+fn a_log_of_purchases_is_ranked_beside_popularity() {
+    let shop = Shop::open();
+    let mut said = Vec::new();
+    let artifact = with_run(&shop, &shop.purchases(), &mut said, |run| run.train(&shop.artifact()));
+    let metrics = artifact.expect("trained").summary.metrics;
+    assert!((metrics["majority"] - 0.8).abs() < 0.01, "four negatives beside each purchase: {metrics:#?}");
+    for name in
+        ["popularity_new_auc", "recent_popularity_all_recall_at_20", "all_hit_at_10", "new_ndcg_at_10"]
+    {
+        assert!(metrics[name] > 0.0 && metrics[name] < 1.0, "{name}: {metrics:#?}");
+    }
+    assert!(metrics["new_auc"] > metrics["popularity_new_auc"], "{metrics:#?}");
+}
+
+#[test]
+fn a_seed_gives_the_same_version_byte_for_byte() {
+    let version = || {
+        let shop = Shop::open();
+        let mut said = Vec::new();
+        let artifact = with_run(&shop, &shop.labelled(), &mut said, |run| run.train(&shop.artifact()));
+        let folder = artifact.expect("trained").version();
+        let files = contents(&folder).into_iter();
+        let relative = |(path, bytes): (std::path::PathBuf, Vec<u8>)| {
+            (path.strip_prefix(&folder).expect("below the folder").to_path_buf(), bytes)
+        };
+        files.map(relative).collect::<Vec<_>>()
+    };
+    assert!(version() == version(), "two runs of one seed differ");
+}
+
+#[test]
+fn golden_rows_hold_real_ids_and_a_stranger() {
+    let shop = Shop::open();
+    let (publication, said) = run(&shop, &shop.labelled());
+    let (_, folder) = publication.expect("a run").published.expect("published");
+    let golden = Golden::read(&folder).expect("golden rows");
+    assert!(golden.input.len() >= 16 && golden.tolerance > 0.0);
+    let encoder = millrace::features::Encoder::read(&folder.join(Manifest::FEATURES)).expect("features");
+    let rows = golden.encode(&encoder).expect("rows");
+    let millrace::tensor::Values::I32(ids) = rows.columns()[0].values() else { panic!("ids are integers") };
+    assert_eq!(ids.chunks_exact(2).filter(|row| row[0] == 0).count(), 1, "{ids:?}");
+    assert!(said.iter().any(|line| line.contains("ONNX Runtime agrees on 4800 rows")), "{said:#?}");
+}

@@ -1,0 +1,98 @@
+//! The gates, with real versions in a real repository.
+
+use std::fs;
+
+use millrace::repository::{Layout, VersionNumber, manifest::Manifest};
+use millrace_trainer::{artifact::Artifact, config::GatesConfig};
+use time::OffsetDateTime;
+
+use crate::shop::{Shop, contents, run, with_run};
+
+#[test]
+fn a_published_version_verifies_and_names_its_parent() {
+    let shop = Shop::open();
+    let pipeline = shop.labelled();
+    let (first, said) = run(&shop, &pipeline);
+    assert!(first.expect("a run").published.is_some(), "{said:#?}");
+    let (second, said) = run(&shop, &pipeline);
+    let (version, folder) = second.expect("a run").published.expect("published");
+    assert_eq!(u64::from(version), 2);
+    assert!(
+        said.iter().any(|line| line.contains("live version 1 has") && line.contains("same rows")),
+        "{said:#?}"
+    );
+    let manifest = Manifest::read(&folder, &pipeline.publish.model, version).expect("a manifest");
+    manifest.verify(&folder).expect("every file as published");
+    assert_eq!(manifest.parent, Some(VersionNumber::FIRST));
+    assert_eq!(manifest.lineage.rows, 19_200);
+    for name in ["accuracy", "auc", "log_loss", "majority", "calibration_error"] {
+        assert!(manifest.metrics.contains_key(name), "{name}");
+    }
+    for file in ["model.onnx", "golden.json", "features/schema.toml", "features/user_id.vocabulary"] {
+        assert!(manifest.files.contains_key(file), "{file}");
+    }
+}
+
+#[test]
+fn a_refused_version_leaves_no_trace_in_the_repository() {
+    let shop = Shop::open();
+    let mut pipeline = shop.labelled();
+    pipeline.gates = GatesConfig { accuracy: 0.99, ..pipeline.gates };
+    let (publication, said) = run(&shop, &pipeline);
+    assert_eq!(publication.expect("a run").published, None);
+    assert!(said.iter().any(|line| line.starts_with("gate refused: accuracy")), "{said:#?}");
+    assert!(!shop.repository().exists(), "not even a folder");
+}
+
+#[test]
+fn a_version_that_is_worse_than_the_live_one_is_refused_and_the_live_one_stays_as_it_is() {
+    let shop = Shop::open();
+    let good = shop.labelled();
+    run(&shop, &good).0.expect("a run").published.expect("published");
+    let before = contents(&shop.repository());
+    let mut bad = good.clone();
+    bad.gates.accuracy = 0.0;
+    bad.model.epochs = 1;
+    bad.model.mlp_rate = 1e-9;
+    bad.model.wide_rate = 1e-9;
+    bad.model.embedding_rate = 1e-9;
+    let (publication, said) = run(&shop, &bad);
+    assert_eq!(publication.expect("a run").published, None, "{said:#?}");
+    assert!(said.iter().any(|line| line.starts_with("gate refused: AUC")), "{said:#?}");
+    assert!(contents(&shop.repository()) == before, "the repository changed");
+}
+
+#[test]
+fn a_live_version_that_cannot_be_run_is_compared_by_its_manifest() {
+    let shop = Shop::open();
+    let pipeline = shop.labelled();
+    let (_, folder) = run(&shop, &pipeline).0.expect("a run").published.expect("published");
+    fs::remove_file(folder.join(Manifest::MODEL)).expect("removed");
+    let mut said = Vec::new();
+    let publication = with_run(&shop, &pipeline, &mut said, |run| {
+        let artifact = Artifact::read(&shop.artifact()).expect("what training left");
+        run.publish(&artifact, OffsetDateTime::UNIX_EPOCH)
+    });
+    let (version, _) = publication.expect("a run").published.expect("published");
+    assert_eq!(u64::from(version), 2);
+    assert!(said.iter().any(|line| line.contains("by its manifest")), "{said:#?}");
+}
+
+#[test]
+fn a_candidate_whose_files_were_damaged_after_training_is_not_published() {
+    let shop = Shop::open();
+    let pipeline = shop.labelled();
+    let mut said = Vec::new();
+    let publication = with_run(&shop, &pipeline, &mut said, |run| {
+        let artifact = run.train(&shop.artifact()).expect("trained");
+        let vocabulary = artifact.version().join("features/item_id.vocabulary");
+        let mut ids: Vec<String> =
+            fs::read_to_string(&vocabulary).expect("there").lines().map(str::to_owned).collect();
+        ids.reverse();
+        fs::write(&vocabulary, ids.join("\n")).expect("written");
+        run.publish(&artifact, OffsetDateTime::UNIX_EPOCH)
+    });
+    publication.expect_err("the golden rows are not answered");
+    let model = &pipeline.publish.model;
+    assert_eq!(Layout::new(shop.repository()).versions(model).expect("listed"), []);
+}
