@@ -167,8 +167,8 @@ fn record(
     let error = |source| read_error(prefix, source);
     for entry in fs::read_dir(folder.join(prefix)).map_err(error)? {
         let entry = entry.map_err(error)?;
-        let name =
-            entry.file_name().into_string().map_err(|name| ManifestError::Outside(format!("{name:?}")))?;
+        let name = entry.file_name().into_string();
+        let name = name.map_err(|name| ManifestError::Outside(name.to_string_lossy().into_owned()))?;
         let file = if prefix.is_empty() { name } else { format!("{prefix}/{name}") };
         if entry.file_type().map_err(error)?.is_dir() {
             record(folder, &file, files)?;

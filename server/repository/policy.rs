@@ -105,11 +105,12 @@ mod tests {
         })
     }
 
+    /// Policy, on disk, loaded, failed, pinned; then current (0 for none), load, unload.
+    type Case<'a> = (Policy, &'a [u64], &'a [u64], &'a [u64], Option<u64>, (u64, &'a [u64], &'a [u64]));
+
     #[test]
     fn the_table_of_cases() {
         let specific = |numbers| Policy::Specific(versions(numbers));
-        // policy, on disk, loaded, failed, pinned -> current, load, unload
-        type Case<'a> = (Policy, &'a [u64], &'a [u64], &'a [u64], Option<u64>, (u64, &'a [u64], &'a [u64]));
         let cases: &[Case<'_>] = &[
             (latest(1), &[], &[], &[], None, (0, &[], &[])),
             (latest(1), &[1], &[], &[], None, (0, &[1], &[])),

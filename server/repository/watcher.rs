@@ -232,7 +232,7 @@ impl Watcher {
         loop {
             let plan = state.plan(options);
             let next = plan.load.first().copied();
-            self.make_live(model, state, plan);
+            self.make_live(model, state, &plan);
             let Some(version) = next else { return };
             match self.loader.load(model, version, options) {
                 Ok(loaded) => state.insert(loaded),
@@ -242,7 +242,7 @@ impl Watcher {
     }
 
     /// Lets go of the versions that the plan unloads and makes its current version the one that answers.
-    fn make_live(&self, model: &ModelName, state: &mut ModelState, plan: Plan) {
+    fn make_live(&self, model: &ModelName, state: &mut ModelState, plan: &Plan) {
         let before = (state.current, state.loaded.len());
         state.loaded.retain(|version| !plan.unload.contains(&version.number()));
         let Some(current) = state.loaded.iter().find(|version| Some(version.number()) == plan.current) else {
