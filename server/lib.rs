@@ -1,13 +1,26 @@
-//! Millrace.
-pub mod batcher;
-pub mod codec;
+//! Millrace, an inference server for ranking and recommendation models.
+//!
+//! The modules in the order in which a request meets them: [`app`] starts everything; [`http`] listens and routes;
+//! [`codec`] and [`features`] turn a body into a model's inputs; the version that answers comes from the
+//! [`repository`]; its [`batcher`] joins requests and its [`engine`] computes them. [`metrics`] count what happens,
+//! [`quality`] measures how good scores are, for the trainer too.
+
+pub mod app;
 pub mod config;
-pub mod engine;
+
+pub mod http;
+
+pub mod codec;
 pub mod features;
+
+pub mod repository;
+
+pub mod batcher;
+pub mod engine;
+pub mod tensor;
+
 pub mod metrics;
 pub mod quality;
-pub mod repository;
-pub mod tensor;
 
 /// The git revision that this build was made from; `unknown` outside a checkout.
 pub const REVISION: &str = env!("MILLRACE_REVISION");

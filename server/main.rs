@@ -1,2 +1,7 @@
-//! main
-fn main() {}
+//! The command `millrace`.
+
+mod cli;
+
+fn main() -> std::process::ExitCode {
+    cli::run()
+}

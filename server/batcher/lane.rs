@@ -60,6 +60,7 @@ pub struct BatcherOptions {
 /// Joins requests into batches and gives each its scores.
 pub struct Batcher {
     shared: Arc<Shared>,
+    limits: Limits,
 }
 
 impl Batcher {
@@ -83,7 +84,12 @@ impl Batcher {
         });
         let thread = |instance| EngineThread { shared: Arc::clone(&shared), instance };
         let threads = threaded.into_iter().map(thread).collect();
-        (Self { shared }, threads)
+        (Self { shared, limits: options.limits }, threads)
+    }
+
+    /// The bounds of the queue.
+    pub fn limits(&self) -> Limits {
+        self.limits
     }
 
     /// The scores of `rows`, in their order. An empty request is scored without an engine.

@@ -83,7 +83,7 @@ pub const FAMILIES: &[Family] = &[
         "millrace_unrouted_requests_total",
         Kind::Counter,
         &[],
-        "Requests that named no route or no model that is served.",
+        "Requests that reached no model: no such path, method or model, or headers that are too large.",
     ),
     server(
         "millrace_shed_total",

@@ -39,7 +39,7 @@ pub struct Metrics {
     pub connections: Counter,
     /// Times that accepting failed, for want of file descriptors say.
     pub accept_errors: Counter,
-    /// Requests that named no model that is served, or no route.
+    /// Requests that reached no model.
     pub unrouted: Counter,
     /// Requests refused for want of room in a model's queue.
     pub shed_queue: Counter,

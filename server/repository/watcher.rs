@@ -12,7 +12,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use super::{
@@ -60,8 +60,8 @@ pub enum RequestError {
     Stopping,
 }
 
-/// A model as `millrace repo list` shows it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+/// A model as the management port and `millrace repo` show it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModelStatus {
     /// The model.
     pub model: ModelName,
@@ -75,20 +75,20 @@ pub struct ModelStatus {
     pub versions: Vec<VersionStatus>,
 }
 
-/// A version as `millrace repo list` shows it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+/// A version as the management port and `millrace repo` show it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VersionStatus {
     /// The version.
     pub version: VersionNumber,
     /// Whether it is loaded.
     pub state: VersionState,
     /// Why it failed.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
 
 /// Whether a version is loaded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum VersionState {
     /// In the repository, and not wanted by the policy.
@@ -97,6 +97,17 @@ pub enum VersionState {
     Ready,
     /// Tried and refused.
     Failed,
+}
+
+impl VersionState {
+    /// The state's name, as the management port writes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Available => "available",
+            Self::Ready => "ready",
+            Self::Failed => "failed",
+        }
+    }
 }
 
 /// The repository as the rest of the server sees it.

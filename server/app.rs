@@ -1,0 +1,282 @@
+//! Puts a server together, starts it and stops it. The one place that starts threads and runtimes.
+//!
+//! | thread | does |
+//! |---|---|
+//! | `serve` (one a core) | the serving port: connections, decoding, the inline lane |
+//! | `engine MODEL` | the threaded lane of a heavy version |
+//! | `watcher` | follows the repository: loads, checks, warms up, swaps |
+//! | `reaper` | drops retired versions |
+//! | `management` | the management port: probes, metrics, orders |
+//!
+//! Nothing is global but ONNX Runtime's environment: two servers can run in one process, and the tests do that.
+
+use std::{
+    io,
+    net::{SocketAddr, TcpListener},
+    sync::Arc,
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use tokio::{
+    runtime::{Builder, Runtime},
+    sync::watch,
+};
+
+use crate::{
+    REVISION,
+    config::Config,
+    engine::{EngineError, OnnxRuntime},
+    http::{ConnectionLimits, Connections, Management, Serving, Stopping},
+    metrics::Metrics,
+    repository::{Layout, Loader, Reaper, Repository},
+};
+
+/// Why a server did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The model repository is not there.
+    #[error("the model repository {path} cannot be read")]
+    Models {
+        /// The folder.
+        path: std::path::PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The inference runtime.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// A port.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// The address that was asked for.
+        address: SocketAddr,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// A thread or a runtime.
+    #[error("a thread cannot be started")]
+    Thread(#[source] io::Error),
+}
+
+/// A running server. Dropping it without [`App::stop`] leaves its threads running.
+pub struct App {
+    address: SocketAddr,
+    management_address: SocketAddr,
+    repository: Arc<Repository>,
+    stopping: Arc<Stopping>,
+    serving: Runtime,
+    /// Completes with whether every request in flight was answered.
+    drained: tokio::task::JoinHandle<bool>,
+    stop_serving: watch::Sender<bool>,
+    stop_management: watch::Sender<bool>,
+    management: JoinHandle<()>,
+    watcher: JoinHandle<()>,
+    reaper: JoinHandle<()>,
+}
+
+impl App {
+    /// Starts a server. It listens when this returns, and loads its models from then on.
+    pub fn start(config: &Config) -> Result<Self, StartError> {
+        check_models(config)?;
+        let runtime = OnnxRuntime::load(&config.onnxruntime)?;
+        let (listener, address) = bind(config.listen)?;
+        let (management_listener, management_address) = bind(config.management_listen)?;
+
+        let metrics = Metrics::new(REVISION);
+        let (reaper, reaper_thread) = Reaper::new();
+        let loader = Loader {
+            layout: Layout::new(&config.models_dir),
+            runtime,
+            metrics: Arc::clone(&metrics),
+            reaper,
+        };
+        let (repository, watcher) = Repository::new(config, loader);
+        let repository = Arc::new(repository);
+        let stopping = Arc::new(Stopping::default());
+
+        let reaper = spawn("reaper", move || reaper_thread.run())?;
+        let watcher = spawn("watcher", move || watcher.run())?;
+        let (stop_management, stop) = watch::channel(false);
+        let management = Port { listener: management_listener, limits: management_limits(config), stop };
+        let management_service = Management::new(
+            Arc::clone(&repository),
+            Arc::clone(&metrics),
+            Arc::clone(&stopping),
+            config.http,
+        );
+        let management = manage(management, management_service, Arc::clone(&metrics))?;
+        let (stop_serving, stop) = watch::channel(false);
+        let port = Port { listener, limits: limits(config), stop };
+        let service = Serving::new(Arc::clone(&repository), Arc::clone(&metrics), config.http);
+        let (serving, drained) = serve(config, port, service, metrics)?;
+        tracing::info!(%address, management = %management_address, "listening");
+        Ok(Self {
+            address,
+            management_address,
+            repository,
+            stopping,
+            serving,
+            drained,
+            stop_serving,
+            stop_management,
+            management,
+            watcher,
+            reaper,
+        })
+    }
+
+    /// The address of the serving port.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The address of the management port.
+    pub fn management_address(&self) -> SocketAddr {
+        self.management_address
+    }
+
+    /// Stops the server: it is not ready from now on, its serving port closes, requests in flight are answered within
+    /// the drain timeout, and everything that was started ends. Returns whether every request was answered. Blocks.
+    pub fn stop(self) -> bool {
+        self.stopping.set();
+        self.stop_serving.send_replace(true);
+        let drained = self.serving.block_on(self.drained).unwrap_or(false);
+        // Whatever did not finish in time is dropped with its connection.
+        self.serving.shutdown_timeout(RUNTIME_SHUTDOWN);
+        self.stop_management.send_replace(true);
+        // These threads end when the last handle of what they work for is gone; the order is that of the handles.
+        join(self.management);
+        drop(self.repository);
+        join(self.watcher);
+        join(self.reaper);
+        tracing::info!(drained, "stopped");
+        drained
+    }
+}
+
+/// A bound port that is not served yet.
+struct Port {
+    listener: TcpListener,
+    limits: ConnectionLimits,
+    stop: watch::Receiver<bool>,
+}
+
+impl Port {
+    /// The connections of this port and what ends them. To be called within a runtime.
+    fn open(self, metrics: Option<Arc<Metrics>>) -> io::Result<(Connections, impl Future<Output = ()>)> {
+        let Self { listener, limits, mut stop } = self;
+        let listener = tokio::net::TcpListener::from_std(listener)?;
+        let stopped = async move {
+            // A sender that is gone has nothing more to say, which ends the port as well.
+            let _ = stop.wait_for(|&stop| stop).await;
+        };
+        Ok((Connections::new(listener, limits, metrics), stopped))
+    }
+}
+
+/// Serves the serving port on a runtime of its own.
+fn serve(
+    config: &Config,
+    port: Port,
+    service: Serving,
+    metrics: Arc<Metrics>,
+) -> Result<(Runtime, tokio::task::JoinHandle<bool>), StartError> {
+    let mut builder = Builder::new_multi_thread();
+    if let Some(threads) = config.worker_threads {
+        builder.worker_threads(threads.get());
+    }
+    let runtime = builder.thread_name("serve").enable_all().build().map_err(StartError::Thread)?;
+    let entered = runtime.enter();
+    let (connections, stopped) = port.open(Some(metrics)).map_err(StartError::Thread)?;
+    drop(entered);
+    let service = Arc::new(service);
+    let answer = move |request| {
+        let service = Arc::clone(&service);
+        async move { service.answer(request).await }
+    };
+    let drained = runtime.spawn(connections.serve(answer, stopped));
+    Ok((runtime, drained))
+}
+
+/// Serves the management port, and looks after the metrics, on a thread of its own.
+fn manage(port: Port, service: Management, metrics: Arc<Metrics>) -> Result<JoinHandle<()>, StartError> {
+    let runtime = Builder::new_current_thread().enable_all().build().map_err(StartError::Thread)?;
+    let entered = runtime.enter();
+    let (connections, stopped) = port.open(None).map_err(StartError::Thread)?;
+    drop(entered);
+    spawn("management", move || {
+        let service = Arc::new(service);
+        let answer = move |request| {
+            let service = Arc::clone(&service);
+            async move { service.answer(request).await }
+        };
+        runtime.block_on(async move {
+            tokio::select! {
+                _ = connections.serve(answer, stopped) => {}
+                () = upkeep(&metrics) => {}
+            }
+        });
+    })
+}
+
+/// Looks after the metrics, forever.
+async fn upkeep(metrics: &Metrics) {
+    let mut interval = tokio::time::interval(UPKEEP_INTERVAL);
+    loop {
+        interval.tick().await;
+        metrics.upkeep();
+    }
+}
+
+/// A repository that is not there is a mistake of whoever starts the server; one that goes away later may come back.
+fn check_models(config: &Config) -> Result<(), StartError> {
+    let path = &config.models_dir;
+    let listed = Layout::new(path).models();
+    listed.map(drop).map_err(|source| StartError::Models { path: path.clone(), source })
+}
+
+fn limits(config: &Config) -> ConnectionLimits {
+    ConnectionLimits {
+        max_connections: config.http.max_connections,
+        max_header_bytes: config.http.max_header_bytes,
+        header_read_timeout: config.http.header_read_timeout,
+        drain_timeout: config.drain_timeout,
+    }
+}
+
+/// The management port drains what is short: by the time that it closes, nobody should ask any more.
+fn management_limits(config: &Config) -> ConnectionLimits {
+    ConnectionLimits { drain_timeout: MANAGEMENT_DRAIN, ..limits(config) }
+}
+
+fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
+    let bind = || {
+        let listener = TcpListener::bind(address)?;
+        listener.set_nonblocking(true)?;
+        let bound = listener.local_addr()?;
+        Ok((listener, bound))
+    };
+    bind().map_err(|source| StartError::Listen { address, source })
+}
+
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, StartError> {
+    thread::Builder::new().name(name.to_owned()).spawn(work).map_err(StartError::Thread)
+}
+
+fn join(thread: JoinHandle<()>) {
+    if thread.join().is_err() {
+        tracing::error!("a thread ended with a panic");
+    }
+}
+
+/// How often samples are moved into their buckets and retired series looked for.
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How long tasks that were told to stop may take to do so.
+const RUNTIME_SHUTDOWN: Duration = Duration::from_secs(1);
+
+const MANAGEMENT_DRAIN: Duration = Duration::from_secs(1);

@@ -1,0 +1,138 @@
+//! What may stand on the command line. Flags come before `MILLRACE_...` variables, these before the configuration
+//! file, and the file before the defaults.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use millrace::{
+    config::RawConfig,
+    repository::{ModelName, VersionNumber},
+};
+
+/// An inference server for ranking and recommendation models.
+#[derive(Parser)]
+#[command(version)]
+pub(super) struct Flags {
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Subcommand)]
+pub(super) enum Command {
+    /// Serve the models of a repository.
+    Serve(Serve),
+    /// Ask a running server about its models, or change which of their versions answer.
+    Repo(Repo),
+}
+
+#[derive(Args)]
+pub(super) struct Serve {
+    /// The configuration file; docs/configuration.md lists its keys.
+    #[arg(long, env = "MILLRACE_CONFIG", value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+    /// The address of the serving port [default: 127.0.0.1:8000].
+    #[arg(long, env = "MILLRACE_LISTEN", value_name = "ADDRESS")]
+    listen: Option<SocketAddr>,
+    /// The address of the port for health, metrics and management [default: 127.0.0.1:8001].
+    #[arg(long, env = "MILLRACE_MANAGEMENT_LISTEN", value_name = "ADDRESS")]
+    management_listen: Option<SocketAddr>,
+    /// The folder of the model repository [default: models].
+    #[arg(long, env = "MILLRACE_MODELS_DIR", value_name = "FOLDER")]
+    models_dir: Option<PathBuf>,
+    /// The ONNX Runtime library; else `ORT_DYLIB_PATH`. deploy/onnxruntime.sh prints one.
+    #[arg(long, env = "MILLRACE_ONNXRUNTIME", value_name = "FILE")]
+    onnxruntime: Option<PathBuf>,
+    /// Threads that serve requests [default: one a core].
+    #[arg(long, env = "MILLRACE_WORKER_THREADS", value_name = "N")]
+    worker_threads: Option<usize>,
+    /// How log lines look.
+    #[arg(long, env = "MILLRACE_LOG_FORMAT", value_name = "FORMAT", default_value = "text")]
+    pub(super) log_format: LogFormat,
+    /// Which log lines are written: a level, or `target=level` pairs.
+    #[arg(long, env = "MILLRACE_LOG", value_name = "FILTER", default_value = "info")]
+    pub(super) log: String,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum LogFormat {
+    /// For people.
+    Text,
+    /// One object a line.
+    Json,
+}
+
+#[derive(Args)]
+pub(super) struct Repo {
+    /// The server's management port.
+    #[arg(
+        long,
+        env = "MILLRACE_MANAGEMENT_LISTEN",
+        value_name = "ADDRESS",
+        default_value = "127.0.0.1:8001",
+        global = true
+    )]
+    pub(super) management: SocketAddr,
+    #[command(subcommand)]
+    pub(super) order: Order,
+}
+
+#[derive(Subcommand)]
+pub(super) enum Order {
+    /// List every model and version and its state.
+    List,
+    /// Look at the repository now, and try versions that failed again.
+    Load {
+        /// The model.
+        model: ModelName,
+    },
+    /// Stop serving a model until it is loaded again.
+    Unload {
+        /// The model.
+        model: ModelName,
+    },
+    /// Answer with the newest version that is older than the current one.
+    Rollback {
+        /// The model.
+        model: ModelName,
+    },
+    /// Answer with a version from now on, or follow the repository's newest again.
+    Promote {
+        /// The model.
+        model: ModelName,
+        /// The version; without one, the policy of the configuration is followed again.
+        version: Option<VersionNumber>,
+    },
+}
+
+impl Serve {
+    /// Puts what the flags say over what the file says.
+    pub(super) fn over(&self, file: RawConfig) -> RawConfig {
+        let from_ort = || std::env::var_os("ORT_DYLIB_PATH").map(PathBuf::from);
+        RawConfig {
+            listen: self.listen.or(file.listen),
+            management_listen: self.management_listen.or(file.management_listen),
+            models_dir: self.models_dir.clone().or(file.models_dir),
+            onnxruntime: self.onnxruntime.clone().or(file.onnxruntime).or_else(from_ort),
+            worker_threads: self.worker_threads.or(file.worker_threads),
+            ..file
+        }
+    }
+}
+
+impl Order {
+    /// The method, path and body of the request that gives this order.
+    pub(super) fn request(&self) -> (&'static str, String, String) {
+        let post =
+            |model: &ModelName, order: &str, body: String| ("POST", format!("/models/{model}/{order}"), body);
+        match self {
+            Self::List => ("GET", "/models".to_owned(), String::new()),
+            Self::Load { model } => post(model, "load", String::new()),
+            Self::Unload { model } => post(model, "unload", String::new()),
+            Self::Rollback { model } => post(model, "rollback", String::new()),
+            Self::Promote { model, version } => {
+                let body = version.map_or_else(String::new, |version| format!("{{\"version\": {version}}}"));
+                post(model, "promote", body)
+            }
+        }
+    }
+}

@@ -1,0 +1,31 @@
+//! The command line: `millrace serve`, and `millrace repo` for operators of a running server.
+
+mod flags;
+mod log;
+mod repo;
+mod serve;
+
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
+
+use clap::Parser;
+
+use self::flags::{Command, Flags};
+
+/// Does what the command line says; 0 where that succeeded, 1 where it failed, 2 where it made no sense.
+pub(crate) fn run() -> ExitCode {
+    let done = match Flags::parse().command {
+        Command::Serve(flags) => serve::run(&flags),
+        Command::Repo(flags) => repo::run(&flags),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // The alternate form puts the causes on the same line.
+            let _ = writeln!(io::stderr(), "millrace: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! The management port: probes, metrics, and the orders of operators.
+//!
+//! | request | answer |
+//! |---|---|
+//! | `GET /livez`, `GET /readyz` | probes |
+//! | `GET /metrics` | Prometheus' text format |
+//! | `GET /models`, `GET /models/{model}` | every model and version and its state |
+//! | `POST /models/{model}/load` | look at the repository now; try failed versions again |
+//! | `POST /models/{model}/unload` | stop serving the model |
+//! | `POST /models/{model}/rollback` | answer with the newest version older than the current one |
+//! | `POST /models/{model}/promote` | answer with version `{"version": n}`; without one, follow the policy again |
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::{
+    Method, Request, Response,
+    body::Incoming,
+    header::{CONTENT_TYPE, HeaderValue, ORIGIN},
+    http::request::Parts,
+};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    body::{self, BodyRoom},
+    error::HttpError,
+    health::{self, Stopping},
+    json_response,
+};
+use crate::{
+    config::HttpLimits,
+    metrics::Metrics,
+    repository::{self, ModelName, ModelStatus, Repository, VersionNumber},
+};
+
+/// What the management port answers from.
+pub struct Management {
+    repository: Arc<Repository>,
+    metrics: Arc<Metrics>,
+    stopping: Arc<Stopping>,
+    limits: HttpLimits,
+    room: BodyRoom,
+}
+
+/// The body of an order.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Order {
+    version: Option<VersionNumber>,
+}
+
+/// The answer to `GET /models`.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Models {
+    /// Every model that is in the repository or served, by name.
+    pub models: Vec<ModelStatus>,
+}
+
+impl Management {
+    /// The management port of a server with this repository.
+    pub(crate) fn new(
+        repository: Arc<Repository>,
+        metrics: Arc<Metrics>,
+        stopping: Arc<Stopping>,
+        limits: HttpLimits,
+    ) -> Self {
+        let room = BodyRoom::new(limits.max_inflight_bytes.get());
+        Self { repository, metrics, stopping, limits, room }
+    }
+
+    /// Answers one request, whatever it is.
+    pub async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        let (request, mut body) = request.into_parts();
+        self.route(&request, &mut body).await.unwrap_or_else(|error| error.response())
+    }
+
+    async fn route(&self, request: &Parts, body: &mut Incoming) -> Result<Response<Full<Bytes>>, HttpError> {
+        let path: Vec<&str> = request.uri.path().split('/').skip(1).collect();
+        match path[..] {
+            ["livez"] => only_get(request).map(|()| text("ok\n")),
+            ["readyz"] => {
+                only_get(request)?;
+                health::ready(&self.repository, &self.stopping).map(|()| text("ok\n"))
+            }
+            ["metrics"] => only_get(request).map(|()| text(self.metrics.render())),
+            ["models"] => {
+                only_get(request)?;
+                let models = self.repository.status().unwrap_or_default();
+                Ok(json(&Models { models }))
+            }
+            ["models", model] => {
+                only_get(request)?;
+                let models = self.repository.status().unwrap_or_default();
+                let known = models.iter().find(|known| known.model.as_str() == model);
+                known.map(json).ok_or(HttpError::NoModel)
+            }
+            ["models", model, order @ ("load" | "unload" | "rollback" | "promote")] => {
+                self.obey(model, order, request, body).await
+            }
+            _ => Err(HttpError::NoRoute),
+        }
+    }
+
+    async fn obey(
+        &self,
+        model: &str,
+        order: &str,
+        request: &Parts,
+        body: &mut Incoming,
+    ) -> Result<Response<Full<Bytes>>, HttpError> {
+        if request.method != Method::POST {
+            return Err(HttpError::Method("POST"));
+        }
+        // Browsers send this header along, and no operator's tool does: a page that somebody happens to look at must
+        // not reach the management port of the machine that it is looked at on.
+        if request.headers.contains_key(ORIGIN) {
+            return Err(HttpError::Origin);
+        }
+        let model: ModelName = model.parse()?;
+        let body = body::read(body, &self.limits, &self.room).await?;
+        let request = parse(order, &body.bytes)?;
+        let status = self.repository.request(model, request).await?;
+        Ok(json(&status))
+    }
+}
+
+/// The order that a path and a body make.
+fn parse(order: &str, body: &[u8]) -> Result<repository::Request, HttpError> {
+    let promote = order == "promote";
+    let expected = if promote { "{\"version\": n}" } else { "{}" };
+    let parsed =
+        if body.trim_ascii().is_empty() { Ok(Order::default()) } else { serde_json::from_slice(body) };
+    let Order { version } = parsed.map_err(|_| HttpError::Order { expected })?;
+    if version.is_some() && !promote {
+        return Err(HttpError::Order { expected });
+    }
+    Ok(match order {
+        "load" => repository::Request::Load,
+        "unload" => repository::Request::Unload,
+        "rollback" => repository::Request::Rollback,
+        _ => repository::Request::Promote(version),
+    })
+}
+
+fn only_get(request: &Parts) -> Result<(), HttpError> {
+    if request.method == Method::GET { Ok(()) } else { Err(HttpError::Method("GET")) }
+}
+
+fn json(value: &impl Serialize) -> Response<Full<Bytes>> {
+    json_response(serde_json::to_vec(value).expect("names, numbers and texts are JSON"))
+}
+
+fn text(body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body.into()));
+    let text = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    response.headers_mut().insert(CONTENT_TYPE, text);
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_order_takes_a_version_only_where_it_means_something() {
+        let promote = |body: &str| parse("promote", body.as_bytes());
+        let third = repository::Request::Promote(Some(3.try_into().expect("3")));
+        assert_eq!(promote(r#"{"version": 3}"#).expect("an order"), third);
+        for none in ["", " \n", "{}", r#"{"version": null}"#] {
+            assert_eq!(promote(none).expect("an order"), repository::Request::Promote(None), "{none}");
+        }
+        for bad in [r#"{"version": 0}"#, r#"{"version": "3"}"#, r#"{"versoin": 3}"#, "[]", "3", "{"] {
+            assert!(matches!(promote(bad), Err(HttpError::Order { .. })), "{bad}");
+        }
+        assert_eq!(parse("unload", b"{}").expect("an order"), repository::Request::Unload);
+        assert!(matches!(parse("unload", br#"{"version": 3}"#), Err(HttpError::Order { .. })));
+    }
+}

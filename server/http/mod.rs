@@ -1,0 +1,98 @@
+//! Two ports: the serving port, where requests for scores come in, and the management port for everything that
+//! people, probes and Prometheus ask. The second has a listener and a thread of its own, so that a flood of requests
+//! never starves a probe, and what changes the server is never on the port that the public reaches.
+//!
+//! ```text
+//! listener ─▶ router ─▶ predict (a dialect) ─▶ scoring ─▶ body ─▶ codec, features ─▶ batcher
+//!          └▶ admin, health (the management port)          any failure ─▶ error
+//! ```
+
+mod admin;
+mod body;
+mod error;
+mod health;
+mod listener;
+mod predict;
+mod request_id;
+mod router;
+mod scoring;
+
+use std::{sync::Arc, time::Instant};
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::{
+    HeaderMap, Request, Response,
+    body::Incoming,
+    header::{CONTENT_TYPE, EXPECT, HeaderValue},
+};
+
+pub(crate) use self::health::Stopping;
+pub use self::{
+    admin::{Management, Models},
+    listener::{ConnectionLimits, Connections},
+};
+use self::{
+    body::BodyRoom,
+    error::HttpError,
+    request_id::{REQUEST_ID, RequestIds},
+    router::Route,
+};
+use crate::{config::HttpLimits, metrics::Metrics, repository::Repository};
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// What the serving port answers from.
+pub struct Serving {
+    repository: Arc<Repository>,
+    metrics: Arc<Metrics>,
+    limits: HttpLimits,
+    room: BodyRoom,
+    ids: RequestIds,
+}
+
+impl Serving {
+    /// The serving port of a server with this repository.
+    pub fn new(repository: Arc<Repository>, metrics: Arc<Metrics>, limits: HttpLimits) -> Self {
+        let room = BodyRoom::new(limits.max_inflight_bytes.get());
+        Self { repository, metrics, limits, room, ids: RequestIds::new() }
+    }
+
+    /// Answers one request, whatever it is.
+    pub async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        let started = Instant::now();
+        let (request, mut body) = request.into_parts();
+        let id = self.ids.of(&request.headers);
+        let result = match self.check(&request.headers) {
+            Err(error) => Err(error),
+            Ok(()) => match Route::of(request.uri.path()) {
+                Some(Route::Predict(target)) => {
+                    predict::answer(self, target, &request, &mut body, started).await
+                }
+                None => Err(HttpError::NoRoute),
+            },
+        };
+        let mut response = result.unwrap_or_else(|error| {
+            self.metrics.unrouted.increment(1);
+            error.response()
+        });
+        response.headers_mut().insert(REQUEST_ID, id);
+        // A client that waits for leave to send its body does not send what was refused.
+        if !body::is_at_end(&body) && !request.headers.contains_key(EXPECT) {
+            tokio::spawn(body::linger(body, self.limits.body_read_timeout));
+        }
+        response
+    }
+
+    fn check(&self, headers: &HeaderMap) -> Result<(), HttpError> {
+        let limit = self.limits.max_header_bytes.get();
+        let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+        if bytes <= limit { Ok(()) } else { Err(HttpError::HeadersTooLarge { limit }) }
+    }
+}
+
+fn json_response(body: Vec<u8>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::from(body));
+    response.headers_mut().insert(CONTENT_TYPE, JSON);
+    response
+}

@@ -1,0 +1,58 @@
+//! What a path of the serving port means: pure, from text to [`Route`].
+//!
+//! Names are compared as they stand in the path, without percent-decoding: every character that a model's name may
+//! have is one that no client needs to escape, so an escape is never a model's.
+
+/// What a path of the serving port names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Route<'a> {
+    /// `/api/predict/{model}` and `/api/predict/{model}/versions/{version}`.
+    Predict(Target<'a>),
+}
+
+/// The model, and perhaps the version, that a request names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Target<'a> {
+    pub(super) model: &'a str,
+    pub(super) version: Option<&'a str>,
+}
+
+impl<'a> Route<'a> {
+    /// The route that `path` takes.
+    pub(super) fn of(path: &'a str) -> Option<Self> {
+        let rest = path.strip_prefix("/api/predict/")?;
+        let (model, version) = match rest.split_once('/') {
+            None => (rest, None),
+            Some((model, rest)) => (model, Some(rest.strip_prefix("versions/")?)),
+        };
+        Some(Self::Predict(Target { model, version }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_of_paths() {
+        let predict = |model, version| Some(Route::Predict(Target { model, version }));
+        for (path, expected) in [
+            ("/api/predict/shop", predict("shop", None)),
+            ("/api/predict/shop/versions/3", predict("shop", Some("3"))),
+            // What is no name names no model, which the repository knows best.
+            ("/api/predict/", predict("", None)),
+            ("/api/predict/..", predict("..", None)),
+            ("/api/predict/%2e%2e", predict("%2e%2e", None)),
+            ("/api/predict/shop/", None),
+            ("/api/predict/shop/versions", None),
+            ("/api/predict/../../etc/passwd", None),
+            ("/api/predict", None),
+            ("/api", None),
+            ("/", None),
+            ("", None),
+            ("//api/predict/shop", None),
+        ] {
+            assert_eq!(Route::of(path), expected, "{path}");
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! A request for scores, whatever its dialect: the one path from a body to the scores of its rows.
+//!
+//! A dialect brings what it alone knows, how rows stand in a body and how scores are written; what every request for
+//! scores has in common is here: the version that answers it, its deadline, its bounds, and its place in the metrics.
+
+use std::{
+    error::Error,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use hyper::{
+    HeaderMap,
+    body::Incoming,
+    header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderName},
+};
+
+use super::{Serving, body, error::HttpError, router::Target};
+use crate::{
+    batcher::{ScoreError, Scores},
+    codec::json::DecodeError,
+    features::Encoder,
+    metrics::{Metrics, Outcome, Shed},
+    repository::{Live, Version, manifest::Manifest},
+    tensor::Rows,
+};
+
+/// The header by which a request asks for less time than its model gives it, in milliseconds.
+const REQUEST_TIMEOUT: HeaderName = HeaderName::from_static("x-request-timeout-ms");
+
+/// A request for scores from the moment that it named its version. Dropping it counts how it ended; one that is
+/// dropped on the way was cancelled.
+pub(super) struct Call {
+    version: Arc<Version>,
+    started: Instant,
+    outcome: Outcome,
+}
+
+impl Call {
+    /// Begins with the version that answers: the one that the target names, else the current one.
+    pub(super) fn begin(serving: &Serving, target: Target<'_>, started: Instant) -> Result<Self, HttpError> {
+        let (_, version) = find(serving, target)?;
+        Ok(Self { version, started, outcome: Outcome::Cancelled })
+    }
+
+    /// The version that answers.
+    pub(super) fn version(&self) -> &Version {
+        &self.version
+    }
+
+    /// The scores of the rows in `body`, in their order. `decode` appends the body's rows, at most so many, to the
+    /// buffer that it is given.
+    ///
+    /// # Cancel safety
+    /// Dropping the future withdraws the request, unless its batch has closed already.
+    pub(super) async fn score(
+        &mut self,
+        serving: &Serving,
+        headers: &HeaderMap,
+        body: &mut Incoming,
+        decode: impl FnOnce(&[u8], &Encoder, &mut Rows, usize) -> Result<(), DecodeError>,
+    ) -> Result<Scores, HttpError> {
+        let result = self.compute(serving, headers, body, decode).await;
+        match &result {
+            Ok(_) => self.outcome = Outcome::Ok,
+            Err(error) => self.note(error, &serving.metrics),
+        }
+        result
+    }
+
+    fn note(&mut self, error: &HttpError, metrics: &Metrics) {
+        self.outcome = error.outcome();
+        match error {
+            HttpError::NoRoomForBody => metrics.shed(Shed::Bytes),
+            HttpError::Score(ScoreError::QueueFull) => metrics.shed(Shed::Queue),
+            HttpError::Score(error) if self.outcome == Outcome::Error => {
+                let Manifest { model, version, .. } = self.version.manifest();
+                tracing::error!(%model, %version, error = error as &dyn Error, "a request failed");
+            }
+            _ => {}
+        }
+    }
+
+    async fn compute(
+        &self,
+        serving: &Serving,
+        headers: &HeaderMap,
+        body: &mut Incoming,
+        decode: impl FnOnce(&[u8], &Encoder, &mut Rows, usize) -> Result<(), DecodeError>,
+    ) -> Result<Scores, HttpError> {
+        check_content(headers)?;
+        let deadline = self.deadline(headers)?;
+        let read = body::read(body, &serving.limits, &serving.room).await?;
+        let version = &*self.version;
+        let limit = version.batcher().limits().max_batch_rows.get();
+        let mut rows = version.take_buffer();
+        let scores = match decode(&read.bytes, version.encoder(), &mut rows, limit) {
+            Ok(()) => version.batcher().score(&rows, deadline).await.map_err(HttpError::from),
+            Err(error) => Err(error.into()),
+        };
+        version.return_buffer(rows);
+        scores
+    }
+
+    /// When the answer is too late: the model's time after the request came in, or less if the request says so.
+    fn deadline(&self, headers: &HeaderMap) -> Result<Instant, HttpError> {
+        let longest = self.version.request_timeout();
+        let Some(asked) = headers.get(REQUEST_TIMEOUT) else { return Ok(self.started + longest) };
+        let asked = asked.to_str().ok().and_then(|text| text.parse::<u64>().ok()).filter(|&ms| ms > 0);
+        let asked = asked.ok_or(HttpError::Timeout("x-request-timeout-ms"))?;
+        Ok(self.started + longest.min(Duration::from_millis(asked)))
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        self.version.metrics().series().request(self.outcome, self.started.elapsed());
+    }
+}
+
+/// What is live of the model that `target` names, and the version that it means.
+pub(super) fn find(serving: &Serving, target: Target<'_>) -> Result<(Arc<Live>, Arc<Version>), HttpError> {
+    let live = serving.repository.live(target.model).ok_or(HttpError::NoModel)?;
+    let version = match target.version {
+        None => &live.current,
+        Some(version) => {
+            let number = version.parse().map_err(|_| HttpError::NoVersion)?;
+            live.version(number).ok_or(HttpError::NoVersion)?
+        }
+    };
+    let version = Arc::clone(version);
+    Ok((live, version))
+}
+
+/// A body is JSON as it is, unless the headers say otherwise.
+fn check_content(headers: &HeaderMap) -> Result<(), HttpError> {
+    if let Some(encoding) = headers.get(CONTENT_ENCODING)
+        && encoding != "identity"
+    {
+        return Err(HttpError::ContentEncoding);
+    }
+    let Some(content_type) = headers.get(CONTENT_TYPE) else { return Ok(()) };
+    let media_type = content_type.as_bytes().split(|&b| b == b';').next().unwrap_or_default();
+    if media_type.trim_ascii().eq_ignore_ascii_case(b"application/json") {
+        Ok(())
+    } else {
+        Err(HttpError::ContentType)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_is_taken_under_its_own_name_or_none() {
+        let check = |name: HeaderName, value: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(name, value.parse().expect("a header"));
+            check_content(&headers)
+        };
+        assert!(check_content(&HeaderMap::new()).is_ok());
+        for good in ["application/json", "application/json; charset=utf-8", "Application/JSON ;x=y"] {
+            assert!(check(CONTENT_TYPE, good).is_ok(), "{good}");
+        }
+        for bad in ["text/plain", "", "application/x-www-form-urlencoded", "application/jsonl"] {
+            assert!(matches!(check(CONTENT_TYPE, bad), Err(HttpError::ContentType)), "{bad}");
+        }
+        assert!(check(CONTENT_ENCODING, "identity").is_ok());
+        assert!(matches!(check(CONTENT_ENCODING, "gzip"), Err(HttpError::ContentEncoding)));
+    }
+}
