@@ -1,1 +1,20 @@
-//! it
+//! The server as a whole, with ONNX Runtime behind it.
+
+mod artifact;
+
+use std::{env, path::PathBuf};
+
+use millrace::engine::OnnxRuntime;
+
+/// The ONNX Runtime that the environment names, or else the one that `deploy/onnxruntime.sh` has fetched.
+fn runtime() -> OnnxRuntime {
+    let named = ["MILLRACE_ONNXRUNTIME", "ORT_DYLIB_PATH"].into_iter().find_map(env::var_os);
+    let fetched = || workspace().join("target/onnxruntime/1.32.0/libonnxruntime.so.1.32.0");
+    let path = named.map_or_else(fetched, PathBuf::from);
+    assert!(path.exists(), "there is no ONNX Runtime at {}: run deploy/onnxruntime.sh", path.display());
+    OnnxRuntime::load(&path).expect("a usable ONNX Runtime")
+}
+
+fn workspace() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}

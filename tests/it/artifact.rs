@@ -1,0 +1,243 @@
+//! Versions of a model as the trainer would publish them, small enough to be made in a millisecond.
+//!
+//! Each id has a weight, and the score of a row is the sigmoid of its ids' weights and the version's bias. So every
+//! row has a score of its own, versions with other biases answer visibly other scores, and [`Artifact::score`] says
+//! which without an engine.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use millrace::{
+    features::{Encoder, RawValue, Schema, Value, Vocabulary},
+    repository::{
+        Layout, ModelName, VersionNumber,
+        golden::Golden,
+        manifest::{Lineage, Manifest},
+    },
+    tensor::{Rows, Values},
+};
+use onnx_rs::ast::{
+    DataType, Dimension, Graph, Model, Node, OpType, OperatorSetId, TensorProto, TensorShape,
+    TensorShapeDimension, TensorTypeProto, TypeProto, TypeValue, ValueInfo,
+};
+use tempfile::TempDir;
+use time::OffsetDateTime;
+
+/// The users whose ids the model knows.
+pub(crate) const USERS: [&str; 4] = ["123", "456", "789", "17850"];
+/// The items whose ids the model knows, one of which no integer can name.
+pub(crate) const ITEMS: [&str; 4] = ["456", "22423", "85123A", "789"];
+
+/// A model repository in a temporary folder.
+pub(crate) struct Models {
+    folder: TempDir,
+}
+
+impl Models {
+    /// A repository without models.
+    pub(crate) fn new() -> Self {
+        Self { folder: tempfile::tempdir().expect("a temporary folder") }
+    }
+
+    /// Its folder.
+    pub(crate) fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Publishes `artifact` as `version` of `model` the way the trainer does, and says in which folder.
+    pub(crate) fn publish(&self, model: &str, version: u64, artifact: Artifact) -> PathBuf {
+        let (model, version) = names(model, version);
+        let layout = Layout::new(self.path());
+        let stage = layout.stage(&model).expect("staged");
+        artifact.write(&stage, &model, version);
+        layout.publish(&model, version, &stage).expect("a version that is not there yet")
+    }
+}
+
+fn names(model: &str, version: u64) -> (ModelName, VersionNumber) {
+    (model.parse().expect("a model's name"), version.try_into().expect("a version's number"))
+}
+
+/// What a version is made of.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Artifact {
+    bias: f32,
+    golden_shift: f32,
+}
+
+impl Artifact {
+    /// A version whose scores rise with `bias`; between -2 and 2 they are far from both ends.
+    pub(crate) fn with_bias(bias: f32) -> Self {
+        Self { bias, golden_shift: 0.0 }
+    }
+
+    /// The same files with golden rows that they do not answer, so that no server may serve it.
+    pub(crate) fn unfit(self) -> Self {
+        Self { golden_shift: 0.1, ..self }
+    }
+
+    /// The score of the row `[user, item]`.
+    pub(crate) fn score(self, user: &str, item: &str) -> f32 {
+        let encoder = encoder();
+        let mut rows = Rows::new(encoder.signature());
+        encoder.encode([user, item].map(RawValue::Text).into_iter(), &mut rows).expect("two ids");
+        let Values::I32(ids) = rows.columns()[0].values() else { panic!("ids are integers") };
+        let weights = weights(&encoder);
+        let logit: f32 = ids.iter().map(|&id| weights[usize::try_from(id).expect("a table row")]).sum();
+        1.0 / (1.0 + (-(logit + self.bias)).exp())
+    }
+
+    /// Writes everything that a version's folder holds.
+    fn write(self, folder: &Path, model: &ModelName, version: VersionNumber) {
+        let encoder = encoder();
+        encoder.write(&folder.join(Manifest::FEATURES)).expect("written");
+        fs::write(folder.join(Manifest::MODEL), self.onnx(&encoder)).expect("written");
+        self.golden().write(folder).expect("written");
+        let manifest = Manifest {
+            model: model.clone(),
+            version,
+            kind: "sum_of_weights".into(),
+            created: OffsetDateTime::UNIX_EPOCH,
+            parent: None,
+            signature: encoder.signature().clone(),
+            metrics: BTreeMap::from([("auc".into(), 0.75)]),
+            lineage: Lineage::default(),
+            files: Manifest::record_files(folder).expect("recorded"),
+        };
+        manifest.write(folder).expect("written");
+    }
+
+    fn golden(self) -> Golden {
+        let rows = [("123", "456"), ("17850", "85123A"), ("nobody", "nothing")];
+        let text = |id: &str| id.parse().map_or_else(|_| Value::Text(id.into()), Value::Int);
+        Golden {
+            tolerance: 1e-5,
+            input: rows.map(|(user, item)| vec![text(user), text(item)]).into(),
+            output: rows.map(|(user, item)| self.score(user, item) + self.golden_shift).into(),
+        }
+    }
+
+    /// `ids` -> Gather -> `ReduceSum` -> Add bias -> Sigmoid.
+    fn onnx(self, encoder: &Encoder) -> Vec<u8> {
+        let weights = weights(encoder);
+        let rows = i64::try_from(weights.len()).expect("a few");
+        let node = |op_type, input, output| Node { op_type, input, output: vec![output], ..Node::default() };
+        let graph = Graph {
+            name: "sum_of_weights",
+            node: vec![
+                node(OpType::Gather, vec!["weights", "ids"], "gathered"),
+                node(OpType::ReduceSum, vec!["gathered", "axis"], "sum"),
+                node(OpType::Add, vec!["sum", "bias"], "logit"),
+                node(OpType::Sigmoid, vec!["logit"], "probability"),
+            ],
+            initializer: vec![
+                TensorProto::from_f32("weights", vec![rows], weights),
+                TensorProto::from_i64("axis", vec![1], vec![1]),
+                TensorProto::from_f32("bias", vec![1], vec![self.bias]),
+            ],
+            input: vec![rows_of("ids", DataType::Int32, 2)],
+            output: vec![rows_of("probability", DataType::Float, 1)],
+            ..Graph::default()
+        };
+        onnx_rs::encode(&Model {
+            ir_version: 8,
+            opset_import: vec![OperatorSetId { domain: "", version: 17 }],
+            graph: Some(graph),
+            ..Model::default()
+        })
+    }
+}
+
+/// A tensor `[batch, width]` at the graph's edge.
+fn rows_of(name: &str, elem_type: DataType, width: i64) -> ValueInfo<'_> {
+    let dimension = |value| TensorShapeDimension { value, ..TensorShapeDimension::default() };
+    let dim = vec![dimension(Dimension::Param("batch")), dimension(Dimension::Value(width))];
+    let tensor = TensorTypeProto { elem_type, shape: Some(TensorShape { dim }) };
+    let kind = TypeProto { value: Some(TypeValue::Tensor(tensor)), ..TypeProto::default() };
+    ValueInfo { name, r#type: Some(kind), ..ValueInfo::default() }
+}
+
+fn encoder() -> Encoder {
+    let schema: Schema = toml::from_str(
+        r#"
+        feature = [
+          { name = "user_id", kind = "categorical", source = "vocabulary" },
+          { name = "item_id", kind = "categorical", source = "vocabulary" },
+        ]
+        "#,
+    )
+    .expect("a schema");
+    Encoder::new(schema, |feature| {
+        let ids = if feature.name == "user_id" { USERS } else { ITEMS };
+        Ok(Vocabulary::new(ids).expect("different ids"))
+    })
+    .expect("a layout")
+}
+
+/// A weight for each row of the table, such that no two pairs of a user and an item have the same sum.
+fn weights(encoder: &Encoder) -> Vec<f32> {
+    let users = (0..=USERS.len()).map(|row| 0.05 * row as f32);
+    let items = (0..=ITEMS.len()).map(|row| 0.3 * row as f32);
+    let weights: Vec<f32> = users.chain(items).collect();
+    assert_eq!(weights.len(), encoder.wide_rows(), "a weight for each row");
+    weights
+}
+
+mod tests {
+    use millrace::engine::{Engine, OnnxEngine};
+
+    use super::*;
+    use crate::runtime;
+
+    #[test]
+    fn the_files_answer_what_the_artifact_says_they_will() {
+        let models = Models::new();
+        for (version, bias) in [(1, -1.0), (2, 1.5)] {
+            let artifact = Artifact::with_bias(bias);
+            let folder = models.publish("shop", version, artifact);
+            let encoder = Encoder::read(&folder.join(Manifest::FEATURES)).expect("features");
+            let model = folder.join(Manifest::MODEL);
+            let mut engine =
+                OnnxEngine::open(&runtime(), &model, encoder.signature()).expect("a model that loads");
+            let mut rows = Rows::new(encoder.signature());
+            let mut expected = Vec::new();
+            for (user, item) in USERS.into_iter().zip(ITEMS).chain([("a stranger", "nothing")]) {
+                encoder.encode([user, item].map(RawValue::Text).into_iter(), &mut rows).expect("two ids");
+                expected.push(artifact.score(user, item));
+            }
+            let mut scores = Vec::new();
+            engine.run(&rows, &mut scores).expect("scores");
+            let close = scores.iter().zip(&expected).all(|(found, expected)| (found - expected).abs() < 1e-6);
+            assert!(close && scores.len() == expected.len(), "{scores:?} {expected:?}");
+        }
+    }
+
+    #[test]
+    fn the_golden_rows_are_answered_unless_the_version_is_unfit() {
+        let models = Models::new();
+        let check = |folder: &Path| {
+            let encoder = Encoder::read(&folder.join(Manifest::FEATURES)).expect("features");
+            let model = folder.join(Manifest::MODEL);
+            let mut engine = OnnxEngine::open(&runtime(), &model, encoder.signature()).expect("it loads");
+            let golden = Golden::read(folder).expect("golden rows");
+            let rows = golden.encode(&encoder).expect("rows that encode");
+            golden.check(&mut engine, &rows)
+        };
+        let artifact = Artifact::with_bias(0.5);
+        check(&models.publish("shop", 1, artifact)).expect("answered");
+        check(&models.publish("shop", 2, artifact.unfit())).expect_err("not answered");
+    }
+
+    #[test]
+    fn no_two_rows_and_no_two_biases_have_the_same_score() {
+        let scores = |artifact: Artifact| -> Vec<f32> {
+            USERS.iter().flat_map(|user| ITEMS.map(|item| artifact.score(user, item))).collect()
+        };
+        let mut all = [-1.0, -0.37, 0.29].map(|bias| scores(Artifact::with_bias(bias))).concat();
+        all.sort_by(f32::total_cmp);
+        assert!(all.windows(2).all(|pair| pair[1] - pair[0] > 1e-4), "{all:?}");
+    }
+}
