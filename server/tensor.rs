@@ -4,7 +4,7 @@
 //! them, an engine reads them. It is not a general n-dimensional array: a rank above two has no use before the
 //! engine, where the model itself reshapes.
 
-use std::ops::Range;
+use std::{mem::discriminant, ops::Range};
 
 use serde::{Deserialize, Serialize};
 
@@ -156,18 +156,27 @@ impl Rows {
     ///
     /// # Panics
     /// When the columns differ or the range is out of bounds: both are mistakes in this program, never in a request.
+    /// Then nothing was appended, so that the rows which are here already are not mixed up.
     pub fn extend_from(&mut self, other: &Self, range: Range<usize>) {
-        assert_eq!(self.columns.len(), other.columns.len(), "rows of one signature");
+        assert!(self.resembles(other), "rows of one signature");
+        assert!(range.end <= other.len, "rows that are there");
         for (column, source) in self.columns.iter_mut().zip(&other.columns) {
-            assert_eq!(column.width, source.width, "rows of one signature");
             let elements = range.start * source.width..range.end * source.width;
             match (&mut column.values, &source.values) {
                 (Values::F32(to), Values::F32(from)) => to.extend_from_slice(&from[elements]),
                 (Values::I32(to), Values::I32(from)) => to.extend_from_slice(&from[elements]),
-                _ => panic!("rows of one signature"),
+                _ => unreachable!("both have the same types"),
             }
         }
         self.len += range.len();
+    }
+
+    /// Whether both have the same columns.
+    fn resembles(&self, other: &Self) -> bool {
+        let same = |(one, other): (&Column, &Column)| {
+            one.width == other.width && discriminant(&one.values) == discriminant(&other.values)
+        };
+        self.columns.len() == other.columns.len() && self.columns.iter().zip(&other.columns).all(same)
     }
 
     /// Removes the rows `range` and closes the gap.
@@ -190,6 +199,8 @@ fn last<T>(values: &mut [T], width: usize) -> &mut [T] {
 
 #[cfg(test)]
 mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
     use super::*;
 
     fn signature() -> Signature {
@@ -217,6 +228,18 @@ mod tests {
         let mut batch = rows(&[(1, 2, 0.5)]);
         batch.extend_from(&rows(&[(3, 4, 1.5), (5, 6, 2.5), (7, 8, 3.5)]), 1..3);
         assert_eq!(batch, rows(&[(1, 2, 0.5), (5, 6, 2.5), (7, 8, 3.5)]));
+    }
+
+    #[test]
+    fn rows_of_another_signature_are_refused_as_a_whole() {
+        let mut other = signature();
+        other.inputs[1].width = 2;
+        let mut strange = Rows::new(&other);
+        strange.push_zeroed();
+        let mut batch = rows(&[(1, 2, 0.5)]);
+        let refused = catch_unwind(AssertUnwindSafe(|| batch.extend_from(&strange, 0..1)));
+        assert!(refused.is_err());
+        assert_eq!(batch, rows(&[(1, 2, 0.5)]), "not even the column that fits");
     }
 
     #[test]
