@@ -274,7 +274,7 @@ fn join(thread: JoinHandle<()>) {
 }
 
 /// How often samples are moved into their buckets and retired series looked for.
-const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How long tasks that were told to stop may take to do so.
 const RUNTIME_SHUTDOWN: Duration = Duration::from_secs(1);

@@ -11,6 +11,7 @@ use std::{
 
 use ort::{
     environment::Environment,
+    ep::CPU,
     session::{Session, SessionInputValue, builder::GraphOptimizationLevel},
     value::{Outlet, TensorElementType, TensorRef},
 };
@@ -99,6 +100,9 @@ fn build(environment: &Environment, model: &Path) -> ort::Result<Session> {
         .with_intra_op_spinning(false)?
         // Patterns are recorded per shape, and a batch has a new shape every time.
         .with_memory_pattern(false)?
+        // The runtime's arena would keep what the largest batch took, for each instance and for ever; without it a batch
+        // costs the same to the microsecond.
+        .with_execution_providers([CPU::default().with_arena_allocator(false).build()])?
         .commit_from_file(model)
 }
 

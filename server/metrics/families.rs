@@ -121,6 +121,12 @@ pub const FAMILIES: &[Family] = &[
         &["model"],
         "The version that answers requests for the model; 0 when none does.",
     ),
+    server(
+        "millrace_versions_in_memory",
+        Kind::Gauge,
+        &[],
+        "Versions that take memory: those that are loaded, and retired ones that are not dropped yet.",
+    ),
     version(
         "millrace_requests_total",
         Kind::Counter,

@@ -45,6 +45,8 @@ pub struct Metrics {
     pub shed_queue: Counter,
     /// Requests refused for want of room for their bodies.
     pub shed_bytes: Counter,
+    /// Versions that take memory, loaded or not dropped yet.
+    pub versions_in_memory: Gauge,
     server: PrometheusRecorder,
     versions: PrometheusRecorder,
     process: Collector,
@@ -71,6 +73,7 @@ impl Metrics {
             unrouted: counter(&server, "millrace_unrouted_requests_total", &[]),
             shed_queue: shed("queue"),
             shed_bytes: shed("bytes"),
+            versions_in_memory: gauge(&server, "millrace_versions_in_memory", &[]),
             server,
             versions,
             process,

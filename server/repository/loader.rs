@@ -15,6 +15,7 @@ use super::{
     Layout, ModelName, Reaper, Version, VersionNumber,
     golden::{Golden, GoldenError},
     manifest::{Manifest, ManifestError},
+    version::InMemory,
 };
 use crate::{
     batcher::{Batcher, BatcherOptions, EngineThread, Lane},
@@ -129,6 +130,7 @@ impl Loader {
             request_timeout: options.request_timeout,
             example: golden.input.into_iter().next().unwrap_or_default(),
             buffers,
+            _in_memory: self.reaper.wrap(InMemory::new(Arc::clone(&self.metrics))),
         })
     }
 }

@@ -6,7 +6,7 @@ use super::{Reaped, VersionNumber, manifest::Manifest};
 use crate::{
     batcher::Batcher,
     features::{Encoder, Value},
-    metrics::VersionMetrics,
+    metrics::{Metrics, VersionMetrics},
     tensor::Rows,
 };
 use std::{sync::Arc, time::Duration};
@@ -21,6 +21,24 @@ pub struct Version {
     pub(super) request_timeout: Duration,
     pub(super) example: Vec<Value>,
     pub(super) buffers: ArrayQueue<Rows>,
+    /// Declared last, so that it reaches the reaper after everything that takes memory.
+    pub(super) _in_memory: Reaped<InMemory>,
+}
+
+/// A version that takes memory, as the metrics count it, until this is dropped.
+pub(super) struct InMemory(Arc<Metrics>);
+
+impl InMemory {
+    pub(super) fn new(metrics: Arc<Metrics>) -> Self {
+        metrics.versions_in_memory.increment(1.0);
+        Self(metrics)
+    }
+}
+
+impl Drop for InMemory {
+    fn drop(&mut self) {
+        self.0.versions_in_memory.decrement(1.0);
+    }
 }
 
 impl Version {

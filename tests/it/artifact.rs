@@ -55,6 +55,23 @@ impl Models {
         artifact.write(&stage, &model, version);
         layout.publish(&model, version, &stage).expect("a version that is not there yet")
     }
+
+    /// Takes a published version out of the repository, as if it had never been.
+    pub(crate) fn withdraw(&self, model: &str, version: u64) {
+        let (there, aside) = self.places(model, version);
+        fs::rename(there, aside).expect("a published version");
+    }
+
+    /// Puts a withdrawn version back.
+    pub(crate) fn restore(&self, model: &str, version: u64) {
+        let (there, aside) = self.places(model, version);
+        fs::rename(aside, there).expect("a withdrawn version");
+    }
+
+    fn places(&self, model: &str, version: u64) -> (PathBuf, PathBuf) {
+        let folder = self.path().join(model);
+        (folder.join(version.to_string()), folder.join(format!(".withdrawn-{version}")))
+    }
 }
 
 fn names(model: &str, version: u64) -> (ModelName, VersionNumber) {

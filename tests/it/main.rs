@@ -1,18 +1,42 @@
 //! The server as a whole, with ONNX Runtime behind it.
+//!
+//! | module | shows |
+//! |---|---|
+//! | `artifact` | versions of a model, made in a millisecond |
+//! | `client`, `server` | a server in this process, and a client that sends what it is told to |
+//! | `predict` | good requests |
+//! | `bad_input` | all others |
+//! | `management` | operators and probes |
+//! | `metrics` | what Prometheus scrapes |
+//! | `swap` | versions exchanged under load |
+//! | `process` | the program: its command line, its signals, its memory |
 
 mod artifact;
+mod client;
+mod server;
+
+mod bad_input;
+mod management;
+mod metrics;
+mod predict;
+mod process;
+mod swap;
 
 use std::{env, path::PathBuf};
 
 use millrace::engine::OnnxRuntime;
 
 /// The ONNX Runtime that the environment names, or else the one that `deploy/onnxruntime.sh` has fetched.
-fn runtime() -> OnnxRuntime {
+fn library() -> PathBuf {
     let named = ["MILLRACE_ONNXRUNTIME", "ORT_DYLIB_PATH"].into_iter().find_map(env::var_os);
     let fetched = || workspace().join("target/onnxruntime/1.32.0/libonnxruntime.so.1.32.0");
     let path = named.map_or_else(fetched, PathBuf::from);
     assert!(path.exists(), "there is no ONNX Runtime at {}: run deploy/onnxruntime.sh", path.display());
-    OnnxRuntime::load(&path).expect("a usable ONNX Runtime")
+    path
+}
+
+fn runtime() -> OnnxRuntime {
+    OnnxRuntime::load(&library()).expect("a usable ONNX Runtime")
 }
 
 fn workspace() -> PathBuf {
