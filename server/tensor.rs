@@ -179,16 +179,16 @@ impl Rows {
         self.columns.len() == other.columns.len() && self.columns.iter().zip(&other.columns).all(same)
     }
 
-    /// Removes the rows `range` and closes the gap.
-    pub fn remove(&mut self, range: Range<usize>) {
+    /// Moves the rows `range` so that they start at row `to`, over those that are there, as when gaps are closed from
+    /// the front. The number of rows stays as it is.
+    pub fn copy_within(&mut self, range: Range<usize>, to: usize) {
         for column in &mut self.columns {
-            let elements = range.start * column.width..range.end * column.width;
+            let (elements, to) = (range.start * column.width..range.end * column.width, to * column.width);
             match &mut column.values {
-                Values::F32(values) => drop(values.drain(elements)),
-                Values::I32(values) => drop(values.drain(elements)),
+                Values::F32(values) => values.copy_within(elements, to),
+                Values::I32(values) => values.copy_within(elements, to),
             }
         }
-        self.len -= range.len();
     }
 }
 
@@ -243,10 +243,11 @@ mod tests {
     }
 
     #[test]
-    fn removing_rows_closes_the_gap() {
-        let mut batch = rows(&[(1, 2, 0.5), (3, 4, 1.5), (5, 6, 2.5)]);
-        batch.remove(1..2);
-        assert_eq!(batch, rows(&[(1, 2, 0.5), (5, 6, 2.5)]));
+    fn rows_are_moved_over_a_gap() {
+        let mut batch = rows(&[(1, 2, 0.5), (3, 4, 1.5), (5, 6, 2.5), (7, 8, 3.5)]);
+        batch.copy_within(2..4, 1);
+        batch.resize(3);
+        assert_eq!(batch, rows(&[(1, 2, 0.5), (5, 6, 2.5), (7, 8, 3.5)]));
     }
 
     #[test]

@@ -66,27 +66,29 @@ impl Batch {
         self.members.push(member);
     }
 
-    /// Drops the requests that nobody waits for any more, or that are too late, and tells the latter.
+    /// Drops the requests that are too late, which are told, or that nobody waits for any more.
     pub(super) fn drop_dead(&mut self, now: Instant, metrics: &VersionSeries) {
-        let dead = |member: &Member| member.reply.is_closed() || member.deadline <= now;
+        let dead = |member: &Member| member.deadline <= now || member.reply.is_closed();
         if !self.members.iter().any(dead) {
             return;
         }
-        let mut start = 0;
+        let (mut start, mut kept) = (0, 0);
         for member in std::mem::take(&mut self.members) {
+            let range = start..start + member.rows;
+            start = range.end;
             if !dead(&member) {
-                start += member.rows;
+                self.rows.copy_within(range, kept);
+                kept += member.rows;
                 self.members.push(member);
-                continue;
-            }
-            self.rows.remove(start..start + member.rows);
-            if member.reply.is_closed() {
-                metrics.dropped(Dropped::Cancelled);
-            } else {
+            } else if member.deadline <= now {
+                // Its own timer may have gone off first, which looks as if the client had gone away.
                 metrics.dropped(Dropped::Expired);
                 answer(member.reply, Err(ScoreError::Expired));
+            } else {
+                metrics.dropped(Dropped::Cancelled);
             }
         }
+        self.rows.resize(kept);
     }
 
     /// Computes the batch and answers every member, which leaves the batch empty. When the engine fails, each member

@@ -188,7 +188,7 @@ struct Shared {
 
 struct State {
     queue: Queue,
-    /// The inline lane's engines that no leader owns. Unless it is empty, nothing waits in the queue.
+    /// The inline lane's engines that no leader owns. While all of them are here, nothing waits in the queue.
     idle: Vec<Instance>,
     closed: bool,
 }
@@ -227,24 +227,26 @@ impl Shared {
     }
 
     fn close(&self, state: &mut State, free: CloseReason) -> Option<(Batch, CloseReason)> {
-        let metrics = self.metrics.series();
-        let closed = state.queue.close(free, Instant::now(), &metrics);
-        metrics.queue_rows(state.queue.rows());
+        let closed = state.queue.close(free);
+        self.metrics.series().queue_rows(state.queue.rows());
         closed
     }
 
-    /// Runs a batch on an engine. A panic inside the engine fails the batch and nothing else: its members learn of it
-    /// by their dropped replies.
+    /// Runs a batch on an engine, without the requests that nobody waits for any more: under overload those are many,
+    /// so they are sorted out here, where no lock is held. A panic inside the engine fails the batch and nothing else:
+    /// its members learn of it by their dropped replies.
     fn compute(&self, instance: &mut Instance, mut batch: Batch, reason: CloseReason) {
         let metrics = self.metrics.series();
         let now = Instant::now();
-        batch.waits(now).for_each(|wait| metrics.queued(wait));
-        let rows = batch.len();
-        let Instance { engine, scores } = instance;
-        let run = AssertUnwindSafe(|| batch.run(engine.as_mut(), scores, &metrics));
-        if let Ok(duration) = catch_unwind(run) {
+        batch.drop_dead(now, &metrics);
+        if batch.len() > 0 {
+            batch.waits(now).for_each(|wait| metrics.queued(wait));
+            let rows = batch.len();
+            let Instance { engine, scores } = instance;
+            let run = AssertUnwindSafe(|| batch.run(engine.as_mut(), scores, &metrics));
+            let Ok(duration) = catch_unwind(run) else { return };
             metrics.batch(reason, rows, duration);
-            self.state().queue.recycle(batch);
         }
+        self.state().queue.recycle(batch);
     }
 }

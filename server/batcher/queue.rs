@@ -1,16 +1,16 @@
 //! The scheduling policy of a lane, pure: which batch a request joins, when there is no room, what runs next.
 //!
-//! It is the open batch and, behind it, nothing but batches that closed because they were full. `now` is an argument
-//! and locks are the caller's, so tests drive it by hand.
+//! It is the open batch and, before it, nothing but batches that closed because they were full. It knows no time and
+//! no locks, so tests drive it by hand.
 
-use std::{collections::VecDeque, num::NonZeroUsize, time::Instant};
+use std::{collections::VecDeque, num::NonZeroUsize};
 
 use super::{
     ScoreError,
     batch::{Batch, Member},
 };
 use crate::{
-    metrics::{CloseReason, VersionSeries},
+    metrics::CloseReason,
     tensor::{Rows, Signature},
 };
 
@@ -69,27 +69,16 @@ impl Queue {
         Ok(())
     }
 
-    /// Closes the next batch for an engine that is free, without the requests that nobody waits for any more.
-    /// `None` when nothing waits. A batch that was still open closes for the reason `free`.
-    pub(super) fn close(
-        &mut self,
-        free: CloseReason,
-        now: Instant,
-        metrics: &VersionSeries,
-    ) -> Option<(Batch, CloseReason)> {
-        loop {
-            let (mut batch, reason) = match self.full.pop_front() {
-                Some(batch) => (batch, CloseReason::Full),
-                None if self.open.len() > 0 => (self.open_another(), free),
-                None => return None,
-            };
-            self.rows -= batch.len();
-            batch.drop_dead(now, metrics);
-            if batch.len() > 0 {
-                return Some((batch, reason));
-            }
-            self.recycle(batch);
-        }
+    /// Closes the next batch for an engine that is free; `None` when nothing waits. A batch that was still open closes
+    /// for the reason `free`.
+    pub(super) fn close(&mut self, free: CloseReason) -> Option<(Batch, CloseReason)> {
+        let closed = match self.full.pop_front() {
+            Some(batch) => (batch, CloseReason::Full),
+            None if self.open.len() > 0 => (self.open_another(), free),
+            None => return None,
+        };
+        self.rows -= closed.0.len();
+        Some(closed)
     }
 
     /// Takes back a batch that has run, for its memory.
