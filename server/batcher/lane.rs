@@ -167,8 +167,10 @@ pub struct EngineThread {
 impl EngineThread {
     /// Computes batches on the calling thread until the batcher is dropped and nothing waits.
     pub fn run(mut self) {
-        while let Some((batch, reason)) = self.shared.wait() {
+        let mut free = CloseReason::EngineIdle;
+        while let Some((batch, reason)) = self.shared.wait(free) {
             self.shared.compute(&mut self.instance, batch, reason);
+            free = CloseReason::EngineFreed;
         }
     }
 }
@@ -211,9 +213,8 @@ impl Shared {
     }
 
     /// Waits until a batch can be closed for an engine thread; `None` when there will be no more.
-    fn wait(&self) -> Option<(Batch, CloseReason)> {
+    fn wait(&self, mut free: CloseReason) -> Option<(Batch, CloseReason)> {
         let mut state = self.state();
-        let mut free = CloseReason::EngineFreed;
         loop {
             if let Some(closed) = self.close(&mut state, free) {
                 return Some(closed);
