@@ -162,3 +162,164 @@ fn answer(reply: Reply, result: Result<Scores, ScoreError>) {
     // The client may have gone away in the meantime; then there is nobody to tell.
     drop(reply.send(result));
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::{
+        super::fake::{self, Answer, Counts, FAILS, FakeEngine, NOT_A_NUMBER, never, scores, signature},
+        *,
+    };
+
+    /// A batch with a request for each slice of row numbers, and where their scores come to.
+    fn batch(requests: &[&[i32]]) -> (Batch, Vec<Answer>) {
+        let mut batch = Batch::new(&signature());
+        let answers = requests.iter().map(|numbers| join(&mut batch, numbers, never())).collect();
+        (batch, answers)
+    }
+
+    fn join(batch: &mut Batch, numbers: &[i32], deadline: Instant) -> Answer {
+        let (member, answer) = fake::member(numbers.len(), deadline);
+        batch.join(&fake::rows(numbers), member);
+        answer
+    }
+
+    /// Runs the batch: what the engine was given.
+    fn run(batch: &mut Batch, counts: &Counts) -> Vec<Vec<i32>> {
+        let (mut engine, log) = FakeEngine::new();
+        batch.run(&mut engine, &mut Vec::new(), &counts.version.series());
+        log.batches()
+    }
+
+    #[test]
+    fn each_member_gets_the_scores_of_its_own_rows() {
+        let (mut batch, answers) = batch(&[&[1, 2], &[3], &[4, 5, 6]]);
+        assert_eq!(run(&mut batch, &Counts::new()), [[1, 2, 3, 4, 5, 6]]);
+        let found: Vec<_> = answers.into_iter().map(|answer| answer.get().expect("scores")).collect();
+        assert_eq!(found, [scores(&[1, 2]), scores(&[3]), scores(&[4, 5, 6])]);
+        assert_eq!((batch.len(), batch.members.len()), (0, 0), "ready to be used again");
+    }
+
+    #[test]
+    fn dead_requests_leave_the_batch_with_their_rows_and_are_counted() {
+        let now = Instant::now();
+        let mut batch = Batch::new(&signature());
+        let alive = join(&mut batch, &[1, 2], never());
+        drop(join(&mut batch, &[3], never()));
+        let expired = join(&mut batch, &[4, 5], now);
+        let alive_too = join(&mut batch, &[6], now + Duration::from_nanos(1));
+        drop(join(&mut batch, &[7], never()));
+        let counts = Counts::new();
+        batch.drop_dead(now, &counts.version.series());
+        assert_eq!(batch.len(), 3);
+        assert_eq!(run(&mut batch, &counts), [[1, 2, 6]]);
+        assert_eq!(alive.get().expect("scores"), scores(&[1, 2]));
+        assert!(matches!(expired.get(), Err(ScoreError::Expired)));
+        assert_eq!(alive_too.get().expect("scores"), scores(&[6]));
+        assert_eq!(counts.of("dropped_requests_total", "expired"), 1);
+        assert_eq!(counts.of("dropped_requests_total", "cancelled"), 2);
+    }
+
+    /// A request's own timer drops its future when its deadline passes, mostly before the batch gets to it. That was
+    /// once counted as if the client had gone away.
+    #[test]
+    fn a_request_that_gave_up_at_its_deadline_counts_as_expired() {
+        let now = Instant::now();
+        let mut batch = Batch::new(&signature());
+        drop(join(&mut batch, &[1], now));
+        let counts = Counts::new();
+        batch.drop_dead(now, &counts.version.series());
+        assert_eq!(batch.len(), 0);
+        assert_eq!(counts.of("dropped_requests_total", "expired"), 1);
+        assert_eq!(counts.of("dropped_requests_total", "cancelled"), 0);
+    }
+
+    #[test]
+    fn when_a_batch_fails_only_the_member_with_the_bad_row_does() {
+        let (mut batch, answers) = batch(&[&[1, 2], &[3, FAILS], &[4]]);
+        let counts = Counts::new();
+        let runs = run(&mut batch, &counts);
+        assert_eq!(runs, [&[1, 2, 3, FAILS, 4][..], &[1, 2], &[3, FAILS], &[4]]);
+        let found: Vec<_> = answers.into_iter().map(Answer::get).collect();
+        assert!(matches!(&found[1], Err(ScoreError::Engine(_))), "{found:?}");
+        assert!(matches!(&found[0], Ok(found) if *found == scores(&[1, 2])), "{found:?}");
+        assert!(matches!(&found[2], Ok(found) if *found == scores(&[4])), "{found:?}");
+        assert_eq!(counts.of("retried_requests_total", ""), 3);
+        assert_eq!((batch.len(), batch.members.len()), (0, 0), "ready to be used again");
+    }
+
+    #[test]
+    fn a_request_that_failed_on_its_own_is_not_run_again() {
+        let (mut batch, mut answers) = batch(&[&[1, FAILS]]);
+        let counts = Counts::new();
+        assert_eq!(run(&mut batch, &counts), [[1, FAILS]]);
+        let answer = answers.pop().expect("one request").get();
+        assert!(matches!(answer, Err(ScoreError::Engine(_))), "{answer:?}");
+        assert_eq!(counts.of("retried_requests_total", ""), 0);
+    }
+
+    #[test]
+    fn a_score_that_is_not_a_number_fails_its_member_alone_and_names_the_row_within_it() {
+        let (mut batch, answers) = batch(&[&[1, 2], &[3, NOT_A_NUMBER], &[4]]);
+        assert_eq!(run(&mut batch, &Counts::new()).len(), 1, "nothing is run again");
+        let found: Vec<_> = answers.into_iter().map(Answer::get).collect();
+        assert!(matches!(&found[0], Ok(found) if *found == scores(&[1, 2])), "{found:?}");
+        assert!(matches!(found[1], Err(ScoreError::NotFinite { row: 1 })), "{found:?}");
+        assert!(matches!(&found[2], Ok(found) if *found == scores(&[4])), "{found:?}");
+    }
+
+    #[test]
+    fn a_wait_counts_from_the_moment_when_its_request_joined() {
+        let (batch, _answers) = batch(&[&[1], &[2]]);
+        let joined = batch.members[1].joined;
+        let waits: Vec<_> = batch.waits(joined + Duration::from_millis(5)).collect();
+        assert_eq!(waits[1], Duration::from_millis(5));
+        assert!(waits[0] >= waits[1], "the first has waited longest");
+    }
+
+    /// What becomes of a request before its batch closes.
+    #[derive(Clone, Copy, Debug)]
+    enum Fate {
+        Waits,
+        Expires,
+        GoesAway,
+    }
+
+    fn request() -> impl Strategy<Value = (Vec<i32>, Fate)> {
+        let row = prop_oneof![30 => 0..1_000_000, 1 => Just(NOT_A_NUMBER), 1 => Just(FAILS)];
+        let fate = prop_oneof![4 => Just(Fate::Waits), 1 => Just(Fate::Expires), 1 => Just(Fate::GoesAway)];
+        (prop::collection::vec(row, 1..6), fate)
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_its_neighbours_are_each_member_gets_what_it_would_get_alone(
+            requests in prop::collection::vec(request(), 1..20),
+        ) {
+            let now = Instant::now();
+            let mut batch = Batch::new(&signature());
+            let mut answers = Vec::new();
+            for (numbers, fate) in &requests {
+                let deadline = if matches!(fate, Fate::Expires) { now } else { never() };
+                let answer = join(&mut batch, numbers, deadline);
+                answers.push((!matches!(fate, Fate::GoesAway)).then_some(answer));
+            }
+            let counts = Counts::new();
+            batch.drop_dead(now, &counts.version.series());
+            run(&mut batch, &counts);
+            for ((numbers, fate), answer) in requests.iter().zip(answers) {
+                let Some(answer) = answer.map(Answer::get) else { continue };
+                let strange = numbers.iter().position(|&number| number == NOT_A_NUMBER);
+                let as_alone = match (fate, &answer) {
+                    (Fate::Expires, answer) => matches!(answer, Err(ScoreError::Expired)),
+                    (_, answer) if numbers.contains(&FAILS) => matches!(answer, Err(ScoreError::Engine(_))),
+                    (_, Ok(found)) => *found == scores(numbers),
+                    (_, Err(ScoreError::NotFinite { row })) => Some(*row) == strange,
+                    (_, Err(_)) => false,
+                };
+                prop_assert!(as_alone, "{:?} {:?}: {:?}", numbers, fate, answer);
+            }
+        }
+    }
+}

@@ -16,6 +16,8 @@
 //! Nothing here knows HTTP or JSON: rows come in encoded, scores go out.
 
 mod batch;
+#[cfg(test)]
+mod fake;
 mod lane;
 mod queue;
 

@@ -98,3 +98,146 @@ impl Queue {
 
 /// Batches kept for their memory: one that runs and one that is open take turns, and a burst may add some.
 const MAX_SPARE: usize = 4;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::{
+        super::fake::{self, Counts, FakeEngine, never, rows, signature},
+        *,
+    };
+
+    const IDLE: CloseReason = CloseReason::EngineIdle;
+    const FULL: CloseReason = CloseReason::Full;
+
+    fn queue(max_batch_rows: usize, max_queue_rows: usize) -> Queue {
+        let count = |rows| NonZeroUsize::new(rows).expect("above zero");
+        let limits = Limits { max_batch_rows: count(max_batch_rows), max_queue_rows: count(max_queue_rows) };
+        Queue::new(&signature(), limits)
+    }
+
+    fn push(queue: &mut Queue, numbers: &[i32]) -> Result<(), ScoreError> {
+        // Nobody waits for the answer, which only matters to those who drop what is dead.
+        queue.push(&rows(numbers), || fake::member(numbers.len(), never()).0)
+    }
+
+    /// Closes the next batch and says which rows are in it, and why it closed.
+    fn close(queue: &mut Queue) -> Option<(Vec<i32>, CloseReason)> {
+        let (mut batch, reason) = queue.close(IDLE)?;
+        let (mut engine, log) = FakeEngine::new();
+        batch.run(&mut engine, &mut Vec::new(), &Counts::new().version.series());
+        queue.recycle(batch);
+        log.batches().pop().map(|numbers| (numbers, reason))
+    }
+
+    #[test]
+    fn requests_share_the_open_batch_up_to_its_limit_and_the_next_opens_another() {
+        let mut queue = queue(4, 100);
+        for numbers in [&[1][..], &[2, 3], &[4], &[5]] {
+            push(&mut queue, numbers).expect("room");
+        }
+        assert_eq!(close(&mut queue), Some((vec![1, 2, 3, 4], FULL)));
+        assert_eq!(close(&mut queue), Some((vec![5], IDLE)));
+        assert_eq!(close(&mut queue), None);
+    }
+
+    #[test]
+    fn a_request_that_does_not_fit_is_not_torn_and_nothing_joins_the_batch_before_it() {
+        let mut queue = queue(4, 100);
+        for numbers in [&[1, 2, 3][..], &[4, 5], &[6]] {
+            push(&mut queue, numbers).expect("room");
+        }
+        assert_eq!(close(&mut queue), Some((vec![1, 2, 3], FULL)));
+        assert_eq!(close(&mut queue), Some((vec![4, 5, 6], IDLE)));
+    }
+
+    #[test]
+    fn batches_close_in_the_order_in_which_they_filled_and_the_open_one_last() {
+        let mut queue = queue(2, 100);
+        for numbers in [&[1, 2][..], &[3, 4], &[5, 6], &[7]] {
+            push(&mut queue, numbers).expect("room");
+        }
+        let closed: Vec<_> = std::iter::from_fn(|| close(&mut queue)).collect();
+        assert_eq!(closed, [(vec![1, 2], FULL), (vec![3, 4], FULL), (vec![5, 6], FULL), (vec![7], IDLE)]);
+    }
+
+    #[test]
+    fn an_open_batch_closes_for_the_reason_why_its_engine_is_free() {
+        for free in [CloseReason::EngineIdle, CloseReason::EngineFreed] {
+            let mut queue = queue(2, 100);
+            push(&mut queue, &[1]).expect("room");
+            assert_eq!(queue.close(free).map(|(_, reason)| reason), Some(free));
+        }
+    }
+
+    #[test]
+    fn more_rows_than_a_batch_may_hold_are_refused_before_a_member_is_made() {
+        let mut queue = queue(4, 100);
+        let refused = queue.push(&rows(&[1, 2, 3, 4, 5]), || unreachable!("there is no room"));
+        assert!(matches!(refused, Err(ScoreError::TooManyRows { rows: 5, limit: 4 })), "{refused:?}");
+        assert_eq!(queue.rows(), 0);
+    }
+
+    #[test]
+    fn a_full_queue_refuses_until_a_batch_closes() {
+        let mut queue = queue(4, 6);
+        push(&mut queue, &[1, 2, 3, 4]).expect("room");
+        push(&mut queue, &[5, 6]).expect("room");
+        let refused = push(&mut queue, &[7]);
+        assert!(matches!(refused, Err(ScoreError::QueueFull)), "{refused:?}");
+        assert_eq!(queue.rows(), 6);
+        close(&mut queue).expect("four rows");
+        push(&mut queue, &[7]).expect("room again");
+        assert_eq!(close(&mut queue), Some((vec![5, 6, 7], IDLE)), "without a trace of what was refused");
+    }
+
+    #[test]
+    fn an_empty_queue_lets_any_request_in_that_fits_a_batch() {
+        let mut queue = queue(4, 1);
+        push(&mut queue, &[1, 2, 3, 4]).expect("nothing waits");
+        assert!(matches!(push(&mut queue, &[5]), Err(ScoreError::QueueFull)));
+    }
+
+    #[test]
+    fn batches_that_have_run_are_used_again_and_only_a_few_are_kept() {
+        let mut queue = queue(1, 100);
+        for number in 0..20 {
+            push(&mut queue, &[number]).expect("room");
+        }
+        while close(&mut queue).is_some() {}
+        assert_eq!(queue.spare.len(), MAX_SPARE);
+        push(&mut queue, &[1]).expect("room");
+        push(&mut queue, &[2]).expect("room");
+        assert_eq!(queue.spare.len(), MAX_SPARE - 1, "the batch behind the first is a spare one");
+    }
+
+    proptest! {
+        #[test]
+        fn requests_run_in_their_order_within_every_bound(
+            steps in prop::collection::vec(prop_oneof![2 => (1usize..=5).prop_map(Some), 1 => Just(None)], 0..60),
+        ) {
+            const BATCH: usize = 4;
+            const QUEUE: usize = 9;
+            let mut queue = queue(BATCH, QUEUE);
+            let (mut next, mut waiting) = (0.., VecDeque::new());
+            for step in steps {
+                if let Some(size) = step {
+                    let fits = size <= BATCH && (waiting.is_empty() || waiting.len() + size <= QUEUE);
+                    let numbers: Vec<i32> = next.by_ref().take(size).collect();
+                    prop_assert_eq!(push(&mut queue, &numbers).is_ok(), fits);
+                    if fits {
+                        waiting.extend(numbers);
+                    }
+                } else {
+                    let closed = close(&mut queue).map(|(numbers, _)| numbers);
+                    prop_assert_eq!(closed.is_none(), waiting.is_empty());
+                    let closed = closed.unwrap_or_default();
+                    prop_assert!(closed.len() <= BATCH);
+                    prop_assert_eq!(&closed, &waiting.drain(..closed.len()).collect::<Vec<_>>());
+                }
+                prop_assert_eq!(queue.rows(), waiting.len());
+            }
+        }
+    }
+}
