@@ -15,10 +15,7 @@ use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
-use super::{
-    Live, Loader, ModelName, Observed, Plan, Slots, Version, VersionNumber, loader::LoadError,
-    manifest::Manifest,
-};
+use super::{Live, Loader, ModelName, Observed, Plan, Slots, Version, VersionNumber, manifest::Manifest};
 use crate::config::{Config, ModelOptions};
 
 /// What an operator asks for.
@@ -221,7 +218,6 @@ impl Watcher {
 
     /// Brings one model in step with the repository.
     fn follow(&mut self, model: &ModelName) {
-        let options = self.config.model(model).clone();
         let mut state = self.models.remove(model).unwrap_or_default();
         match self.loader.layout.versions(model) {
             Ok(on_disk) => state.on_disk = on_disk,
@@ -231,7 +227,7 @@ impl Watcher {
         if state.unloaded {
             self.unload(model, &mut state);
         } else {
-            self.follow_plan(model, &mut state, &options);
+            self.follow_plan(model, &mut state);
         }
         if !state.is_forgotten() {
             self.models.insert(model.clone(), state);
@@ -239,22 +235,43 @@ impl Watcher {
     }
 
     /// Takes the policy's steps one by one until it plans nothing more.
-    fn follow_plan(&self, model: &ModelName, state: &mut ModelState, options: &ModelOptions) {
+    fn follow_plan(&self, model: &ModelName, state: &mut ModelState) {
         loop {
-            let plan = state.plan(options);
+            let plan = state.plan(self.config.model(model));
             let next = plan.load.first().copied();
             self.make_live(model, state, &plan);
             let Some(version) = next else { return };
-            match self.loader.load(model, version, options) {
-                Ok(loaded) => state.insert(loaded),
-                Err(error) => self.fail(model, state, version, &error),
+            // A refusal is remembered, so the next plan does without the version.
+            drop(self.load(model, state, version));
+        }
+    }
+
+    /// Loads a version, or remembers why it cannot serve.
+    fn load(
+        &self,
+        model: &ModelName,
+        state: &mut ModelState,
+        version: VersionNumber,
+    ) -> Result<(), RequestError> {
+        // Taken before the version is read, so that whatever is put right during the load counts as a change.
+        let manifest = self.manifest_time(model, version);
+        match self.loader.load(model, version, self.config.model(model)) {
+            Ok(loaded) => {
+                state.insert(loaded);
+                Ok(())
+            }
+            Err(error) => {
+                let reason = with_sources(&error);
+                tracing::error!(%model, %version, reason, "a version cannot serve");
+                state.failed.insert(version, Failure { reason: reason.clone(), manifest });
+                Err(RequestError::Load { version, reason })
             }
         }
     }
 
     /// Lets go of the versions that the plan unloads and makes its current version the one that answers.
     fn make_live(&self, model: &ModelName, state: &mut ModelState, plan: &Plan) {
-        let before = (state.current, state.loaded.len());
+        let before = state.current;
         state.loaded.retain(|version| !plan.unload.contains(&version.number()));
         let Some(current) = state.loaded.iter().find(|version| Some(version.number()) == plan.current) else {
             return;
@@ -269,10 +286,10 @@ impl Watcher {
         }
         let duration = self.slots.swap(model, live);
         let metrics = &self.loader.metrics;
-        if before.0 != state.current {
+        if before != state.current {
             metrics.swapped(model.as_str(), duration);
             metrics.current_version(model.as_str(), state.current.map_or(0, u64::from));
-            let previous = before.0.map_or(0, u64::from);
+            let previous = before.map_or(0, u64::from);
             tracing::info!(%model, version = state.current.map_or(0, u64::from), previous, "live");
         }
     }
@@ -284,13 +301,6 @@ impl Watcher {
             tracing::info!(%model, "unloaded");
         }
         state.loaded.clear();
-    }
-
-    fn fail(&self, model: &ModelName, state: &mut ModelState, version: VersionNumber, error: &LoadError) {
-        let reason = with_sources(error);
-        tracing::error!(%model, %version, reason, "a version cannot serve");
-        let manifest = self.manifest_time(model, version);
-        state.failed.insert(version, Failure { reason, manifest });
     }
 
     fn forget_changed_failures(&self, model: &ModelName, state: &mut ModelState) {
@@ -322,58 +332,70 @@ impl Watcher {
         if on_disk.is_empty() && !self.models.contains_key(model) {
             return Err(RequestError::NoModel);
         }
-        let state = self.models.entry(model.clone()).or_default();
-        let wanted = match request {
+        let mut state = self.models.remove(model).unwrap_or_default();
+        let result = self.change(model, &mut state, request, &on_disk);
+        self.models.insert(model.clone(), state);
+        result?;
+        self.follow(model);
+        self.answer(model, request)
+    }
+
+    /// Changes what is wanted of a model.
+    fn change(
+        &self,
+        model: &ModelName,
+        state: &mut ModelState,
+        request: &Request,
+        on_disk: &[VersionNumber],
+    ) -> Result<(), RequestError> {
+        match request {
             Request::Load => {
                 state.unloaded = false;
                 state.failed.clear();
-                None
             }
-            Request::Unload => {
-                state.unloaded = true;
-                None
+            Request::Unload => state.unloaded = true,
+            Request::Rollback => {
+                let older = state.older(on_disk).ok_or(RequestError::NothingOlder)?;
+                self.pin(model, state, older)?;
             }
-            Request::Rollback => Some(state.older(&on_disk).ok_or(RequestError::NothingOlder)?),
-            Request::Promote(Some(version)) if on_disk.contains(version) => Some(*version),
+            Request::Promote(Some(version)) if on_disk.contains(version) => {
+                self.pin(model, state, *version)?;
+            }
             Request::Promote(Some(version)) => return Err(RequestError::NoVersion(*version)),
-            Request::Promote(None) => {
-                state.pinned = None;
-                None
-            }
-        };
-        let previous_pin = state.pinned;
-        if let Some(version) = wanted {
-            state.unloaded = false;
-            state.failed.remove(&version);
-            state.pinned = Some(version);
+            Request::Promote(None) => state.pinned = None,
         }
-        self.follow(model);
-        self.answer(model, request, wanted, previous_pin)
+        Ok(())
+    }
+
+    /// Pins a version once it is loaded: until then, and for good where it is refused, the version that was pinned
+    /// before answers, and not one that somebody may have rolled back from.
+    fn pin(
+        &self,
+        model: &ModelName,
+        state: &mut ModelState,
+        version: VersionNumber,
+    ) -> Result<(), RequestError> {
+        if !state.has_loaded(version) {
+            state.failed.remove(&version);
+            self.load(model, state, version)?;
+        }
+        state.unloaded = false;
+        state.pinned = Some(version);
+        Ok(())
     }
 
     /// What to tell the operator once the request was followed: the new status, or what failed.
-    fn answer(
-        &mut self,
-        model: &ModelName,
-        request: &Request,
-        wanted: Option<VersionNumber>,
-        previous_pin: Option<VersionNumber>,
-    ) -> Result<ModelStatus, RequestError> {
-        let state = self.models.get_mut(model).ok_or(RequestError::NoModel)?;
-        let failed = match request {
-            // A load is about the newest version.
-            Request::Load => state.on_disk.last().copied(),
-            _ => wanted,
+    fn answer(&self, model: &ModelName, request: &Request) -> Result<ModelStatus, RequestError> {
+        let Some(state) = self.models.get(model) else {
+            // A model that is unloaded and has no versions any more is forgotten at once.
+            return Ok(ModelState { unloaded: true, ..ModelState::default() }.status(model));
         };
-        let failure = failed.and_then(|version| state.failed.get(&version).map(|failure| (version, failure)));
-        if let Some((version, failure)) = failure {
-            let reason = failure.reason.clone();
-            if wanted.is_some() {
-                state.pinned = previous_pin;
-            }
-            return Err(RequestError::Load { version, reason });
+        // A load is about the newest version.
+        let newest = state.on_disk.last().filter(|_| *request == Request::Load);
+        match newest.and_then(|version| Some((*version, state.failed.get(version)?))) {
+            Some((version, failure)) => Err(RequestError::Load { version, reason: failure.reason.clone() }),
+            None => Ok(state.status(model)),
         }
-        Ok(state.status(model))
     }
 }
 
@@ -390,6 +412,10 @@ impl ModelState {
         self.loaded.sort_unstable_by_key(|version| version.number());
     }
 
+    fn has_loaded(&self, version: VersionNumber) -> bool {
+        self.loaded.iter().any(|loaded| loaded.number() == version)
+    }
+
     /// The newest version below the current one that did not fail.
     fn older(&self, on_disk: &[VersionNumber]) -> Option<VersionNumber> {
         let current = self.current?;
@@ -403,12 +429,12 @@ impl ModelState {
     }
 
     fn status(&self, model: &ModelName) -> ModelStatus {
-        let loaded = || self.loaded.iter().map(|version| version.number());
-        let all: BTreeSet<VersionNumber> = self.on_disk.iter().copied().chain(loaded()).collect();
+        let loaded = self.loaded.iter().map(|version| version.number());
+        let all: BTreeSet<VersionNumber> = self.on_disk.iter().copied().chain(loaded).collect();
         let status = |version| {
             let failure = self.failed.get(&version);
             let state = match failure {
-                _ if loaded().any(|loaded| loaded == version) => VersionState::Ready,
+                _ if self.has_loaded(version) => VersionState::Ready,
                 Some(_) => VersionState::Failed,
                 None => VersionState::Available,
             };

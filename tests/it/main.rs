@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `artifact` | versions of a model, made in a millisecond |
 //! | `client`, `server` | a server in this process, and a client that sends what it is told to |
+//! | `loader`, `repository` | versions on disk, and which of them are live |
 //! | `predict` | good requests |
 //! | `bad_input` | all others |
 //! | `management` | operators and probes |
@@ -16,10 +17,12 @@ mod client;
 mod server;
 
 mod bad_input;
+mod loader;
 mod management;
 mod metrics;
 mod predict;
 mod process;
+mod repository;
 mod swap;
 
 use std::{env, path::PathBuf};
