@@ -1,6 +1,25 @@
 # Each target is a line or two over plain cargo; what it needs beyond Debian's packages it fetches itself.
-.PHONY: test
+.PHONY: demo test loadtest train-retail
+
+export MILLRACE_ONNXRUNTIME ?= $(shell deploy/onnxruntime.sh)
+TARGET = $(or $(CARGO_TARGET_DIR),target)
+
+## From nothing to a model that answers on 127.0.0.1:8000; Ctrl-C ends it. The second time it starts in seconds.
+demo:
+	deploy/demo.sh
 
 ## All tests. Without a network once the first run has fetched the crates and ONNX Runtime; without a GPU.
 test:
-	MILLRACE_ONNXRUNTIME="$$(deploy/onnxruntime.sh)" cargo test --workspace --quiet
+	cargo test --workspace --quiet
+
+## The server beside a bare hyper server, by wrk and oha, for some 15 minutes; ARGS="--quick" only tries the harness.
+loadtest: $(TARGET)/tools/bin/oha
+	cargo build --release --workspace
+	python3 loadtest/run.py $(ARGS)
+
+## Trains on the data set Online Retail II in the folder DATA and publishes it in models/.
+train-retail:
+	cargo run --release --quiet -p millrace-trainer -- pipeline trainer/pipelines/retail.toml --data "$(DATA)"
+
+$(TARGET)/tools/bin/oha:
+	cargo install oha --version 1.16.0 --locked --root $(TARGET)/tools

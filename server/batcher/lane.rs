@@ -78,7 +78,7 @@ impl Batcher {
             Lane::Threaded => (Vec::new(), instances.collect()),
         };
         let shared = Arc::new(Shared {
-            state: Mutex::new(State { queue, idle, closed: false }),
+            state: Mutex::new(State { queue, idle, waiting: 0, closed: false }),
             work: Condvar::new(),
             metrics: options.metrics,
         });
@@ -119,9 +119,12 @@ impl Batcher {
         state.queue.push(rows, || Member { rows: rows.len(), joined: Instant::now(), deadline, reply })?;
         self.shared.metrics.series().queue_rows(state.queue.rows());
         let instance = state.idle.pop();
+        let is_awaited = state.waiting > 0;
         drop(state);
-        // Without a waiting thread, as always in the inline lane, this is one load.
-        self.shared.work.notify_one();
+        // Signalling costs a system call whether or not anybody waits, and in the inline lane nobody ever does.
+        if is_awaited {
+            self.shared.work.notify_one();
+        }
         let leader = instance.map(|instance| Leader { shared: Arc::clone(&self.shared), instance });
         Ok((scores, leader))
     }
@@ -192,6 +195,8 @@ struct State {
     queue: Queue,
     /// The inline lane's engines that no leader owns. While all of them are here, nothing waits in the queue.
     idle: Vec<Instance>,
+    /// Engine threads that wait for work.
+    waiting: usize,
     closed: bool,
 }
 
@@ -222,7 +227,9 @@ impl Shared {
             if state.closed {
                 return None;
             }
+            state.waiting += 1;
             state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state.waiting -= 1;
             free = CloseReason::EngineIdle;
         }
     }

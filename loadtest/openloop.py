@@ -1,0 +1,76 @@
+"""Open loop, beside the ceiling: so many requests a second by oha, whether or not the answers come.
+
+Latencies count from the moment at which oha set a request free, which may be before a connection has time for it, so
+a server that falls behind cannot hide it. Requests come in bursts of those of one millisecond, for that is what oha's
+timer can do.
+"""
+
+import json
+import random
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from plan import OPEN_RATE, Plan, Programs
+from runs import Figures, Journal, LoadError, Pair, Run
+from servers import Server
+
+
+def measure(journal: Journal, programs: Programs, plan: Plan) -> list[Pair]:
+    """Pairs at the rate that the plan names."""
+    bodies = programs.folder / "bodies.txt"
+    _write_bodies(bodies)
+
+    def load(server: Server, seconds: int) -> Figures:
+        return _load(programs.oha, server, bodies, seconds)
+
+    def run(server: Server) -> Run:
+        return journal.measure("open_10k", server, lambda: load(server, plan.open_seconds))
+
+    with programs.millrace("") as ours, programs.ceiling(1) as ceiling:
+        for server in (ours, ceiling):
+            load(server, round(plan.warm_up_seconds))
+        return journal.pairs(plan.open_pairs, lambda: run(ours), lambda: run(ceiling))
+
+
+def _load(oha: Path, server: Server, bodies: Path, seconds: int) -> Figures:
+    command = [
+        str(oha),
+        "--no-tui", "--no-color", "--disable-compression", "--output-format", "json",
+        "--latency-correction", "--wait-ongoing-requests-after-deadline",
+        "-q", str(OPEN_RATE), "-z", f"{seconds}s", "-c", str(CONNECTIONS), "-t", f"{REQUEST_TIMEOUT_S}s",
+        "-m", "POST", "-T", "application/json", "-Z", str(bodies),
+        server.url,
+    ]  # fmt: skip
+    timeout = seconds + GRACE_S
+    output = subprocess.run(command, capture_output=True, text=True, check=False, timeout=timeout)
+    if output.returncode != 0:
+        raise LoadError(f"oha: {output.stderr}")
+    return _figures(json.loads(output.stdout))
+
+
+def _figures(report: dict[str, Any]) -> Figures:
+    statuses = report["statusCodeDistribution"]
+    errors = dict(report["errorDistribution"])
+    errors |= {f"status {status}": count for status, count in statuses.items() if status[0] != "2"}
+    latency, summary = report["latencyPercentiles"], report["summary"]
+    return Figures(
+        requests=sum(statuses.values()),
+        seconds=summary["total"],
+        p50_ms=latency["p50"] * 1e3,
+        p99_ms=latency["p99"] * 1e3,
+        max_ms=summary["slowest"] * 1e3,
+        errors=errors,
+    )
+
+
+def _write_bodies(path: Path) -> None:
+    draw = random.Random(1)
+    rows = ((draw.randint(1, 1000), draw.randint(1, 800)) for _ in range(BODIES))
+    path.write_text("".join(f'{{"input": [[{user}, {item}]]}}\n' for user, item in rows), encoding="ascii")
+
+
+CONNECTIONS = 64
+BODIES = 4096
+REQUEST_TIMEOUT_S = 5
+GRACE_S = 30

@@ -1,0 +1,70 @@
+"""How long and how often everything is run, and with which programs."""
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+import servers
+from servers import Millrace, Server
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long and how often."""
+
+    closed_pairs: int = 5
+    closed_seconds: float = 6
+    open_pairs: int = 3
+    open_seconds: int = 20
+    swap_pairs: int = 5
+    swap_seconds: float = 6
+    swaps_per_window: int = 10
+    verified_swaps: int = 50
+    verified_seconds: float = 30
+    warm_up_seconds: float = 2
+
+
+QUICK = Plan(
+    closed_pairs=1,
+    closed_seconds=2,
+    open_pairs=1,
+    open_seconds=3,
+    swap_pairs=1,
+    swap_seconds=3,
+    swaps_per_window=5,
+    verified_swaps=10,
+    verified_seconds=5,
+    warm_up_seconds=1,
+)
+"""Enough to see that everything works; its figures mean nothing."""
+
+OPEN_RATE = 10_000
+"""Requests a second of the open loop."""
+
+
+@dataclass(frozen=True)
+class Programs:
+    """The programs under test and where their files lie."""
+
+    target: Path
+    """Cargo's target folder."""
+    folder: Path
+    """Where logs, the model repository and the results go."""
+    models: Path
+    onnxruntime: str
+
+    @property
+    def oha(self) -> Path:
+        """The open-loop load generator."""
+        return self.target / "tools/bin/oha"
+
+    def millrace(self, config: str) -> AbstractContextManager[Millrace]:
+        """Ours with this configuration."""
+        path = self.folder / "millrace.toml"
+        path.write_text(config, encoding="utf-8")
+        log = self.folder / "millrace.log"
+        return servers.millrace(self.target / "release/millrace", self.models, self.onnxruntime, path, log)
+
+    def ceiling(self, rows: int) -> AbstractContextManager[Server]:
+        """The bare server with so many scores in an answer."""
+        return servers.ceiling(self.target / "release/ceiling", rows, self.folder / "ceiling.log")

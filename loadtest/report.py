@@ -1,0 +1,147 @@
+"""What was measured: a table for people, one line of JSON for programs, and a file with every run."""
+
+import json
+import statistics
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import machine
+from runs import Journal, Pair, Run
+from swap import Swaps
+
+
+@dataclass
+class Results:
+    """What each part measured; nothing where it was not asked for."""
+
+    journal: Journal
+    closed: dict[str, list[Pair]] = field(default_factory=dict)
+    open: list[Pair] = field(default_factory=list)
+    swaps: Swaps = field(default_factory=Swaps)
+
+    @property
+    def failures(self) -> list[str]:
+        """Everything that must not happen and did."""
+        return self.journal.errors() + self.swaps.failures
+
+    def summary(self) -> dict[str, object]:
+        """The figures that matter, medians over pairs."""
+        figures: dict[str, float] = {}
+        for key, pairs in self.closed.items():
+            figures |= _closed(key, pairs)
+        if self.open:
+            figures |= _open(self.open)
+        if self.swaps.pairs:
+            figures |= _swaps(self.swaps)
+        return {
+            **{name: round(value, 4) for name, value in figures.items()},
+            "errors": sum(sum(run.figures.errors.values()) for run in self.journal.runs),
+            **_disturbance([pair for pairs in self._groups() for pair in pairs]),
+            **machine.description(),
+        }
+
+    def table(self) -> str:
+        """A line for each kind of run and server."""
+        header = (
+            f"{'medians':10} {'server':9} {'requests/s':>10} {'p50 ms':>7} {'p99 ms':>7} {'max ms':>7}"
+            f" {'CPU us/request':>14} {'steal':>6} {'others':>6}"
+        )
+        return "\n".join([header, *(_line(runs) for pairs in self._groups() for runs in _sides(pairs))])
+
+    def write(self, path: Path) -> None:
+        """Writes the summary and every run, those of repeated pairs too."""
+        runs = [asdict(run) | {"per_second": run.figures.per_second} for run in self.journal.runs]
+        results = {"summary": self.summary(), "failures": self.failures, "runs": runs}
+        path.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+
+    def _groups(self) -> list[list[Pair]]:
+        return [pairs for pairs in [*self.closed.values(), self.open, self.swaps.pairs] if pairs]
+
+
+def _closed(key: str, pairs: list[Pair]) -> dict[str, float]:
+    ours, ceiling = _sides(pairs)
+    figures = {
+        f"ratio_{key}": _median_ratio(pairs, _per_second),
+        f"per_second_{key}": _median(ours, _per_second),
+        f"p99_ms_{key}": _median(ours, _p99),
+        f"ceiling_p99_ms_{key}": _median(ceiling, _p99),
+    }
+    if key == "1row_c64":
+        figures["server_cpu_us_per_request"] = _median(ours, _cpu)
+        figures["ceiling_cpu_us_per_request"] = _median(ceiling, _cpu)
+    return figures
+
+
+def _open(pairs: list[Pair]) -> dict[str, float]:
+    ours, ceiling = _sides(pairs)
+    return {
+        "open_10k_per_second": _median(ours, _per_second),
+        "open_10k_p50_ms": _median(ours, _p50),
+        "open_10k_p99_ms": _median(ours, _p99),
+        "open_10k_cpu_us_per_request": _median(ours, _cpu),
+        "ceiling_open_10k_per_second": _median(ceiling, _per_second),
+        "ceiling_open_10k_p50_ms": _median(ceiling, _p50),
+        "ceiling_open_10k_p99_ms": _median(ceiling, _p99),
+    }
+
+
+def _swaps(swaps: Swaps) -> dict[str, float]:
+    swapping, steady = _sides(swaps.pairs)
+    return {
+        "swaps": len(swaps.seconds),
+        "swap_loads": swaps.loads,
+        "swaps_verified": swaps.verified_swaps,
+        "swap_answers_verified": swaps.verified_answers,
+        "swap_failures": len(swaps.failures),
+        "swap_ms": statistics.median(swaps.seconds) * 1e3,
+        "swap_p99_ms": _median(swapping, _p99),
+        "steady_p99_ms": _median(steady, _p99),
+        "swap_p99_ratio": _median_ratio(swaps.pairs, _p99),
+        "swap_per_second_ratio": _median_ratio(swaps.pairs, _per_second),
+    }
+
+
+def _disturbance(pairs: list[Pair]) -> dict[str, float]:
+    shares = [run.disturbance for pair in pairs for run in (pair.ours, pair.other)]
+    return {
+        "disturbed_pairs": sum(pair.disturbance() > 1 for pair in pairs),
+        "steal": round(max(share.steal for share in shares), 4),
+        "others": round(max(share.other for share in shares), 4),
+    }
+
+
+def _line(runs: list[Run]) -> str:
+    return (
+        f"{runs[0].name:10} {runs[0].server:9} {_median(runs, _per_second):10,.0f} {_median(runs, _p50):7.2f}"
+        f" {_median(runs, _p99):7.2f} {max(run.figures.max_ms for run in runs):7.1f} {_median(runs, _cpu):14.1f}"
+        f" {max(run.disturbance.steal for run in runs):6.1%} {max(run.disturbance.other for run in runs):6.1%}"
+    )
+
+
+def _sides(pairs: list[Pair]) -> tuple[list[Run], list[Run]]:
+    return [pair.ours for pair in pairs], [pair.other for pair in pairs]
+
+
+def _median(runs: list[Run], figure: Callable[[Run], float]) -> float:
+    return statistics.median(figure(run) for run in runs)
+
+
+def _median_ratio(pairs: list[Pair], figure: Callable[[Run], float]) -> float:
+    return statistics.median(figure(pair.ours) / figure(pair.other) for pair in pairs)
+
+
+def _per_second(run: Run) -> float:
+    return run.figures.per_second
+
+
+def _p50(run: Run) -> float:
+    return run.figures.p50_ms
+
+
+def _p99(run: Run) -> float:
+    return run.figures.p99_ms
+
+
+def _cpu(run: Run) -> float:
+    return run.cpu_us_per_request

@@ -1,0 +1,82 @@
+"""Measures the server beside the ceiling on this machine: `make loadtest`, or see README.md beside this file.
+
+Progress goes to standard error, a table to standard output, and its last line is one JSON object. The status is 1
+where a request failed or a swap did, whatever the timings are.
+"""
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import closed
+import openloop
+import repository
+import swap
+import wrk
+from machine import ROOT
+from plan import QUICK, Plan, Programs
+from report import Results
+from runs import Journal, LoadError
+from servers import ServerError
+
+PHASES = ("closed", "open", "swap")
+
+
+def main() -> int:
+    """Runs what the command line asks for."""
+    # So that the servers are stopped then, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    arguments = _arguments()
+    try:
+        results = _measure(arguments.only, QUICK if arguments.quick else Plan())
+    except (LoadError, ServerError, OSError, subprocess.TimeoutExpired) as error:
+        print(f"loadtest: {error}", file=sys.stderr)
+        return 1
+    print(results.table())
+    print(json.dumps(results.summary()))
+    for failure in results.failures:
+        print(f"loadtest: {failure}", file=sys.stderr)
+    return 1 if results.failures else 0
+
+
+def _measure(phases: list[str], plan: Plan) -> Results:
+    wrk.require()
+    programs = _programs()
+    journal = Journal()
+    results = Results(journal)
+    if "closed" in phases:
+        results.closed = closed.measure(journal, programs, plan)
+    if "open" in phases:
+        results.open = openloop.measure(journal, programs, plan)
+    if "swap" in phases:
+        results.swaps = swap.measure(journal, programs, plan)
+    results.write(programs.folder / "results.json")
+    return results
+
+
+def _programs() -> Programs:
+    target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")).resolve()
+    folder = target / "loadtest"
+    folder.mkdir(parents=True, exist_ok=True)
+    onnxruntime = os.environ.get("MILLRACE_ONNXRUNTIME")
+    if not onnxruntime:
+        raise LoadError("MILLRACE_ONNXRUNTIME must name the library whose path deploy/onnxruntime.sh prints")
+    models = repository.make(target / "release/millrace-trainer", folder, onnxruntime)
+    return Programs(target, folder, models, onnxruntime)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="one short pair of each: checks the harness alone")
+    parser.add_argument("--only", choices=PHASES, action="append", help="this part; may be given again")
+    arguments = parser.parse_args()
+    arguments.only = arguments.only or list(PHASES)
+    return arguments
+
+
+if __name__ == "__main__":
+    sys.exit(main())
