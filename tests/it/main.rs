@@ -11,6 +11,7 @@
 //! | `metrics` | what Prometheus scrapes |
 //! | `swap` | versions exchanged under load |
 //! | `process` | the program: its command line, its signals, its memory |
+//! | `tidy` | the source tree: which module imports which, and what no file has |
 
 mod artifact;
 mod client;
@@ -24,6 +25,7 @@ mod predict;
 mod process;
 mod repository;
 mod swap;
+mod tidy;
 
 use std::{env, path::PathBuf};
 
