@@ -93,7 +93,7 @@ impl HttpError {
             Self::Repository(error) => match error {
                 RequestError::NoModel | RequestError::NoVersion(_) => StatusCode::NOT_FOUND,
                 RequestError::NothingOlder | RequestError::Load { .. } => StatusCode::CONFLICT,
-                RequestError::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+                RequestError::Busy | RequestError::Stopping => StatusCode::SERVICE_UNAVAILABLE,
             },
         }
     }

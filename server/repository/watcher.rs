@@ -11,7 +11,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
@@ -52,6 +52,9 @@ pub enum RequestError {
         /// Why.
         reason: String,
     },
+    /// As many requests wait for the watcher as may.
+    #[error("too many requests wait for the repository: it may be loading a version")]
+    Busy,
     /// The server is stopping.
     #[error("the server is stopping")]
     Stopping,
@@ -144,7 +147,10 @@ impl Repository {
     /// Asks for a change and waits until it is done.
     pub async fn request(&self, model: ModelName, request: Request) -> Result<ModelStatus, RequestError> {
         let (reply, answer) = oneshot::channel();
-        self.orders.try_send(Order { model, request, reply }).map_err(|_| RequestError::Stopping)?;
+        self.orders.try_send(Order { model, request, reply }).map_err(|error| match error {
+            TrySendError::Full(_) => RequestError::Busy,
+            TrySendError::Disconnected(_) => RequestError::Stopping,
+        })?;
         answer.await.map_err(|_| RequestError::Stopping)?
     }
 }

@@ -4,8 +4,11 @@
 
 use std::{
     fs::{self, File},
+    future::poll_fn,
     path::Path,
+    pin::pin,
     sync::Arc,
+    task::Poll,
     thread::{self, JoinHandle},
     time::{Duration, Instant, SystemTime},
 };
@@ -16,7 +19,7 @@ use millrace::{
     metrics::Metrics,
     repository::{
         Layout, Live, Loader, ModelStatus, Policy, Reaper, Repository, Request, RequestError, Version,
-        VersionNumber, VersionState, manifest::Manifest,
+        VersionNumber, VersionState, Watcher, manifest::Manifest,
     },
     tensor::Rows,
 };
@@ -405,9 +408,8 @@ async fn while_versions_are_swapped_each_request_is_answered_by_the_one_that_it_
     asking.await.expect("every answer as expected");
 }
 
-#[tokio::test]
-async fn requests_are_refused_once_the_watcher_has_ended() {
-    let models = Models::new();
+/// A repository whose watcher nobody runs yet.
+fn unwatched(models: &Models) -> (Repository, Watcher) {
     let config = RawConfig { models_dir: Some(models.path().to_owned()), ..RawConfig::default() };
     let loader = Loader {
         layout: Layout::new(models.path()),
@@ -415,9 +417,32 @@ async fn requests_are_refused_once_the_watcher_has_ended() {
         metrics: Metrics::new("test"),
         reaper: Reaper::new().0,
     };
-    let (repository, watcher) = Repository::new(&config.parse().expect("a configuration"), loader);
+    Repository::new(&config.parse().expect("a configuration"), loader)
+}
+
+#[tokio::test]
+async fn requests_are_refused_once_the_watcher_has_ended() {
+    let models = Models::new();
+    let (repository, watcher) = unwatched(&models);
     assert!(repository.status().is_none(), "nobody has looked yet");
     drop(watcher);
     let answer = repository.request("shop".parse().expect("a name"), Request::Load).await;
     assert!(matches!(answer, Err(RequestError::Stopping)), "{answer:?}");
+}
+
+/// Whoever asked a watcher that was busy loading was once told that the server was stopping.
+#[tokio::test]
+async fn more_requests_than_may_wait_are_refused_and_the_watcher_is_only_busy() {
+    let models = Models::new();
+    let (repository, _watcher) = unwatched(&models);
+    let mut waiting = 0;
+    let refused = loop {
+        let mut request = pin!(repository.request("shop".parse().expect("a name"), Request::Load));
+        match poll_fn(|context| Poll::Ready(request.as_mut().poll(context))).await {
+            Poll::Pending => waiting += 1,
+            Poll::Ready(answer) => break answer,
+        }
+    };
+    assert!(matches!(refused, Err(RequestError::Busy)), "{refused:?}");
+    assert_eq!(waiting, 64);
 }
