@@ -25,7 +25,7 @@ impl Client {
         let stream = TcpStream::connect(address).expect("the server listens");
         // Longer than anything that a test waits for: a server that never answers fails the test in place of
         // stopping it.
-        stream.set_read_timeout(Some(Duration::from_secs(60))).expect("a timeout");
+        stream.set_read_timeout(Some(Duration::from_mins(1))).expect("a timeout");
         stream.set_nodelay(true).expect("an option");
         Self { stream: BufReader::new(stream) }
     }

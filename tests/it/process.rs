@@ -180,9 +180,9 @@ fn a_thousand_swaps_leave_no_memory_behind() {
         let resident = (0..1000).map(|number| {
             // One version alone is wanted, the newest that is there: each of these loads one and drops the other.
             if number % 2 == 0 {
-                models.withdraw(MODEL, 2)
+                models.withdraw(MODEL, 2);
             } else {
-                models.restore(MODEL, 2)
+                models.restore(MODEL, 2);
             }
             assert_eq!(management.post("/models/shop/load", "").status, 200);
             // A retired version takes memory until its last request is answered.
@@ -199,7 +199,6 @@ fn a_thousand_swaps_leave_no_memory_behind() {
     // tell more than one.
     let mean = |readings: &[usize]| readings.iter().sum::<usize>() / readings.len();
     let (after_100, after_1000) = (mean(&resident[50..100]), mean(&resident[950..]));
-    println!("{after_100} bytes after 100 swaps, {after_1000} after 1000");
     assert!(after_1000 <= after_100 + after_100 / 20, "{after_100} bytes became {after_1000}");
     let metrics = Client::connect(process.management).get("/metrics").text();
     assert!(metrics.contains(r#"millrace_model_swaps_total{model="shop"} 1001"#), "{metrics}");

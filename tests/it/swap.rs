@@ -35,9 +35,9 @@ fn every_answer_under_fifty_swaps_is_one_versions_alone() {
         for swap in 0..50 {
             // One version alone is wanted, the newest that is there: each of these loads one and drops the other.
             if swap % 2 == 0 {
-                server.models.withdraw(MODEL, 2)
+                server.models.withdraw(MODEL, 2);
             } else {
-                server.models.restore(MODEL, 2)
+                server.models.restore(MODEL, 2);
             }
             let status = server.order("load", "");
             assert_eq!(status.status, 200, "{}", status.text());
