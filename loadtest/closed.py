@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import wrk
 from plan import Plan, Programs
-from runs import Journal, Pair, Run
+from runs import Figures, Journal, Pair, Run
 from servers import Millrace, Server
 
 
@@ -32,10 +32,12 @@ def _compare(
     load = wrk.rows(workload.rows, workload.connections)
 
     def run(server: Server) -> Run:
-        return journal.measure(workload.key, server, lambda: wrk.timed(server, load, plan.closed_seconds))
+        return journal.measure(
+            workload.key, server, lambda: Figures(**wrk.run(server, load, plan.closed_seconds))
+        )
 
     with programs.ceiling(workload.rows) as ceiling:
         for server in (ours, ceiling):
             server.score([[1, 1]] * workload.rows)
-            wrk.timed(server, load, plan.warm_up_seconds)
+            wrk.run(server, load, plan.warm_up_seconds)
         return journal.pairs(plan.closed_pairs, lambda: run(ours), lambda: run(ceiling))

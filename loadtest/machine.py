@@ -20,6 +20,7 @@ class Clock:
 
     @staticmethod
     def read() -> "Clock":
+        """Now."""
         line = Path("/proc/stat").read_text(encoding="ascii").splitlines()[0]
         ticks = [int(field) / TICKS_PER_SECOND for field in line.split()[1:9]]
         user, nice, system, _idle, _iowait, irq, softirq, steal = ticks
@@ -41,6 +42,7 @@ class Disturbance:
 
     @staticmethod
     def between(start: Clock, end: Clock, server_seconds: float) -> "Disturbance":
+        """From one moment to another, between which the server used so many processor seconds."""
         total = end.total - start.total
         other = end.busy - start.busy - (end.generator - start.generator) - server_seconds
         return Disturbance((end.steal - start.steal) / total, max(other, 0.0) / total)

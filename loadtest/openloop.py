@@ -1,8 +1,8 @@
 """Open loop, beside the ceiling: so many requests a second by oha, whether or not the answers come.
 
-Latencies count from the moment at which oha set a request free, which may be before a connection has time for it, so
-a server that falls behind cannot hide it. Requests come in bursts of those of one millisecond, for that is what oha's
-timer can do.
+Latencies count from the moment at which oha set a request free, which may be before a connection has time for
+it, so a server that falls behind cannot hide it. Requests come in bursts of those of one millisecond, for
+that is what oha's timer can do.
 """
 
 import json
@@ -29,7 +29,7 @@ def measure(journal: Journal, programs: Programs, plan: Plan) -> list[Pair]:
 
     with programs.millrace("") as ours, programs.ceiling(1) as ceiling:
         for server in (ours, ceiling):
-            load(server, round(plan.warm_up_seconds))
+            load(server, plan.warm_up_seconds)
         return journal.pairs(plan.open_pairs, lambda: run(ours), lambda: run(ceiling))
 
 

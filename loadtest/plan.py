@@ -13,15 +13,15 @@ class Plan:
     """How long and how often."""
 
     closed_pairs: int = 5
-    closed_seconds: float = 6
+    closed_seconds: int = 6
     open_pairs: int = 3
     open_seconds: int = 20
     swap_pairs: int = 5
-    swap_seconds: float = 6
+    swap_seconds: int = 6
     swaps_per_window: int = 10
     verified_swaps: int = 50
-    verified_seconds: float = 30
-    warm_up_seconds: float = 2
+    verified_seconds: int = 30
+    warm_up_seconds: int = 2
 
 
 QUICK = Plan(

@@ -93,8 +93,8 @@ def _swaps(swaps: Swaps) -> dict[str, float]:
         "swap_loads": swaps.loads,
         "swaps_verified": swaps.verified_swaps,
         "swap_answers_verified": swaps.verified_answers,
-        "swap_failures": len(swaps.failures),
-        "swap_ms": statistics.median(swaps.seconds) * 1e3,
+        "swap_failures": swaps.failed,
+        "swap_ms": statistics.median(swaps.seconds or [0.0]) * 1e3,
         "swap_p99_ms": _median(swapping, _p99),
         "steady_p99_ms": _median(steady, _p99),
         "swap_p99_ratio": _median_ratio(swaps.pairs, _p99),
@@ -112,10 +112,12 @@ def _disturbance(pairs: list[Pair]) -> dict[str, float]:
 
 
 def _line(runs: list[Run]) -> str:
+    slowest = max(run.figures.max_ms for run in runs)
+    steal = max(run.disturbance.steal for run in runs)
+    other = max(run.disturbance.other for run in runs)
     return (
         f"{runs[0].name:10} {runs[0].server:9} {_median(runs, _per_second):10,.0f} {_median(runs, _p50):7.2f}"
-        f" {_median(runs, _p99):7.2f} {max(run.figures.max_ms for run in runs):7.1f} {_median(runs, _cpu):14.1f}"
-        f" {max(run.disturbance.steal for run in runs):6.1%} {max(run.disturbance.other for run in runs):6.1%}"
+        f" {_median(runs, _p99):7.2f} {slowest:7.1f} {_median(runs, _cpu):14.1f} {steal:6.1%} {other:6.1%}"
     )
 
 

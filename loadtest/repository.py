@@ -1,4 +1,4 @@
-"""The model repository under test: three versions of the demo's model, trained on a synthetic log, one seed each."""
+"""The model repository under test: versions of the demo's model on a synthetic log, with a seed each."""
 
 import os
 import re
@@ -29,9 +29,9 @@ def _publish(trainer: Path, folder: Path, repository: Path, onnxruntime: str, se
     demo = (ROOT / "trainer/pipelines/demo.toml").read_text(encoding="utf-8")
     pipeline = folder / "pipeline.toml"
     pipeline.write_text(re.sub(r"(?m)^seed = \d+$", f"seed = {seed}", demo), encoding="utf-8")
-    command = [str(trainer), "pipeline", str(pipeline), "--data", str(folder), "--repository", str(repository)]
+    paths = ["--data", str(folder), "--repository", str(repository)]
     say(f"training version {seed} of {VERSIONS}")
-    _run(command, onnxruntime)
+    _run([str(trainer), "pipeline", str(pipeline), *paths], onnxruntime)
 
 
 def _run(command: list[str], onnxruntime: str) -> None:

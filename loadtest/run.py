@@ -1,7 +1,7 @@
 """Measures the server beside the ceiling on this machine: `make loadtest`, or see README.md beside this file.
 
-Progress goes to standard error, a table to standard output, and its last line is one JSON object. The status is 1
-where a request failed or a swap did, whatever the timings are.
+Progress goes to standard error, a table to standard output, and its last line is one JSON object. The status
+is 1 where a request failed or a swap did, whatever the timings are.
 """
 
 import argparse
@@ -71,7 +71,7 @@ def _programs() -> Programs:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="one short pair of each: checks the harness alone")
+    parser.add_argument("--quick", action="store_true", help="one short pair of each, to try the harness")
     parser.add_argument("--only", choices=PHASES, action="append", help="this part; may be given again")
     arguments = parser.parse_args()
     arguments.only = arguments.only or list(PHASES)

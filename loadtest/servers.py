@@ -1,4 +1,4 @@
-"""The servers under test: started on free ports of the loopback, asked now and then, stopped whatever happens."""
+"""The servers under test: started on free ports of the loopback, asked now and then, stopped in any case."""
 
 import http.client
 import json
@@ -86,7 +86,7 @@ class Millrace(Server):
 
 
 @contextmanager
-def millrace(binary: Path, models: Path, onnxruntime: str, config: Path | None, log: Path) -> Iterator[Millrace]:
+def millrace(binary: Path, models: Path, onnxruntime: str, config: Path, log: Path) -> Iterator[Millrace]:
     """Ours, until the block ends."""
     port, management_port = free_port(), free_port()
     command = [
@@ -95,8 +95,8 @@ def millrace(binary: Path, models: Path, onnxruntime: str, config: Path | None, 
         "--management-listen", f"{HOST}:{management_port}",
         "--models-dir", str(models),
         "--onnxruntime", onnxruntime,
+        "--config", str(config),
     ]  # fmt: skip
-    command += ["--config", str(config)] if config else []
     with _process(command, log) as process:
         server = Millrace("millrace", process.pid, port, management_port)
         _wait(process, log, server.is_ready)
@@ -139,27 +139,33 @@ def _process(command: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]]
     with log.open("wb") as output, subprocess.Popen(command, stdout=output, stderr=output) as process:
         try:
             yield process
-            process.send_signal(signal.SIGTERM)
-            if process.wait(STOP_TIMEOUT_S) != 0:
-                raise ServerError(f"{command[0]} ended with status {process.returncode}: {_tail(log)}")
-        except subprocess.TimeoutExpired as error:
-            raise ServerError(f"{command[0]} did not stop within {STOP_TIMEOUT_S} s") from error
+            _stop(process, log)
         finally:
             process.kill()
+
+
+def _stop(process: subprocess.Popen[bytes], log: Path) -> None:
+    process.send_signal(signal.SIGTERM)
+    try:
+        status = process.wait(STOP_TIMEOUT_S)
+    except subprocess.TimeoutExpired as error:
+        raise ServerError(f"a server did not stop within {STOP_TIMEOUT_S} s: {_tail(log)}") from error
+    if status != 0:
+        raise ServerError(f"a server ended with status {status}: {_tail(log)}")
 
 
 def _wait(process: subprocess.Popen[bytes], log: Path, is_ready: Callable[[], bool]) -> None:
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline:
         if process.poll() is not None:
-            raise ServerError(f"{process.args} ended with status {process.returncode}: {_tail(log)}")
+            raise ServerError(f"a server ended with status {process.returncode} at once: {_tail(log)}")
         try:
             if is_ready():
                 return
         except OSError:
             pass
         time.sleep(0.05)
-    raise ServerError(f"{process.args} was not ready within {START_TIMEOUT_S} s: {_tail(log)}")
+    raise ServerError(f"a server was not ready within {START_TIMEOUT_S} s: {_tail(log)}")
 
 
 def _tail(log: Path) -> str:

@@ -1,15 +1,16 @@
-"""Versions swapped under full load: no answer may be wrong, and the tail is compared with that of steady runs.
+"""Versions swapped under full load: no answer may be wrong; the tail is compared with that of steady runs.
 
-Promoting goes to and fro between two versions while the policy keeps a third, newer one: so each promotion really
-loads a version and retires another. The check of every answer is a run of its own, because it slows wrk down.
+Promoting goes to and fro between two versions while the policy keeps a third, newer one: so each promotion
+really loads a version and retires another. The check of every answer is a run of its own, for it slows wrk.
 """
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import wrk
 from plan import Plan, Programs
-from runs import Journal, LoadError, Pair, say
+from runs import Figures, Journal, LoadError, Pair, Run, say
 from servers import Millrace, ServerError
 
 CONFIG = "defaults = { versions = { latest = 1 } }\n"
@@ -46,7 +47,10 @@ class Swaps:
     """Versions that the server loaded for them."""
     verified_answers: int = 0
     verified_swaps: int = 0
+    failed: int = 0
+    """Answers that were wrong or did not come, and swaps that were refused or had no effect."""
     failures: list[str] = field(default_factory=list)
+    """The same in words."""
 
 
 def measure(journal: Journal, programs: Programs, plan: Plan) -> Swaps:
@@ -72,39 +76,47 @@ class Swapper:
         """Swaps while every answer is checked."""
         scores = [f"{version}={score}" for version, score in self.known.scores.items()]
         load = wrk.Load("swap.lua", [*map(str, self.known.row), *scores], CONNECTIONS)
-        seen = wrk.during(self.server, load, lambda: self._swap_often(plan.verified_swaps, plan.verified_seconds))
+        pace = self._pace(plan.verified_swaps, plan.verified_seconds)
+        seen = wrk.run(self.server, load, plan.verified_seconds, pace)
         swaps, counts = self.swaps, seen["right"]
         swaps.verified_swaps = len(swaps.seconds)
         swaps.verified_answers = sum(counts.values())
+        swaps.failed += seen["wrong"] + seen["broken"]
         if seen["wrong"]:
-            swaps.failures.append(f"{seen['wrong']} wrong answers during swaps, the first: {seen['first_wrong']}")
+            swaps.failures.append(f"{seen['wrong']} wrong answers, the first: {seen['first_wrong']}")
         if seen["broken"]:
-            swaps.failures.append(f"{seen['broken']} requests without an answer during swaps")
-        swaps.failures += [f"version {version} never answered" for version, count in counts.items() if count == 0]
+            swaps.failures.append(f"{seen['broken']} requests without an answer")
+        unseen = [version for version, count in counts.items() if count == 0]
+        swaps.failures += [f"version {version} never answered" for version in unseen]
         say(f"{swaps.verified_swaps} swaps, right answers by version: {counts}, wrong: {seen['wrong']}")
 
     def compare(self, journal: Journal, plan: Plan) -> None:
         """Runs with swaps beside runs without."""
-        load = wrk.rows(1, CONNECTIONS)
+        seconds, load = plan.swap_seconds, wrk.rows(1, CONNECTIONS)
 
-        def swapping() -> None:
-            self._swap_often(plan.swaps_per_window, plan.swap_seconds)
-
-        def steady() -> None:
-            time.sleep(plan.swap_seconds)
+        def run(name: str, work: wrk.Work) -> Run:
+            return journal.measure(
+                name, self.server, lambda: Figures(**wrk.run(self.server, load, seconds, work))
+            )
 
         self.swaps.pairs = journal.pairs(
             plan.swap_pairs,
-            lambda: journal.measure("swapping", self.server, lambda: wrk.figures(self.server, load, swapping)),
-            lambda: journal.measure("steady", self.server, lambda: wrk.figures(self.server, load, steady)),
+            lambda: run("swapping", self._pace(plan.swaps_per_window, seconds)),
+            lambda: run("steady", lambda _: None),
         )
 
-    def _swap_often(self, count: int, seconds: float) -> None:
-        start = time.monotonic()
-        for number in range(count):
-            _sleep_until(start + seconds * (number + 0.5) / count)
-            self._swap()
-        _sleep_until(start + seconds)
+    def _pace(self, count: int, seconds: int) -> wrk.Work:
+        """So many swaps, evenly over the time; fewer where the load ends before they are done."""
+
+        def work(is_running: Callable[[], bool]) -> None:
+            start = time.monotonic()
+            for number in range(count):
+                time.sleep(max(0.0, start + seconds * (number + 0.5) / count - time.monotonic()))
+                if not is_running():
+                    return
+                self._swap()
+
+        return work
 
     def _swap(self) -> None:
         version = VERSIONS[len(self.swaps.seconds) % len(VERSIONS)]
@@ -114,14 +126,18 @@ class Swapper:
             self.swaps.seconds.append(time.monotonic() - start)
             [score] = self.server.score([self.known.row])
         except (ServerError, OSError) as error:
-            self.swaps.failures.append(f"swap to version {version}: {error}")
+            self._fail(f"swap to version {version}: {error}")
             return
         if score.version != version or abs(score.value - self.known.scores[version]) > TOLERANCE:
-            self.swaps.failures.append(f"after the swap to version {version}: {score}")
+            self._fail(f"after the swap to version {version}: {score}")
+
+    def _fail(self, failure: str) -> None:
+        self.swaps.failed += 1
+        self.swaps.failures.append(failure)
 
 
 def _tell_apart(server: Millrace) -> Known:
-    """The row, of a few, whose scores differ most between the versions. The last of them answers afterwards."""
+    """The row, of a few, whose scores differ most between the versions; the last of these answers then."""
     rows = [[user, item] for user in range(1, 11) for item in range(1, 11)]
     scores = {}
     for version in VERSIONS:
@@ -130,14 +146,11 @@ def _tell_apart(server: Millrace) -> Known:
         if any(answer.version != version for answer in answers):
             raise LoadError(f"version {version} was promoted, and version {answers[0].version} answers")
         scores[version] = [answer.value for answer in answers]
-    known = [
-        Known(row, {version: scores[version][number] for version in VERSIONS}) for number, row in enumerate(rows)
-    ]
+    known = (
+        Known(row, {version: scores[version][number] for version in VERSIONS})
+        for number, row in enumerate(rows)
+    )
     best = max(known, key=Known.difference)
     if best.difference() < MIN_DIFFERENCE:
         raise LoadError(f"the versions score alike: {best}")
     return best
-
-
-def _sleep_until(moment: float) -> None:
-    time.sleep(max(0.0, moment - time.monotonic()))

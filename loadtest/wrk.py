@@ -2,16 +2,17 @@
 
 import json
 import shutil
-import signal
 import subprocess
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runs import Figures, LoadError
+from runs import LoadError
 from servers import Server
+
+Work = Callable[[Callable[[], bool]], None]
+"""What is done beside the load; it is given a function that says whether wrk still runs."""
 
 SCRIPTS = Path(__file__).resolve().parent
 
@@ -30,39 +31,28 @@ def rows(count: int, connections: int) -> Load:
     return Load("rows.lua", [str(count)], connections)
 
 
-def timed(server: Server, load: Load, seconds: float) -> Figures:
-    """Loads `server` for so long."""
-    return figures(server, load, lambda: time.sleep(seconds))
-
-
-def figures(server: Server, load: Load, work: Callable[[], None]) -> Figures:
-    """Loads `server` while `work` is done."""
-    return Figures(**during(server, load, work))
-
-
-def during(server: Server, load: Load, work: Callable[[], None]) -> dict[str, Any]:
-    """Loads `server` while `work` is done; what the script printed in the end."""
+def run(server: Server, load: Load, seconds: int, work: Work = lambda is_running: None) -> dict[str, Any]:
+    """Loads `server` for so long while `work` is done; what the script printed in the end."""
     command = [
         "wrk",
         "--threads", str(THREADS),
         "--connections", str(load.connections),
-        "--duration", f"{MAX_SECONDS}s",
+        "--duration", f"{seconds}s",
         "--timeout", f"{REQUEST_TIMEOUT_S}s",
         "--script", str(SCRIPTS / load.script),
         server.url, "--", *load.arguments,
     ]  # fmt: skip
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         try:
-            work()
-            # wrk stops early at this signal and reports as usual.
-            process.send_signal(signal.SIGINT)
-            output, _ = process.communicate(timeout=STOP_TIMEOUT_S)
+            work(lambda: process.poll() is None)
+            output, _ = process.communicate(timeout=seconds + GRACE_S)
         finally:
             process.kill()
     try:
-        return json.loads(output.splitlines()[-1])
+        report: dict[str, Any] = json.loads(output.splitlines()[-1])
     except (IndexError, ValueError) as error:
         raise LoadError(f"wrk printed no figures: {output}") from error
+    return report
 
 
 def require() -> None:
@@ -73,6 +63,4 @@ def require() -> None:
 
 THREADS = 2
 REQUEST_TIMEOUT_S = 5
-STOP_TIMEOUT_S = 30
-MAX_SECONDS = 300
-"""The end of a run that is never told to stop."""
+GRACE_S = 30
