@@ -39,6 +39,9 @@ pub enum ManifestError {
         /// The version it names.
         version: VersionNumber,
     },
+    /// A file that the manifest does not list.
+    #[error("{0}: is not in the manifest")]
+    Unlisted(String),
     /// A path that leaves the version's folder, or is no regular file.
     #[error("{0}: not a regular file inside the version")]
     Outside(String),
@@ -137,13 +140,14 @@ impl Manifest {
 
     /// Records every file below `folder` but the manifest itself.
     pub fn record_files(folder: &Path) -> Result<BTreeMap<String, FileRecord>, ManifestError> {
-        let mut files = BTreeMap::new();
-        record(folder, "", &mut files)?;
-        files.remove(Self::FILE);
-        Ok(files)
+        let mut found = Vec::new();
+        list(folder, "", &mut found)?;
+        let files = found.into_iter().filter(|file| file != Self::FILE);
+        files.map(|file| Ok((file.clone(), digest(folder, &file)?))).collect()
     }
 
-    /// Checks that every file is there, regular, inside the folder, and byte for byte the one that was published.
+    /// Checks that every file is there, regular, inside the folder, and byte for byte the one that was published, and
+    /// that there is no other: what the manifest does not list, nobody vouches for.
     pub fn verify(&self, folder: &Path) -> Result<(), ManifestError> {
         for (file, expected) in &self.files {
             let found = digest(folder, file)?;
@@ -155,15 +159,17 @@ impl Manifest {
                 return changed("SHA-256");
             }
         }
-        Ok(())
+        let mut found = Vec::new();
+        list(folder, "", &mut found)?;
+        match found.into_iter().find(|file| file != Self::FILE && !self.files.contains_key(file)) {
+            Some(file) => Err(ManifestError::Unlisted(file)),
+            None => Ok(()),
+        }
     }
 }
 
-fn record(
-    folder: &Path,
-    prefix: &str,
-    files: &mut BTreeMap<String, FileRecord>,
-) -> Result<(), ManifestError> {
+/// The files below `folder`, each by its path relative to it; `prefix` is where to start.
+fn list(folder: &Path, prefix: &str, files: &mut Vec<String>) -> Result<(), ManifestError> {
     let error = |source| read_error(prefix, source);
     for entry in fs::read_dir(folder.join(prefix)).map_err(error)? {
         let entry = entry.map_err(error)?;
@@ -171,10 +177,9 @@ fn record(
         let name = name.map_err(|name| ManifestError::Outside(name.to_string_lossy().into_owned()))?;
         let file = if prefix.is_empty() { name } else { format!("{prefix}/{name}") };
         if entry.file_type().map_err(error)?.is_dir() {
-            record(folder, &file, files)?;
+            list(folder, &file, files)?;
         } else {
-            let digest = digest(folder, &file)?;
-            files.insert(file, digest);
+            files.push(file);
         }
     }
     Ok(())
@@ -273,6 +278,14 @@ mod tests {
         assert_eq!(error, "model.onnx: its size is not the manifest's");
         fs::remove_file(folder.path().join("model.onnx")).expect("removed");
         assert!(matches!(manifest.verify(folder.path()), Err(ManifestError::Read { .. })));
+    }
+
+    #[test]
+    fn a_file_that_the_manifest_does_not_list_is_named() {
+        let (folder, manifest) = published();
+        fs::write(folder.path().join("features/item_id.vocabulary"), "1").expect("written");
+        let error = manifest.verify(folder.path()).expect_err("one too many").to_string();
+        assert_eq!(error, "features/item_id.vocabulary: is not in the manifest");
     }
 
     #[test]
