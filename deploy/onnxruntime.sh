@@ -5,7 +5,9 @@ set -eu
 
 version=1.32.0
 root=$(cd "$(dirname "$0")/.." && pwd)
-folder=${CARGO_TARGET_DIR:-$root/target}/onnxruntime/$version
+target=${CARGO_TARGET_DIR:-$root/target}
+case $target in /*) ;; *) target=$PWD/$target ;; esac
+folder=$target/onnxruntime/$version
 library=$folder/libonnxruntime.so.$version
 
 if [ -n "${ORT_DYLIB_PATH:-}" ]; then

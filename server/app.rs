@@ -68,6 +68,7 @@ pub struct App {
     management_address: SocketAddr,
     repository: Arc<Repository>,
     stopping: Arc<Stopping>,
+    shutdown_delay: Duration,
     serving: Runtime,
     /// Completes with whether every request in flight was answered.
     drained: tokio::task::JoinHandle<bool>,
@@ -119,6 +120,7 @@ impl App {
             management_address,
             repository,
             stopping,
+            shutdown_delay: config.shutdown_delay,
             serving,
             drained,
             stop_serving,
@@ -139,10 +141,13 @@ impl App {
         self.management_address
     }
 
-    /// Stops the server: it is not ready from now on, its serving port closes, requests in flight are answered within
-    /// the drain timeout, and everything that was started ends. Returns whether every request was answered. Blocks.
+    /// Stops the server: it is not ready from now on, its serving port closes after the shutdown delay, requests in
+    /// flight are answered within the drain timeout, and everything that was started ends. Returns whether every
+    /// request was answered. Blocks, also for as long as a version that is being loaded takes.
     pub fn stop(self) -> bool {
         self.stopping.set();
+        self.repository.stop();
+        thread::sleep(self.shutdown_delay);
         self.stop_serving.send_replace(true);
         let drained = self.serving.block_on(self.drained).unwrap_or(false);
         // Whatever did not finish in time is dropped with its connection.

@@ -91,6 +91,8 @@ pub struct RawConfig {
     pub header_read_timeout_ms: Option<u64>,
     /// How long a client may take to send a request's body.
     pub body_read_timeout_ms: Option<u64>,
+    /// How long the server is unready but goes on before it closes its serving port.
+    pub shutdown_delay_ms: Option<u64>,
     /// How long requests in flight may take to finish when the server stops.
     pub drain_timeout_ms: Option<u64>,
     /// Options of every model.
@@ -150,6 +152,8 @@ pub struct Config {
     pub worker_threads: Option<NonZeroUsize>,
     /// The bounds of connections and requests.
     pub http: HttpLimits,
+    /// How long the server is unready but goes on before it closes its serving port.
+    pub shutdown_delay: Duration,
     /// How long requests in flight may take to finish when the server stops.
     pub drain_timeout: Duration,
     /// Options of models that have none of their own.
@@ -219,6 +223,7 @@ impl RawConfig {
                 .map(|threads| count(Some(threads), 1, "worker_threads"))
                 .transpose()?,
             http: self.http()?,
+            shutdown_delay: Duration::from_millis(self.shutdown_delay_ms.unwrap_or(0)),
             drain_timeout: milliseconds(self.drain_timeout_ms, 30_000, "drain_timeout_ms")?,
             defaults: self.defaults.parse(&RawModel::default())?,
             models,

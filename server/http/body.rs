@@ -36,12 +36,19 @@ impl BodyRoom {
         Self { used: AtomicUsize::new(0), limit }
     }
 
-    /// Takes room for `bytes`; `None` where there is not that much left.
-    pub(super) fn take(&self, bytes: usize) -> Option<Taken<'_>> {
-        // From here on the bytes are given back by the drop, whether or not they fit.
-        let taken = Taken { room: self, bytes };
-        let before = self.used.fetch_add(bytes, Ordering::Relaxed);
-        (before.saturating_add(bytes) <= self.limit).then_some(taken)
+    /// No room yet, to be added to as a body comes in.
+    pub(super) fn enter(&self) -> Taken<'_> {
+        Taken { room: self, bytes: 0 }
+    }
+}
+
+impl Taken<'_> {
+    /// Takes room for `bytes` more, or says that there is not that much left.
+    fn add(&mut self, bytes: usize) -> Result<(), HttpError> {
+        let before = self.room.used.fetch_add(bytes, Ordering::Relaxed);
+        // Given back by the drop, whether or not they fit.
+        self.bytes += bytes;
+        if before.saturating_add(bytes) <= self.room.limit { Ok(()) } else { Err(HttpError::NoRoomForBody) }
     }
 }
 
@@ -58,7 +65,8 @@ pub(super) struct ReadBody<'a> {
     _room: Taken<'a>,
 }
 
-/// Reads the whole of `body`. One whose length is not announced takes the room of the largest.
+/// Reads the whole of `body`. It takes room for what has come in, not for what was announced: a client that promises
+/// much and sends nothing takes none.
 ///
 /// # Cancel safety
 /// Dropping the future gives the room back; the body is then half read.
@@ -68,35 +76,33 @@ pub(super) async fn read<'a>(
     room: &'a BodyRoom,
 ) -> Result<ReadBody<'a>, HttpError> {
     let limit = limits.max_body_bytes.get();
-    let announced = body.size_hint().exact();
-    let expected = match announced.map(usize::try_from) {
-        None => limit,
-        Some(Ok(length)) if length <= limit => length,
-        Some(_) => return Err(HttpError::BodyTooLarge { limit }),
-    };
-    let room = room.take(expected).ok_or(HttpError::NoRoomForBody)?;
+    let announced = body.size_hint().exact().map(usize::try_from);
+    if announced.is_some_and(|length| length.map_or(true, |length| length > limit)) {
+        return Err(HttpError::BodyTooLarge { limit });
+    }
+    let mut room = room.enter();
     let timeout = limits.body_read_timeout;
-    let bytes = tokio::time::timeout(timeout, collect(body, limit, announced.map(|_| expected)));
+    let bytes = tokio::time::timeout(timeout, collect(body, limit, &mut room));
     let bytes = bytes.await.map_err(|_| HttpError::BodyTimeout(timeout))??;
     Ok(ReadBody { bytes, _room: room })
 }
 
 /// The frames of `body` in one piece, which costs no copy where they come as one.
-async fn collect(body: &mut Incoming, limit: usize, announced: Option<usize>) -> Result<Bytes, HttpError> {
+async fn collect(body: &mut Incoming, limit: usize, room: &mut Taken<'_>) -> Result<Bytes, HttpError> {
     let Some(first) = next(body).await? else { return Ok(Bytes::new()) };
-    let within = |length: usize| length <= limit;
-    if !within(first.len()) {
-        return Err(HttpError::BodyTooLarge { limit });
-    }
+    let mut admit = |before: usize, bytes: &Bytes| {
+        if before.saturating_add(bytes.len()) > limit {
+            return Err(HttpError::BodyTooLarge { limit });
+        }
+        room.add(bytes.len())
+    };
+    admit(0, &first)?;
     if body.is_end_stream() {
         return Ok(first);
     }
-    let mut whole = BytesMut::with_capacity(announced.unwrap_or(2 * first.len()));
-    whole.extend_from_slice(&first);
+    let mut whole = BytesMut::from(first);
     while let Some(bytes) = next(body).await? {
-        if !within(whole.len().saturating_add(bytes.len())) {
-            return Err(HttpError::BodyTooLarge { limit });
-        }
+        admit(whole.len(), &bytes)?;
         whole.extend_from_slice(&bytes);
     }
     Ok(whole.freeze())
@@ -146,19 +152,23 @@ mod tests {
     #[test]
     fn room_is_bounded_and_comes_back() {
         let room = BodyRoom::new(10);
-        let first = room.take(6).expect("there is room");
-        assert!(room.take(5).is_none());
-        let second = room.take(4).expect("what did not fit took nothing");
-        assert!(room.take(1).is_none());
+        let mut first = room.enter();
+        first.add(2).expect("there is room");
+        first.add(4).expect("there is room");
+        room.enter().add(5).expect_err("there is not that much");
+        let mut second = room.enter();
+        second.add(4).expect("what did not fit took nothing");
+        second.add(1).expect_err("there is none");
         drop((first, second));
-        assert!(room.take(10).is_some());
+        room.enter().add(10).expect("all came back");
     }
 
     #[test]
     fn room_for_more_than_there_can_be_is_refused() {
         let room = BodyRoom::new(10);
-        let _held = room.take(5).expect("there is room");
-        assert!(room.take(usize::MAX).is_none());
-        assert!(room.take(5).is_some());
+        let mut held = room.enter();
+        held.add(5).expect("there is room");
+        room.enter().add(usize::MAX / 2).expect_err("there is not that much");
+        room.enter().add(5).expect("there is as much as before");
     }
 }

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::error::HttpError;
 use crate::repository::Repository;
 
-/// Whether a server is about to stop. Set once, before its serving port closes, so that whoever balances the load
-/// has time to look elsewhere.
+/// Whether a server is about to stop. Set once, `shutdown_delay` before its serving port closes, so that whoever
+/// balances the load has that time to look elsewhere.
 #[derive(Debug, Default)]
 pub(crate) struct Stopping(AtomicBool);
 

@@ -13,6 +13,7 @@ use hyper_util::{
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
+    time::timeout,
 };
 
 use crate::metrics::Metrics;
@@ -55,6 +56,20 @@ impl Connections {
         let http = protocol(&limits);
         let room = Arc::new(Semaphore::new(limits.max_connections.get().min(Semaphore::MAX_PERMITS)));
         let open = GracefulShutdown::new();
+        let spawn = |stream, permit: OwnedSemaphorePermit| {
+            let answer = answer.clone();
+            let service = service_fn(move |request| {
+                let answer = answer(request);
+                async move { Ok::<_, Infallible>(answer.await) }
+            });
+            let connection = open.watch(http.serve_connection(TokioIo::new(stream), service));
+            let counted = metrics.as_ref().map(|metrics| Counted::new(Arc::clone(metrics)));
+            tokio::spawn(async move {
+                // A connection ends when its client does as it likes; requests have told what went wrong with them.
+                let _ = connection.await;
+                drop((counted, permit));
+            });
+        };
         let mut stop = std::pin::pin!(stop);
         loop {
             let accepted = tokio::select! {
@@ -74,21 +89,14 @@ impl Connections {
                     continue;
                 }
             };
-            let answer = answer.clone();
-            let service = service_fn(move |request| {
-                let answer = answer(request);
-                async move { Ok::<_, Infallible>(answer.await) }
-            });
-            let connection = open.watch(http.serve_connection(TokioIo::new(stream), service));
-            let counted = metrics.as_ref().map(|metrics| Counted::new(Arc::clone(metrics)));
-            tokio::spawn(async move {
-                // A connection ends when its client does as it likes; requests have told what went wrong with them.
-                let _ = connection.await;
-                drop((counted, permit));
-            });
+            spawn(stream, permit);
+        }
+        // Who has connected by now gets an answer: the system has accepted for us already.
+        while let Ok(Ok((stream, permit))) = timeout(Duration::ZERO, accept(&listener, &room)).await {
+            spawn(stream, permit);
         }
         drop(listener);
-        tokio::time::timeout(limits.drain_timeout, open.shutdown()).await.is_ok()
+        timeout(limits.drain_timeout, open.shutdown()).await.is_ok()
     }
 }
 

@@ -5,7 +5,7 @@ use std::{
     collections::BTreeMap,
     fs::{self, File},
     io::{self, Read},
-    path::{Component, Path},
+    path::{Component, Path, PathBuf},
 };
 
 use serde::{Deserialize, Serialize};
@@ -123,8 +123,8 @@ impl Manifest {
 
     /// Reads the manifest of `version` of `model` from the version's folder.
     pub fn read(folder: &Path, model: &ModelName, version: VersionNumber) -> Result<Self, ManifestError> {
-        let text =
-            fs::read_to_string(folder.join(Self::FILE)).map_err(|source| read_error(Self::FILE, source))?;
+        let path = regular(folder, Self::FILE)?;
+        let text = fs::read_to_string(path).map_err(|source| read_error(Self::FILE, source))?;
         let manifest: Self = toml::from_str(&text).map_err(|error| ManifestError::Syntax(Box::new(error)))?;
         if manifest.model != *model || manifest.version != version {
             return Err(ManifestError::Misplaced { model: manifest.model, version: manifest.version });
@@ -185,10 +185,11 @@ fn list(folder: &Path, prefix: &str, files: &mut Vec<String>) -> Result<(), Mani
     Ok(())
 }
 
-/// Size and hash of a regular file inside `folder`. A link is refused, wherever it leads: what it leads to can be
-/// exchanged after the check.
-fn digest(folder: &Path, file: &str) -> Result<FileRecord, ManifestError> {
+/// The path of `file` inside `folder`, where it is a regular file. A link is refused, wherever it leads: what it leads
+/// to can be exchanged after the check. So is what could keep a reader waiting for ever, as a pipe does.
+fn regular(folder: &Path, file: &str) -> Result<PathBuf, ManifestError> {
     let mut path = folder.to_path_buf();
+    let mut is_file = false;
     for component in Path::new(file).components() {
         let Component::Normal(name) = component else { return Err(ManifestError::Outside(file.to_owned())) };
         path.push(name);
@@ -196,7 +197,14 @@ fn digest(folder: &Path, file: &str) -> Result<FileRecord, ManifestError> {
         if kind.is_symlink() {
             return Err(ManifestError::Outside(file.to_owned()));
         }
+        is_file = kind.is_file();
     }
+    if is_file { Ok(path) } else { Err(ManifestError::Outside(file.to_owned())) }
+}
+
+/// Size and hash of a regular file inside `folder`.
+fn digest(folder: &Path, file: &str) -> Result<FileRecord, ManifestError> {
+    let path = regular(folder, file)?;
     let open = || {
         let mut file = File::open(&path)?;
         let mut hasher = Sha256::new();
@@ -209,9 +217,6 @@ fn digest(folder: &Path, file: &str) -> Result<FileRecord, ManifestError> {
         }
     };
     let (metadata, hasher) = open().map_err(|source| read_error(file, source))?;
-    if !metadata.is_file() {
-        return Err(ManifestError::Outside(file.to_owned()));
-    }
     Ok(FileRecord { bytes: metadata.len(), sha256: hex(&hasher.finalize()) })
 }
 
@@ -300,6 +305,16 @@ mod tests {
             manifest.files = BTreeMap::from([(path.to_owned(), record)]);
             assert!(matches!(manifest.verify(folder.path()), Err(ManifestError::Outside(_))), "{path}");
         }
+    }
+
+    #[test]
+    fn a_pipe_is_refused_and_not_waited_for() {
+        let (folder, manifest) = published();
+        let model = folder.path().join("model.onnx");
+        fs::remove_file(&model).expect("removed");
+        let made = std::process::Command::new("mkfifo").arg(&model).status();
+        assert!(made.expect("mkfifo is there").success());
+        assert!(matches!(manifest.verify(folder.path()), Err(ManifestError::Outside(_))));
     }
 
     #[test]

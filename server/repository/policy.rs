@@ -48,7 +48,8 @@ impl Policy {
     pub fn plan(&self, observed: Observed<'_>) -> Plan {
         let wanted = self.wanted(&observed);
         let loaded = |version: &VersionNumber| observed.loaded.contains(version);
-        let preferred = observed.pinned.filter(|pinned| wanted.contains(pinned));
+        // A pinned version that is loaded holds although its files are gone: whoever pinned it did so for a reason.
+        let preferred = observed.pinned.filter(|pinned| wanted.contains(pinned) || loaded(pinned));
         let wanted_and_loaded = wanted.iter().copied().filter(loaded).max();
         let current = preferred.filter(loaded).or(wanted_and_loaded).or(observed.loaded.last().copied());
         let mut load: Vec<_> = wanted.iter().copied().filter(|version| !loaded(version)).collect();
@@ -137,6 +138,9 @@ mod tests {
             (latest(1), &[1, 2], &[1, 2], &[], Some(1), (1, &[], &[])),
             (latest(1), &[1, 2], &[2], &[], Some(1), (2, &[1], &[])),
             (latest(2), &[1, 2, 3], &[], &[], Some(1), (0, &[1, 3, 2], &[])),
+            // A pinned version that is loaded goes on answering when its files are taken away.
+            (latest(1), &[2], &[1], &[], Some(1), (1, &[2], &[])),
+            (latest(2), &[], &[1, 2], &[], Some(1), (1, &[], &[])),
             // A pin on what cannot be had is no pin.
             (latest(1), &[1, 2], &[2], &[1], Some(1), (2, &[], &[])),
             (latest(1), &[2], &[2], &[], Some(7), (2, &[], &[])),

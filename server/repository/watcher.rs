@@ -6,7 +6,10 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::SystemTime,
 };
 
@@ -115,6 +118,7 @@ pub struct Repository {
     slots: Arc<Slots>,
     status: Arc<ArcSwap<Option<Vec<ModelStatus>>>>,
     orders: Sender<Order>,
+    stopping: Arc<AtomicBool>,
 }
 
 impl Repository {
@@ -123,15 +127,22 @@ impl Repository {
         let (sender, receiver) = bounded(PENDING_ORDERS);
         let slots = Arc::new(Slots::default());
         let status = Arc::new(ArcSwap::from_pointee(None));
+        let stopping = Arc::new(AtomicBool::new(false));
         let watcher = Watcher {
             loader,
+            stopping: Arc::clone(&stopping),
             slots: Arc::clone(&slots),
             status: Arc::clone(&status),
             orders: receiver,
             config: config.clone(),
             models: BTreeMap::new(),
         };
-        (Self { slots, status, orders: sender }, watcher)
+        (Self { slots, status, orders: sender, stopping }, watcher)
+    }
+
+    /// Lets the watcher finish the version that it is loading and load no other. What is live stays live.
+    pub fn stop(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
     }
 
     /// What is live of `model`.
@@ -170,6 +181,7 @@ pub struct Watcher {
     slots: Arc<Slots>,
     status: Arc<ArcSwap<Option<Vec<ModelStatus>>>>,
     orders: Receiver<Order>,
+    stopping: Arc<AtomicBool>,
     config: Config,
     models: BTreeMap<ModelName, ModelState>,
 }
@@ -246,7 +258,7 @@ impl Watcher {
             let plan = state.plan(self.config.model(model));
             let next = plan.load.first().copied();
             self.make_live(model, state, &plan);
-            let Some(version) = next else { return };
+            let Some(version) = next.filter(|_| !self.stopping.load(Ordering::Relaxed)) else { return };
             // A refusal is remembered, so the next plan does without the version.
             drop(self.load(model, state, version));
         }

@@ -14,7 +14,7 @@ use crate::{
     artifact::Models,
     client::Client,
     library,
-    server::{BODY, MODEL, PREDICT, first, second},
+    server::{BODY, Finished, MODEL, PREDICT, first, second},
 };
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_millrace");
@@ -151,7 +151,6 @@ fn a_start_that_cannot_succeed_says_what_to_do() {
         assert_eq!(output.status.code(), Some(1));
         text(&output.stderr).to_owned()
     };
-    // The last flag of a name wins.
     let error = missing("--config");
     assert!(error.contains("/nonexistent: cannot be read"), "{error}");
     let mut command = Command::new(PROGRAM);
@@ -176,6 +175,7 @@ fn a_thousand_swaps_leave_no_memory_behind() {
                 assert_eq!(client.post(PREDICT, BODY).scores().len(), 1);
             }
         });
+        let _finished = Finished(&done);
         let mut management = Client::connect(process.management);
         let resident = (0..1000).map(|number| {
             // One version alone is wanted, the newest that is there: each of these loads one and drops the other.
@@ -191,9 +191,7 @@ fn a_thousand_swaps_leave_no_memory_behind() {
             }
             process.resident()
         });
-        let resident = resident.collect();
-        done.store(true, Ordering::Relaxed);
-        resident
+        resident.collect()
     });
     // The allocator keeps or gives back a megabyte now and then, which is a fiftieth of all there is: fifty readings
     // tell more than one.

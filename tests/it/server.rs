@@ -1,6 +1,9 @@
 //! A server in this process, on ports that the system picks, stopped at the end of its test.
 
-use std::net::SocketAddr;
+use std::{
+    net::SocketAddr,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use millrace::{app::App, config::RawConfig};
 
@@ -97,6 +100,15 @@ impl Drop for Server {
         if let Some(app) = self.app.take() {
             app.stop();
         }
+    }
+}
+
+/// Says when it is dropped that the test is done with its clients, also where the test fails: they would go on for ever.
+pub(crate) struct Finished<'a>(pub(crate) &'a AtomicBool);
+
+impl Drop for Finished<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crate::{
     artifact::Models,
-    server::{BODY, MODEL, PREDICT, Server, first, second},
+    server::{BODY, Finished, MODEL, PREDICT, Server, first, second},
 };
 
 #[test]
@@ -32,6 +32,7 @@ fn every_answer_under_fifty_swaps_is_one_versions_alone() {
                 }
             });
         }
+        let _finished = Finished(&done);
         for swap in 0..50 {
             // One version alone is wanted, the newest that is there: each of these loads one and drops the other.
             if swap % 2 == 0 {
@@ -42,7 +43,6 @@ fn every_answer_under_fifty_swaps_is_one_versions_alone() {
             let status = server.order("load", "");
             assert_eq!(status.status, 200, "{}", status.text());
         }
-        done.store(true, Ordering::Relaxed);
     });
     let [one, two] = answered.map(AtomicUsize::into_inner);
     assert!(one > 0 && two > 0, "both versions answered: {one} and {two}");
