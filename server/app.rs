@@ -86,6 +86,8 @@ impl App {
         let runtime = OnnxRuntime::load(&config.onnxruntime)?;
         let (listener, address) = bind(config.listen)?;
         let (management_listener, management_address) = bind(config.management_listen)?;
+        // From here on the system accepts connections; they are served in a moment.
+        tracing::info!(%address, management = %management_address, "listening");
 
         let metrics = Metrics::new(REVISION);
         let (reaper, reaper_thread) = Reaper::new();
@@ -114,7 +116,6 @@ impl App {
         let port = Port { listener, limits: limits(config), stop };
         let service = Serving::new(Arc::clone(&repository), Arc::clone(&metrics), config.http);
         let (serving, drained) = serve(config, port, service, metrics)?;
-        tracing::info!(%address, management = %management_address, "listening");
         Ok(Self {
             address,
             management_address,
