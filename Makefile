@@ -13,7 +13,7 @@ demo:
 test:
 	$(WITH_ONNXRUNTIME) cargo test --workspace --quiet
 
-## The server beside a bare hyper server, by wrk and oha, for some 15 minutes; ARGS="--quick" only tries the harness.
+## The server beside a bare hyper server, by wrk and oha, for some 10 minutes; ARGS="--quick" only tries the harness.
 loadtest: $(TARGET)/tools/bin/oha
 	cargo build --release --workspace
 	$(WITH_ONNXRUNTIME) python3 loadtest/run.py $(ARGS)

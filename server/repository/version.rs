@@ -1,5 +1,7 @@
 //! One loaded version of a model: what a request needs from raw values to scores.
 
+use std::{sync::Arc, time::Duration};
+
 use crossbeam::queue::ArrayQueue;
 
 use super::{Reaped, VersionNumber, manifest::Manifest};
@@ -9,7 +11,6 @@ use crate::{
     metrics::{Metrics, VersionMetrics},
     tensor::Rows,
 };
-use std::{sync::Arc, time::Duration};
 
 /// A version that is ready to serve. Requests hold an `Arc` of it from their first look to their answer, so it
 /// outlives its place in the repository for as long as it is needed.
