@@ -7,7 +7,7 @@ use std::{
 };
 
 use serde::Deserialize;
-use tokio::sync::oneshot;
+use tokio::{runtime::Handle, sync::oneshot};
 
 use super::{
     Limits, ScoreError, Scores,
@@ -102,7 +102,7 @@ impl Batcher {
         }
         let (reply, leader) = self.submit(rows, deadline)?;
         if let Some(leader) = leader {
-            tokio::spawn(leader.run());
+            leader.lead().await;
         }
         match tokio::time::timeout_at(deadline.into(), reply).await {
             Ok(Ok(result)) => result,
@@ -125,7 +125,8 @@ impl Batcher {
         if is_awaited {
             self.shared.work.notify_one();
         }
-        let leader = instance.map(|instance| Leader { shared: Arc::clone(&self.shared), instance });
+        let leader =
+            instance.map(|instance| Leader { shared: Arc::clone(&self.shared), instance: Some(instance) });
         Ok((scores, leader))
     }
 }
@@ -140,24 +141,48 @@ impl Drop for Batcher {
 
 type ReplyFuture = oneshot::Receiver<Result<Scores, ScoreError>>;
 
-/// A task of the inline lane: owns an engine until nothing waits.
+/// The request that found an engine of the inline lane idle, which it owns until its batch has run. It leads in its own
+/// task: handing the batch to another task costs a wake-up of another core, which is dearer than the batch itself.
 struct Leader {
     shared: Arc<Shared>,
-    instance: Instance,
+    instance: Option<Instance>,
 }
 
 impl Leader {
-    async fn run(self) {
-        let Self { shared, mut instance } = self;
-        let mut free = CloseReason::EngineIdle;
-        loop {
-            // Every request that the event loop already holds gets in before the batch closes.
-            tokio::task::yield_now().await;
-            let Some((batch, reason, mut busy)) = shared.next_or_idle(instance, free) else { return };
-            shared.compute(&mut busy, batch, reason);
-            instance = busy;
-            free = CloseReason::EngineFreed;
+    /// Computes the open batch once every request that the event loop already holds has joined it. What joined while
+    /// it ran is left to a task of its own, for the request that leads has its answer by then.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the batch to a task as well: others are in it.
+    async fn lead(mut self) {
+        tokio::task::yield_now().await;
+        let instance = self.instance.take().expect("it is taken here or by the drop");
+        if let Some(instance) = self.shared.run_next(instance, CloseReason::EngineIdle) {
+            tokio::spawn(run_until_idle(Arc::clone(&self.shared), instance, CloseReason::EngineFreed));
         }
+    }
+}
+
+impl Drop for Leader {
+    fn drop(&mut self) {
+        let Some(instance) = self.instance.take() else { return };
+        // Without a runtime nobody waits for the batch either.
+        if let Ok(runtime) = Handle::try_current() {
+            runtime.spawn(run_until_idle(Arc::clone(&self.shared), instance, CloseReason::EngineIdle));
+        }
+    }
+}
+
+/// Computes batches on an engine of the inline lane until nothing waits.
+async fn run_until_idle(shared: Arc<Shared>, mut instance: Instance, mut free: CloseReason) {
+    loop {
+        // A batch is within the budget for which a task may keep its thread; a second one in a row is not.
+        tokio::task::yield_now().await;
+        match shared.run_next(instance, free) {
+            Some(busy) => instance = busy,
+            None => return,
+        }
+        free = CloseReason::EngineFreed;
     }
 }
 
@@ -206,15 +231,19 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Closes the next batch for a leader; when nothing waits, its engine goes idle under the same lock, so that no
-    /// request can slip in between.
-    fn next_or_idle(&self, instance: Instance, free: CloseReason) -> Option<(Batch, CloseReason, Instance)> {
+    /// Runs the next batch on an engine of the inline lane. When nothing waits then, the engine goes idle under the same
+    /// lock, so that no request can slip in between; else it comes back.
+    fn run_next(&self, mut instance: Instance, free: CloseReason) -> Option<Instance> {
+        let closed = self.close(&mut self.state(), free);
+        if let Some((batch, reason)) = closed {
+            self.compute(&mut instance, batch, reason);
+        }
         let mut state = self.state();
-        let Some((batch, reason)) = self.close(&mut state, free) else {
-            state.idle.push(instance);
-            return None;
-        };
-        Some((batch, reason, instance))
+        if state.queue.rows() > 0 {
+            return Some(instance);
+        }
+        state.idle.push(instance);
+        None
     }
 
     /// Waits until a batch can be closed for an engine thread; `None` when there will be no more.
@@ -355,7 +384,7 @@ mod tests {
         let mut requests = JoinSet::new();
         // The leader stands in the event loop before the others, and must let them go first.
         let (first, leader) = bench.submit(&[0]);
-        requests.spawn(leader.expect("the engine was idle").run());
+        requests.spawn(leader.expect("the engine was idle").lead());
         for number in 1..10 {
             let batcher = Arc::clone(&bench.batcher);
             requests.spawn(async move {
@@ -373,14 +402,14 @@ mod tests {
     async fn requests_that_come_while_the_engine_runs_are_the_next_batch() {
         let (bench, gate) = Bench::gated(Lane::Inline);
         let (first, leader) = bench.submit(&[0]);
-        let leader = tokio::spawn(leader.expect("the engine was idle").run());
+        let leader = tokio::spawn(leader.expect("the engine was idle").lead());
         gate.wait_until_busy();
         let later: Vec<_> = (1..=5).map(|number| (number, bench.submit(&[number]))).collect();
         assert!(later.iter().all(|(_, (_, leader))| leader.is_none()), "the one engine is taken");
         assert_eq!(bench.counts.of("queue_rows", ""), 5);
         gate.open();
         gate.open();
-        leader.await.expect("ends when nothing waits");
+        leader.await.expect("ends with its batch");
         assert_eq!(answer(first).await.expect("scores"), scores(&[0]));
         for (number, (reply, _)) in later {
             assert_eq!(answer(reply).await.expect("scores"), scores(&[number]));
@@ -391,12 +420,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_leader_computes_full_batches_and_what_is_left_without_another_request() {
+    async fn full_batches_and_what_is_left_are_computed_without_another_request() {
         let bench = Bench::new(Lane::Inline);
         let (first, leader) = bench.submit(&[1; 10]);
         let (second, none) = bench.submit(&[2; 10]);
         assert!(none.is_none());
-        leader.expect("the engine was idle").run().await;
+        leader.expect("the engine was idle").lead().await;
         assert_eq!(answer(first).await.expect("scores"), scores(&[1; 10]));
         assert_eq!(answer(second).await.expect("scores"), scores(&[2; 10]));
         assert_eq!(bench.log.sizes(), [10, 10]);
@@ -413,7 +442,7 @@ mod tests {
         let bench = Bench::with(Lane::Inline, vec![other, one], log);
         let start = |numbers, gate: &Gate| {
             let (reply, leader) = bench.submit(numbers);
-            tokio::spawn(leader.expect("an engine is idle").run());
+            tokio::spawn(leader.expect("an engine is idle").lead());
             gate.wait_until_busy();
             reply
         };
@@ -437,11 +466,23 @@ mod tests {
         let (first, leader) = bench.submit(&[1]);
         look_once(bench.score(&[2, 3])).await;
         let (last, _) = bench.submit(&[4]);
-        leader.expect("the engine was idle").run().await;
+        leader.expect("the engine was idle").lead().await;
         assert_eq!(bench.log.batches(), [[1, 4]]);
         assert_eq!(bench.counts.of("dropped_requests_total", "cancelled"), 1);
         assert_eq!(answer(first).await.expect("scores"), scores(&[1]));
         assert_eq!(answer(last).await.expect("scores"), scores(&[4]));
+    }
+
+    #[tokio::test]
+    async fn the_others_in_its_batch_do_not_need_the_request_that_leads() {
+        let bench = Bench::new(Lane::Inline);
+        let mut leading = Box::pin(bench.score(&[1]));
+        let pending = poll_fn(|context| Poll::Ready(leading.as_mut().poll(context).is_pending())).await;
+        let (other, none) = bench.submit(&[2]);
+        assert!(pending && none.is_none(), "it leads, and the other has joined");
+        drop(leading);
+        assert_eq!(answer(other).await.expect("scores"), scores(&[2]));
+        assert_eq!(bench.log.batches(), [[2]]);
     }
 
     #[tokio::test]
@@ -478,7 +519,7 @@ mod tests {
         assert!(matches!(late, Err(ScoreError::Expired)), "{late:?}");
         // The clock is tokio's and jumps; it counts in milliseconds.
         assert!(deadline.elapsed() < Duration::from_millis(2));
-        leader.expect("the engine was idle").run().await;
+        leader.expect("the engine was idle").lead().await;
         assert_eq!(bench.log.batches(), [[1]]);
     }
 
@@ -503,7 +544,7 @@ mod tests {
         for _ in 0..3 {
             let (lost, leader) = bench.submit(&[PANICS]);
             let (lost_too, _) = bench.submit(&[1]);
-            leader.expect("the engine is idle again").run().await;
+            leader.expect("the engine is idle again").lead().await;
             for reply in [lost, lost_too] {
                 let answer = answer(reply).await;
                 assert!(matches!(answer, Err(ScoreError::Lost)), "{answer:?}");
@@ -520,7 +561,7 @@ mod tests {
             let (mut bench, gate) = Bench::gated(lane);
             bench.start();
             let (lost, leader) = bench.submit(&[PANICS]);
-            let leader = leader.map(|leader| tokio::spawn(leader.run()));
+            let leader = leader.map(|leader| tokio::spawn(leader.lead()));
             assert_eq!(leader.is_some(), lane == Lane::Inline);
             gate.wait_until_busy();
             let (behind, _) = bench.submit(&[1, 2]);
@@ -539,7 +580,7 @@ mod tests {
         let bench = Bench::new(Lane::Inline);
         let (replies, mut leaders): (Vec<_>, Vec<_>) =
             [&[1][..], &[FAILS], &[PANICS], &[2]].map(|numbers| bench.submit(numbers)).into_iter().unzip();
-        leaders.swap_remove(0).expect("the engine was idle").run().await;
+        leaders.swap_remove(0).expect("the engine was idle").lead().await;
         let mut found = Vec::new();
         for reply in replies {
             found.push(answer(reply).await);

@@ -5,12 +5,12 @@
 //!            └─ full? a new one opens behind it
 //! ```
 //!
-//! When an engine is idle, the request that finds it so becomes the leader: its lane closes the batch as soon as
-//! every request that the event loop already holds has joined. While all engines are busy, requests only join, and
+//! When an engine is idle, the request that finds it so leads: its lane closes the batch as soon as every
+//! request that the event loop already holds has joined. While all engines are busy, requests only join, and
 //! the batch grows by itself with the load.
 //!
-//! - The **inline** lane is for engines whose full batch is cheap: the leader's task runs the batch on the runtime
-//!   itself. No queue between threads, no hop.
+//! - The **inline** lane is for engines whose full batch is cheap: the request that leads runs the batch in its own
+//!   task. No queue between threads, no hop.
 //! - The **threaded** lane is for the others: threads of their own take the batch, so that the runtime never blocks.
 //!
 //! Nothing here knows HTTP or JSON: rows come in encoded, scores go out.
