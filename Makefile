@@ -1,5 +1,5 @@
 # Each target is a line or two over plain cargo; what it needs beyond Debian's packages it fetches itself.
-.PHONY: demo test loadtest train-retail
+.PHONY: demo test loadtest train-retail bench-train
 
 # Every program that computes needs the library; where it cannot be had, nothing goes on without it.
 WITH_ONNXRUNTIME = MILLRACE_ONNXRUNTIME="$${MILLRACE_ONNXRUNTIME:-$$(deploy/onnxruntime.sh)}" && export MILLRACE_ONNXRUNTIME &&
@@ -21,6 +21,15 @@ loadtest: $(TARGET)/tools/bin/oha
 ## Trains on the data set Online Retail II in the folder DATA and publishes it in models/.
 train-retail:
 	$(WITH_ONNXRUNTIME) cargo run --release --quiet -p millrace-trainer -- pipeline trainer/pipelines/retail.toml --data "$(DATA)"
+
+## Training beside PyTorch, which it installs (some gigabytes), for some three minutes.
+bench-train: $(TARGET)/tools/torch/bin/python
+	cargo build --release -p millrace-trainer
+	$< bench/train_speed.py --program $(TARGET)/release/train-step
+
+$(TARGET)/tools/torch/bin/python:
+	python3 -m venv $(TARGET)/tools/torch
+	$@ -m pip install --quiet torch==2.15.0 numpy==2.4.6
 
 $(TARGET)/tools/bin/oha:
 	cargo install oha --version 1.16.0 --locked --root $(TARGET)/tools

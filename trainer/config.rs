@@ -176,6 +176,8 @@ pub enum Owner {
 pub struct ModelConfig {
     /// Numbers in the embedding of an id.
     pub embedding_dimension: usize,
+    /// Cross layers of DCN-v2 before the hidden ones; none makes it Wide & Deep.
+    pub cross_layers: usize,
     /// Units of each hidden layer.
     pub hidden_units: Vec<usize>,
     /// Rows in an update.
@@ -183,7 +185,7 @@ pub struct ModelConfig {
     /// The most passes over the examples; the validation slice may choose fewer.
     pub epochs: usize,
     /// Adam's rate, for the layers.
-    pub mlp_rate: f64,
+    pub mlp_rate: f32,
     /// Adagrad's rate, for the embeddings.
     pub embedding_rate: f32,
     /// The penalty on an embedding's square, for each example that it occurs in.
@@ -200,6 +202,7 @@ impl Default for ModelConfig {
     fn default() -> Self {
         Self {
             embedding_dimension: 16,
+            cross_layers: 0,
             hidden_units: vec![64, 32],
             batch_rows: 4096,
             epochs: 20,
@@ -342,7 +345,7 @@ fn check_model(model: &ModelConfig) -> Result<(), ConfigError> {
     if sizes.iter().chain(&model.hidden_units).any(|&size| size == 0) {
         return Err(ConfigError::Invalid("model: dimensions, units, batch_rows and epochs must be above 0"));
     }
-    let rates = [model.mlp_rate, f64::from(model.embedding_rate), f64::from(model.wide_rate)];
+    let rates = [model.mlp_rate, model.embedding_rate, model.wide_rate];
     let penalties = [model.embedding_l2, model.wide_l1, model.wide_l2];
     let sound = rates.iter().all(|&rate| rate > 0.0) && penalties.iter().all(|&penalty| penalty >= 0.0);
     if sound {

@@ -25,9 +25,6 @@ pub enum TrainError {
     /// The features could not be fitted.
     #[error(transparent)]
     Fit(#[from] FitError),
-    /// The tensor library refused an operation.
-    #[error("candle: {0}")]
-    Tensor(#[from] candle_core::Error),
     /// There is nothing to learn from.
     #[error("there are no training examples")]
     NoExamples,
@@ -53,7 +50,7 @@ pub struct Trained {
 impl Trained {
     /// The probability of each of `examples`.
     pub fn score(&self, log: &Log, examples: &[Example]) -> Result<Vec<f32>, TrainError> {
-        Ok(self.model.score(&self.features.encode(log, examples)?)?)
+        Ok(self.model.score(&self.features.encode(log, examples)?))
     }
 }
 
@@ -65,7 +62,7 @@ pub struct EpochReport {
     /// Whether it belongs to the final model, or to the one that chooses the number of epochs.
     pub is_final: bool,
     /// The mean weighted loss over the training examples, in nats.
-    pub loss: f32,
+    pub loss: f64,
     /// The log loss on the validation slice, where there is one.
     pub validation_loss: Option<f64>,
 }
@@ -115,7 +112,7 @@ fn choose_epochs(
     let mut best = (f64::INFINITY, pipeline.model.epochs);
     for epoch in 1..=pipeline.model.epochs {
         let loss = course.epoch(epoch)?;
-        let validation_loss = quality::log_loss(&course.model.score(&rows)?, &labels);
+        let validation_loss = quality::log_loss(&course.model.score(&rows), &labels);
         report(EpochReport { epoch, is_final: false, loss, validation_loss });
         match validation_loss {
             Some(loss) if loss < best.0 => best = (loss, epoch),
@@ -143,31 +140,31 @@ impl<'a> Course<'a> {
         let base_rate = base_rate(&examples).ok_or(TrainError::NoExamples)?;
         let shape = ModelShape::of(features.encoder());
         let mut draws = random(pipeline.seed, Purpose::Weights, 0);
-        let model = WideDeep::new(shape, &pipeline.model, base_rate, &mut draws)?;
+        let model = WideDeep::new(shape, &pipeline.model, base_rate, &mut draws);
         Ok(Self { log, rows, pipeline, features, model })
     }
 
     /// One pass over freshly drawn examples; the mean weighted loss.
-    fn epoch(&mut self, epoch: usize) -> Result<f32, TrainError> {
+    fn epoch(&mut self, epoch: usize) -> Result<f64, TrainError> {
         let Pipeline { seed, examples: config, model, .. } = self.pipeline;
         let mut draws = random(*seed, Purpose::Training, epoch);
         let mut examples = examples::training(self.log, self.rows.clone(), config, &mut draws);
         examples::shuffle(&mut examples, &mut draws);
         let rows = self.features.encode_hiding(self.log, &examples, config.unknown_share, &mut draws)?;
-        let loss = self.pass(&rows, &examples, model.batch_rows)?;
+        let loss = self.pass(&rows, &examples, model.batch_rows);
         if loss.is_finite() { Ok(loss) } else { Err(TrainError::Diverged { epoch }) }
     }
 
-    fn pass(&mut self, rows: &Rows, examples: &[Example], batch_rows: usize) -> Result<f32, TrainError> {
+    fn pass(&mut self, rows: &Rows, examples: &[Example], batch_rows: usize) -> f64 {
         let labels: Vec<f32> = examples.iter().map(|example| f32::from(u8::from(example.label))).collect();
         let weights: Vec<f32> = examples.iter().map(|example| example.weight).collect();
         let mut loss = 0.0;
         for start in (0..examples.len()).step_by(batch_rows) {
             let range = start..examples.len().min(start + batch_rows);
             let targets = Targets { labels: &labels[range.clone()], weights: &weights[range.clone()] };
-            loss += self.model.step(rows, range, targets)?;
+            loss += self.model.step(rows, range, targets);
         }
-        Ok(loss / examples.len() as f32)
+        loss / examples.len() as f64
     }
 }
 

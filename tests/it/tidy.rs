@@ -456,7 +456,10 @@ fn roots() -> BTreeSet<String> {
     for (path, text) in texts(|path| path.ends_with("Cargo.toml")) {
         let folder = path.strip_suffix("Cargo.toml").expect("asked for");
         let manifest: Table = toml::from_str(&text).expect("a manifest");
-        roots.extend(targets(&manifest).into_iter().map(|target| format!("{folder}{target}")));
+        // A member's target may lie beside it, never further away: the members are folders of the root.
+        let path =
+            |target: &str| target.strip_prefix("../").map_or(format!("{folder}{target}"), str::to_owned);
+        roots.extend(targets(&manifest).into_iter().map(path));
     }
     roots
 }

@@ -3,7 +3,7 @@
 
 use rand::Rng;
 
-use super::sparse::{RowGradient, RowGradients};
+use super::sparse::{self, Stretch, Touch};
 use crate::random::Random;
 
 /// How the table learns.
@@ -47,24 +47,67 @@ impl AdagradTable {
         &self.weights
     }
 
-    /// Takes one step against `gradients`.
+    /// Takes one step against `gradient`, which knows the derivative by the embedding gathered at each touched place.
     ///
     /// Source: Duchi, Hazan and Singer, 2011, with the mean square of a row in place of each weight's own.
-    pub fn step(&mut self, gradients: &RowGradients) {
-        gradients.iter().for_each(|gradient| self.step_row(gradient));
+    pub fn step<'a>(&mut self, touches: &[Touch], gradient: impl Fn(usize) -> &'a [f32] + Sync) {
+        let stretch = TableStretch {
+            options: self.options,
+            dimension: self.dimension,
+            first: 0,
+            weights: &mut self.weights,
+            squares: &mut self.squares,
+            gradient: &gradient,
+            sum: vec![0.0; self.dimension],
+        };
+        sparse::step(stretch, touches);
+    }
+}
+
+/// Some rows of a table and where their gradients are.
+struct TableStretch<'a, G> {
+    options: AdagradOptions,
+    dimension: usize,
+    first: usize,
+    weights: &'a mut [f32],
+    squares: &'a mut [f32],
+    gradient: &'a G,
+    /// Room for the sum of a row's gradients.
+    sum: Vec<f32>,
+}
+
+impl<'g, G: Fn(usize) -> &'g [f32] + Sync> Stretch for TableStretch<'_, G> {
+    fn split(self, row: usize) -> (Self, Self) {
+        let Self { options, dimension, first, gradient, sum, .. } = self;
+        let (low_weights, high_weights) = self.weights.split_at_mut((row - first) * dimension);
+        let (low_squares, high_squares) = self.squares.split_at_mut(row - first);
+        let part = |first, weights, squares, sum| Self {
+            options,
+            dimension,
+            first,
+            weights,
+            squares,
+            gradient,
+            sum,
+        };
+        let high = part(row, high_weights, high_squares, sum.clone());
+        (part(first, low_weights, low_squares, sum), high)
     }
 
-    fn step_row(&mut self, gradient: RowGradient<'_>) {
-        let AdagradOptions { rate, l2 } = self.options;
-        let weights = &mut self.weights[gradient.row * self.dimension..][..self.dimension];
-        let penalty = l2 * gradient.count as f32;
-        let full = |(value, weight): (&f32, &f32)| value + penalty * weight;
-        let square: f32 = gradient.values.iter().zip(&*weights).map(full).map(|g| g * g).sum();
-        self.squares[gradient.row] += square / self.dimension as f32;
-        let step = rate / self.squares[gradient.row].sqrt();
-        for (weight, value) in weights.iter_mut().zip(gradient.values) {
-            *weight -= step * (value + penalty * *weight);
+    fn step(&mut self, row: usize, places: &[Touch]) {
+        let Self { options: AdagradOptions { rate, l2 }, dimension, sum, .. } = self;
+        let row = row - self.first;
+        let weights = &mut self.weights[row * *dimension..][..*dimension];
+        let penalty = *l2 * places.len() as f32;
+        sum.iter_mut().zip(&*weights).for_each(|(sum, weight)| *sum = penalty * weight);
+        for touch in places {
+            let gradient = (self.gradient)(touch.place());
+            sum.iter_mut().zip(gradient).for_each(|(sum, by)| *sum += by);
         }
+        let square: f32 = sum.iter().map(|by| by * by).sum();
+        self.squares[row] += square / *dimension as f32;
+        let step = *rate / self.squares[row].sqrt();
+        weights.iter_mut().zip(&*sum).for_each(|(weight, by)| *weight -= step * by);
     }
 }
 
@@ -75,7 +118,7 @@ const FIRST_SQUARE: f32 = 0.1;
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::sparse::touches, *};
     use crate::random::{Purpose, random};
 
     fn table(rows: usize, options: AdagradOptions) -> AdagradTable {
@@ -94,12 +137,22 @@ mod tests {
         let mut table = table(1, AdagradOptions { rate: 0.5, l2: 0.0 });
         table.weights = vec![1.0, -1.0];
         // Mean square (9 + 16) / 2 = 12.5; with the first 0.1 the root is 3.549648.
-        table.step(&RowGradients::sum(&[0], &[3.0, 4.0], 2));
+        table.step(&touches(&[0]), |_| &[3.0, 4.0]);
         near(table.row(0), [1.0 - 0.5 * 3.0 / 3.549_648, -1.0 - 0.5 * 4.0 / 3.549_648]);
         let before = [table.row(0)[0], table.row(0)[1]];
         // A second mean square of 0.5 makes the root 3.619392.
-        table.step(&RowGradients::sum(&[0], &[1.0, 0.0], 2));
+        table.step(&touches(&[0]), |_| &[1.0, 0.0]);
         near(table.row(0), [before[0] - 0.5 / 3.619_392, before[1]]);
+    }
+
+    #[test]
+    fn the_gradients_of_all_places_are_summed() {
+        let options = AdagradOptions { rate: 0.5, l2: 0.0 };
+        let (mut twice, mut once) = (table(1, options), table(1, options));
+        let gradients = [[1.0, 2.0], [3.0, -5.0]];
+        twice.step(&touches(&[0, 0]), |place| &gradients[place]);
+        once.step(&touches(&[0]), |_| &[4.0, -3.0]);
+        assert_eq!(twice, once);
     }
 
     #[test]
@@ -107,7 +160,7 @@ mod tests {
         let mut table = table(1, AdagradOptions { rate: 1.0, l2: 0.1 });
         table.weights = vec![2.0, 0.0];
         // Twice 0.1 * 2.0 is a gradient of 0.4; mean square 0.08, with the first 0.1 a root of 0.424264.
-        table.step(&RowGradients::sum(&[0, 0], &[0.0; 4], 2));
+        table.step(&touches(&[0, 0]), |_| &[0.0, 0.0]);
         near(table.row(0), [2.0 - 0.4 / 0.424_264, 0.0]);
     }
 
@@ -115,7 +168,7 @@ mod tests {
     fn a_large_table_is_touched_in_the_rows_of_the_batch_alone() {
         let mut table = table(200_000, AdagradOptions { rate: 0.5, l2: 0.01 });
         let before = table.clone();
-        table.step(&RowGradients::sum(&[7, 150_000, 7], &[1.0; 6], 2));
+        table.step(&touches(&[7, 150_000, 7]), |_| &[1.0, 1.0]);
         for row in 0..200_000 {
             let touched = row == 7 || row == 150_000;
             assert_eq!(table.row(row) != before.row(row), touched, "row {row}");

@@ -1,7 +1,7 @@
 //! The wide part's weights under FTRL-proximal: one weight a table row, most of them exactly zero where the penalty
 //! asks for it, and an update that touches the rows of the batch alone.
 
-use super::sparse::RowGradients;
+use super::sparse::{self, Stretch, Touch};
 
 /// How the weights learn.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -36,39 +36,58 @@ impl FtrlWeights {
         &self.weights
     }
 
-    /// Takes one step against `gradients`, which are one wide.
+    /// Takes one step against `gradient`, which knows the derivative by the weight gathered at each touched place.
     ///
     /// Source: "Ad Click Prediction: a View from the Trenches", KDD 2013, algorithm 1.
-    pub fn step(&mut self, gradients: &RowGradients) {
-        gradients.iter().for_each(|gradient| self.step_row(gradient.row, gradient.values[0]));
+    pub fn step(&mut self, touches: &[Touch], gradient: impl Fn(usize) -> f32 + Sync) {
+        let Self { options, weights, z, n } = self;
+        let stretch = WeightStretch { options: *options, first: 0, weights, z, n, gradient: &gradient };
+        sparse::step(stretch, touches);
+    }
+}
+
+/// Some of the weights and where their gradients are.
+struct WeightStretch<'a, G> {
+    options: FtrlOptions,
+    first: usize,
+    weights: &'a mut [f32],
+    z: &'a mut [f32],
+    n: &'a mut [f32],
+    gradient: &'a G,
+}
+
+impl<G: Fn(usize) -> f32 + Sync> Stretch for WeightStretch<'_, G> {
+    fn split(self, row: usize) -> (Self, Self) {
+        let Self { options, first, gradient, .. } = self;
+        let (low_weights, high_weights) = self.weights.split_at_mut(row - first);
+        let (low_z, high_z) = self.z.split_at_mut(row - first);
+        let (low_n, high_n) = self.n.split_at_mut(row - first);
+        let part = |first, weights, z, n| Self { options, first, weights, z, n, gradient };
+        (part(first, low_weights, low_z, low_n), part(row, high_weights, high_z, high_n))
     }
 
-    fn step_row(&mut self, row: usize, gradient: f32) {
-        let square = gradient * gradient;
-        let sigma = ((self.n[row] + square).sqrt() - self.n[row].sqrt()) / self.options.alpha;
-        self.z[row] += gradient - sigma * self.weights[row];
-        self.n[row] += square;
-        self.weights[row] = self.solve(row);
-    }
-
-    fn solve(&self, row: usize) -> f32 {
+    fn step(&mut self, row: usize, places: &[Touch]) {
         let FtrlOptions { alpha, beta, l1, l2 } = self.options;
-        let z = self.z[row];
-        if z.abs() <= l1 {
-            return 0.0;
-        }
-        -(z - z.signum() * l1) / ((beta + self.n[row].sqrt()) / alpha + l2)
+        let row = row - self.first;
+        let (weight, z, n) = (&mut self.weights[row], &mut self.z[row], &mut self.n[row]);
+        let gradient: f32 = places.iter().map(|touch| (self.gradient)(touch.place())).sum();
+        let square = gradient * gradient;
+        let sigma = ((*n + square).sqrt() - n.sqrt()) / alpha;
+        *z += gradient - sigma * *weight;
+        *n += square;
+        *weight =
+            if z.abs() <= l1 { 0.0 } else { -(*z - z.signum() * l1) / ((beta + n.sqrt()) / alpha + l2) };
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::sparse::touches, *};
 
     const OPTIONS: FtrlOptions = FtrlOptions { alpha: 0.5, beta: 1.0, l1: 0.0, l2: 0.0 };
 
     fn step(weights: &mut FtrlWeights, row: u32, gradient: f32) {
-        weights.step(&RowGradients::sum(&[row], &[gradient], 1));
+        weights.step(&touches(&[row]), |_| gradient);
     }
 
     fn near(found: f32, expected: f32) {

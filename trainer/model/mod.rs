@@ -4,23 +4,26 @@
 //! Source: Cheng et al., "Wide & Deep Learning for Recommender Systems", 2016.
 
 mod adagrad;
+mod adam;
 mod ftrl;
-mod mlp;
+mod matrix;
+mod network;
 mod sparse;
 
-use std::ops::Range;
+use std::{borrow::Cow, ops::Range};
 
-use candle_core::{Device, Result, Tensor, Var};
 use millrace::{
     features::Encoder,
     tensor::{Rows, Values},
 };
+use rayon::prelude::*;
 
+use self::network::Pass;
 pub use self::{
     adagrad::{AdagradOptions, AdagradTable},
     ftrl::{FtrlOptions, FtrlWeights},
-    mlp::{LayerWeights, Mlp},
-    sparse::{RowGradient, RowGradients},
+    network::{LayerKind, LayerWeights, Network},
+    sparse::{Touch, touches},
 };
 use crate::{config::ModelConfig, random::Random};
 
@@ -59,7 +62,9 @@ pub struct WideDeep {
     shape: ModelShape,
     wide: FtrlWeights,
     embeddings: AdagradTable,
-    mlp: Mlp,
+    network: Network,
+    /// Kept for their memory.
+    shards: Vec<Shard>,
 }
 
 /// Labels and weights of a batch's rows.
@@ -71,26 +76,31 @@ pub struct Targets<'a> {
     pub weights: &'a [f32],
 }
 
-/// The derivatives of a batch's loss by what was gathered for it.
-struct Gathered {
-    wide: Var,
-    embeddings: Var,
+/// [`SHARD_ROWS`] rows of a batch, fewer in its last shard, on their way through the model. Where a batch is cut does
+/// not depend on the number of threads, and what comes of the shards is added up in their order.
+#[derive(Debug, Default)]
+struct Shard {
+    pass: Pass,
+    by_logits: Vec<f32>,
+    loss: f64,
 }
 
 impl WideDeep {
     /// A model that knows nothing but the share of positives, `base_rate`.
-    pub fn new(shape: ModelShape, config: &ModelConfig, base_rate: f32, random: &mut Random) -> Result<Self> {
+    pub fn new(shape: ModelShape, config: &ModelConfig, base_rate: f32, random: &mut Random) -> Self {
         let adagrad = AdagradOptions { rate: config.embedding_rate, l2: config.embedding_l2 };
         let ftrl = FtrlOptions { alpha: config.wide_rate, beta: 1.0, l1: config.wide_l1, l2: config.wide_l2 };
         let inputs = shape.deep_columns * config.embedding_dimension + shape.dense;
         let base_rate = base_rate.clamp(1e-4, 1.0 - 1e-4);
         let bias = (base_rate / (1.0 - base_rate)).ln();
-        Ok(Self {
+        let layers = (config.cross_layers, config.hidden_units.as_slice());
+        Self {
             shape,
             wide: FtrlWeights::new(shape.wide_rows, ftrl),
             embeddings: AdagradTable::new(shape.deep_rows, config.embedding_dimension, adagrad, random),
-            mlp: Mlp::new(inputs, &config.hidden_units, config.mlp_rate, bias, random)?,
-        })
+            network: Network::new(inputs, layers, config.mlp_rate, bias, random),
+            shards: Vec::new(),
+        }
     }
 
     /// The shape.
@@ -109,69 +119,107 @@ impl WideDeep {
     }
 
     /// The layers.
-    pub fn mlp(&self) -> &Mlp {
-        &self.mlp
+    pub fn network(&self) -> &Network {
+        &self.network
     }
 
     /// The probability of each of `rows`.
-    pub fn score(&self, rows: &Rows) -> Result<Vec<f32>> {
-        const CHUNK_ROWS: usize = 8192;
-        let mut scores = Vec::with_capacity(rows.len());
-        for start in (0..rows.len()).step_by(CHUNK_ROWS) {
-            let batch = Batch::new(rows, start..rows.len().min(start + CHUNK_ROWS), self.shape);
-            let logits = self.logits(&batch, &self.gather(&batch)?)?.to_vec1::<f32>()?;
-            scores.extend(logits.into_iter().map(|logit| 1.0 / (1.0 + (-logit).exp())));
-        }
-        Ok(scores)
+    pub fn score(&self, rows: &Rows) -> Vec<f32> {
+        let mut scores = vec![0.0; rows.len()];
+        let shards =
+            scores.par_chunks_mut(SHARD_ROWS).zip((0..rows.len()).into_par_iter().step_by(SHARD_ROWS));
+        shards.for_each_init(Pass::default, |pass, (scores, start)| {
+            let batch = Batch::new(rows, start..start + scores.len(), self.shape);
+            self.logits(&batch.part(0..batch.len), pass, scores);
+            for score in scores {
+                *score = sigmoid(*score);
+            }
+        });
+        scores
     }
 
     /// Takes one step against the weighted loss of the rows `range` of `rows`, and returns that loss before the step,
-    /// summed over the rows.
-    pub fn step(&mut self, rows: &Rows, range: Range<usize>, targets: Targets<'_>) -> Result<f32> {
+    /// summed over the rows, in nats.
+    pub fn step(&mut self, rows: &Rows, range: Range<usize>, targets: Targets<'_>) -> f64 {
         let batch = Batch::new(rows, range, self.shape);
-        let gathered = self.gather(&batch)?;
-        let loss = loss(&self.logits(&batch, &gathered)?, targets)?;
-        let gradients = loss.backward()?;
-        let by = |variable: &Var| match gradients.get(variable) {
-            Some(gradient) => gradient.flatten_all()?.to_vec1::<f32>(),
-            None => Ok(vec![0.0; variable.elem_count()]),
-        };
-        let (by_wide, by_embeddings) = (by(&gathered.wide)?, by(&gathered.embeddings)?);
-        self.mlp.step(&gradients)?;
-        self.embeddings.step(&RowGradients::sum(
-            &batch.deep_ids(),
-            &by_embeddings,
-            self.embeddings.dimension(),
-        ));
-        // Each of a row's wide weights enters its logit once, so the derivative by each is that by their sum.
-        let columns = self.shape.columns;
-        let by_wide: Vec<f32> = by_wide.iter().flat_map(|&by| std::iter::repeat_n(by, columns)).collect();
-        self.wide.step(&RowGradients::sum(&batch.ids, &by_wide, 1));
-        loss.to_scalar()
+        let count = batch.len.div_ceil(SHARD_ROWS);
+        let mut shards = std::mem::take(&mut self.shards);
+        shards.resize_with(shards.len().max(count), Shard::default);
+        let of_batch = &mut shards[..count];
+        of_batch.par_iter_mut().enumerate().for_each(|(index, shard)| {
+            let range = index * SHARD_ROWS..batch.len.min((index + 1) * SHARD_ROWS);
+            self.derive(shard, &batch.part(range.clone()), targets.of(range));
+        });
+        self.update(&batch, of_batch);
+        let loss = of_batch.iter().map(|shard| shard.loss).sum();
+        self.shards = shards;
+        loss
     }
 
-    fn gather(&self, batch: &Batch<'_>) -> Result<Gathered> {
+    /// The loss of some rows and its derivatives.
+    fn derive(&self, shard: &mut Shard, batch: &Batch<'_>, targets: Targets<'_>) {
+        let Shard { pass, by_logits, loss } = shard;
+        by_logits.clear();
+        by_logits.resize(batch.len, 0.0);
+        self.logits(batch, pass, by_logits);
+        *loss = 0.0;
+        for ((logit, &label), &weight) in by_logits.iter_mut().zip(targets.labels).zip(targets.weights) {
+            *loss += f64::from(weight * loss_of(*logit, label));
+            *logit = weight * (sigmoid(*logit) - label);
+        }
+        self.network.backward(pass, by_logits);
+    }
+
+    /// Moves everything that the batch touches against the derivatives in its shards.
+    fn update(&mut self, batch: &Batch<'_>, shards: &[Shard]) {
+        let Self { shape, wide, embeddings, network, .. } = self;
+        let touches = touches(&batch.ids);
+        let dimension = embeddings.dimension();
+        let width = shape.deep_columns * dimension + shape.dense;
+        let columns = shape.columns;
+        let place = |place: usize| {
+            let row = place / columns;
+            (&shards[row / SHARD_ROWS], row % SHARD_ROWS, place % columns)
+        };
+        let by_embedding = |touched| {
+            let (shard, row, column) = place(touched);
+            &shard.pass.by_input()[row * width + column * dimension..][..dimension]
+        };
+        // Each of a row's wide weights enters its logit once, so the derivative by each is that by the logit.
+        let by_weight = |touched| {
+            let (shard, row, _) = place(touched);
+            shard.by_logits[row]
+        };
+        let tables = || {
+            embeddings.step(sparse::below(&touches, shape.deep_rows), by_embedding);
+            wide.step(&touches, by_weight);
+        };
+        rayon::join(tables, || network.step(shards.iter().map(|shard| &shard.pass)));
+    }
+
+    /// Writes the logit of each row of `batch` to `logits`.
+    fn logits(&self, batch: &Batch<'_>, pass: &mut Pass, logits: &mut [f32]) {
+        let ModelShape { columns, deep_columns, dense, .. } = self.shape;
+        let input = pass.input();
+        input.clear();
+        for (row, ids) in batch.ids.chunks_exact(columns).enumerate() {
+            for &id in &ids[..deep_columns] {
+                input.extend_from_slice(self.embeddings.row(id as usize));
+            }
+            input.extend_from_slice(&batch.dense[row * dense..][..dense]);
+        }
+        self.network.forward(pass);
         let weights = self.wide.weights();
-        let sums = batch.ids.chunks_exact(self.shape.columns);
-        let sums = sums.map(|ids| ids.iter().map(|&id| weights[id as usize]).sum());
-        let deep = batch.deep_ids();
-        let embeddings: Vec<f32> =
-            deep.iter().flat_map(|&id| self.embeddings.row(id as usize)).copied().collect();
-        let width = self.shape.deep_columns * self.embeddings.dimension();
-        Ok(Gathered {
-            wide: Var::from_vec(sums.collect::<Vec<f32>>(), batch.len, &Device::Cpu)?,
-            embeddings: Var::from_vec(embeddings, (batch.len, width), &Device::Cpu)?,
-        })
+        let rows = batch.ids.chunks_exact(columns).zip(pass.logits());
+        for (logit, (ids, deep)) in logits.iter_mut().zip(rows) {
+            *logit = deep + ids.iter().map(|&id| weights[id as usize]).sum::<f32>();
+        }
     }
+}
 
-    fn logits(&self, batch: &Batch<'_>, gathered: &Gathered) -> Result<Tensor> {
-        let input = if self.shape.dense == 0 {
-            gathered.embeddings.as_tensor().clone()
-        } else {
-            let dense = Tensor::from_slice(batch.dense, (batch.len, self.shape.dense), &Device::Cpu)?;
-            Tensor::cat(&[gathered.embeddings.as_tensor(), &dense], 1)?
-        };
-        self.mlp.forward(&input)?.squeeze(1)? + gathered.wide.as_tensor()
+impl<'a> Targets<'a> {
+    fn of(self, range: Range<usize>) -> Targets<'a> {
+        Targets { labels: &self.labels[range.clone()], weights: &self.weights[range] }
     }
 }
 
@@ -179,19 +227,19 @@ impl WideDeep {
 struct Batch<'a> {
     shape: ModelShape,
     len: usize,
-    ids: Vec<u32>,
+    ids: Cow<'a, [u32]>,
     dense: &'a [f32],
 }
 
 impl<'a> Batch<'a> {
     fn new(rows: &'a Rows, range: Range<usize>, shape: ModelShape) -> Self {
-        let mut batch = Self { shape, len: range.len(), ids: Vec::new(), dense: &[] };
+        let mut batch = Self { shape, len: range.len(), ids: Cow::default(), dense: &[] };
         for column in rows.columns() {
             let elements = range.start * column.width()..range.end * column.width();
             match column.values() {
                 Values::I32(ids) => {
-                    let ids = ids[elements].iter().map(|&id| u32::try_from(id));
-                    batch.ids = ids.collect::<std::result::Result<_, _>>().expect("ids count from 0");
+                    let ids = ids[elements].iter().map(|&id| u32::try_from(id).expect("ids count from 0"));
+                    batch.ids = Cow::Owned(ids.collect());
                 }
                 Values::F32(dense) => batch.dense = &dense[elements],
             }
@@ -199,20 +247,29 @@ impl<'a> Batch<'a> {
         batch
     }
 
-    fn deep_ids(&self) -> Vec<u32> {
-        let rows = self.ids.chunks_exact(self.shape.columns);
-        rows.flat_map(|ids| &ids[..self.shape.deep_columns]).copied().collect()
+    /// The rows `range` of these.
+    fn part(&self, range: Range<usize>) -> Batch<'_> {
+        let ModelShape { columns, dense, .. } = self.shape;
+        Batch {
+            shape: self.shape,
+            len: range.len(),
+            ids: Cow::Borrowed(&self.ids[range.start * columns..range.end * columns]),
+            dense: &self.dense[range.start * dense..range.end * dense],
+        }
     }
 }
 
-/// The weighted sum of the negative log likelihoods in nats: `softplus(logit) - label * logit`, in the form that does
-/// not overflow.
-fn loss(logits: &Tensor, targets: Targets<'_>) -> Result<Tensor> {
-    let column = |values: &[f32]| Tensor::from_slice(values, values.len(), &Device::Cpu);
-    let softplus = (logits.relu()? + (logits.abs()?.neg()?.exp()? + 1.0)?.log()?)?;
-    let losses = (softplus - (logits * column(targets.labels)?)?)?;
-    (losses * column(targets.weights)?)?.sum_all()
+/// The negative log likelihood in nats, `softplus(logit) - label * logit`, in the form that does not overflow.
+fn loss_of(logit: f32, label: f32) -> f32 {
+    logit.max(0.0) + (-logit.abs()).exp().ln_1p() - label * logit
 }
+
+fn sigmoid(logit: f32) -> f32 {
+    1.0 / (1.0 + (-logit).exp())
+}
+
+/// Enough rows for the products to be fast, few enough for a batch to keep several threads busy.
+const SHARD_ROWS: usize = 256;
 
 #[cfg(test)]
 mod tests;
