@@ -26,7 +26,7 @@ pub struct Activity {
     pub top_10_percent_share: f64,
     /// The fewest owners that have half of the events.
     pub owners_of_half: usize,
-    /// Owners by events, up to the busiest.
+    /// Owners by events, from the idlest to the busiest.
     pub histogram: Vec<ActivityBucket>,
 }
 
@@ -77,15 +77,17 @@ fn owners_of_half(counts: &[usize], events: usize) -> usize {
     reached.map_or(0, |position| position + 1)
 }
 
+/// The buckets of the descending `counts`.
 fn histogram(counts: &[usize]) -> Vec<ActivityBucket> {
     let bucket = |count: usize| count.ilog2() as usize;
-    let last = counts.first().map_or(0, |&most| bucket(most));
+    let (Some(&most), Some(&least)) = (counts.first(), counts.last()) else { return Vec::new() };
+    let first = bucket(least);
     let empty =
         |power: usize| ActivityBucket { from: 1 << power, to: (1 << power) * 2 - 1, owners: 0, events: 0 };
-    let mut buckets: Vec<ActivityBucket> = (0..=last).map(empty).collect();
+    let mut buckets: Vec<ActivityBucket> = (first..=bucket(most)).map(empty).collect();
     for &count in counts {
-        buckets[bucket(count)].owners += 1;
-        buckets[bucket(count)].events += count;
+        buckets[bucket(count) - first].owners += 1;
+        buckets[bucket(count) - first].events += count;
     }
     buckets
 }
@@ -120,6 +122,8 @@ mod tests {
         near(activity.top_10_percent_share, 120.0 / 300.0);
         assert_eq!(activity.owners_of_half, 50);
         assert_eq!(Activity::of(&[0, 0]), None);
+        let busy: Vec<_> = Activity::of(&[5, 20]).expect("owners").histogram.iter().map(|b| b.from).collect();
+        assert_eq!(busy, [4, 8, 16], "nothing before the idlest");
     }
 
     proptest! {
@@ -127,7 +131,10 @@ mod tests {
         fn the_histogram_holds_every_owner_and_every_event(counts in prop::collection::vec(0usize..5000, 1..80)) {
             let events: usize = counts.iter().sum();
             let owners = counts.iter().filter(|&&count| count > 0).count();
-            let Some(activity) = Activity::of(&counts) else { return Ok(prop_assert_eq!(owners, 0)) };
+            let Some(activity) = Activity::of(&counts) else {
+                prop_assert_eq!(owners, 0);
+                return Ok(());
+            };
             prop_assert_eq!(activity.histogram.iter().map(|b| b.owners).sum::<usize>(), owners);
             prop_assert_eq!(activity.histogram.iter().map(|b| b.events).sum::<usize>(), events);
             for bucket in &activity.histogram {

@@ -36,7 +36,7 @@ pub(super) enum Shape {
 pub(super) fn chart(shape: Shape, alt: &str, bars: &[Bar]) -> String {
     let draw = |class: &str, width: u32| {
         let height = match shape {
-            Shape::Rows => ROW * count(bars) + 2 * MARGIN,
+            Shape::Rows => RowLayout::of(width, bars).height * count(bars) + 2 * MARGIN,
             Shape::Columns => 260,
         };
         let mut svg = String::new();
@@ -72,30 +72,57 @@ fn framed(svg: &str, class: &str, (width, height): (u32, u32), alt: &str) -> Str
 
 fn rows(area: &Area<'_>, bars: &[Bar]) -> Drawn {
     let (width, _) = area.dim_in_pixel();
-    let (names, values) = if width < 500 { (132, 84) } else { (330, 130) };
-    let room = f64::from(width - names - values);
+    let layout = RowLayout::of(width, bars);
+    let room = f64::from(width) - layout.left - widest(bars.iter().map(|bar| &bar.text)) - 2.0 * GAP;
     let most = greatest(bars);
-    let left = pixels(f64::from(names));
+    let left = pixels(layout.left);
     for (at, bar) in bars.iter().enumerate() {
-        let top = pixels(f64::from(MARGIN) + at as f64 * f64::from(ROW));
-        let middle = top + pixels(f64::from(ROW)) / 2;
+        let top = pixels(f64::from(MARGIN) + at as f64 * f64::from(layout.height));
+        let bottom = top + pixels(f64::from(layout.height)) - if layout.is_stacked { 6 } else { 3 };
+        let middle = bottom - THICKNESS / 2;
         let right = left + pixels(room * bar.value / most).max(1);
-        let label = cropped(&bar.label, letters(f64::from(names) - 10.0));
-        area.draw(&Text::new(label, (left - 8, middle), text(HPos::Right, VPos::Center)))?;
-        area.draw(&Rectangle::new(
-            [(left, top + 3), (right, top + pixels(f64::from(ROW)) - 3)],
-            BAR.filled(),
+        if layout.is_stacked {
+            let label = fitting(&bar.label, f64::from(width) - 2.0 * GAP);
+            area.draw(&Text::new(label, (left, top + 6), text(HPos::Left, VPos::Top)))?;
+        } else {
+            let label = fitting(&bar.label, layout.left - GAP);
+            area.draw(&Text::new(label, (left - pixels(GAP), middle), text(HPos::Right, VPos::Center)))?;
+        }
+        area.draw(&Rectangle::new([(left, bottom - THICKNESS), (right, bottom)], BAR.filled()))?;
+        area.draw(&Text::new(
+            bar.text.clone(),
+            (right + pixels(GAP), middle),
+            text(HPos::Left, VPos::Center),
         ))?;
-        area.draw(&Text::new(bar.text.clone(), (right + 6, middle), text(HPos::Left, VPos::Center)))?;
     }
-    area.draw(&PathElement::new(
-        [(left, pixels(f64::from(MARGIN))), (left, pixels(f64::from(ROW * count(bars) + MARGIN)))],
-        AXIS,
-    ))
+    Ok(())
+}
+
+/// Where lying bars stand.
+struct RowLayout {
+    /// Where bars begin, in pixels from the left.
+    left: f64,
+    /// Pixels from one bar to the next.
+    height: u32,
+    /// Whether names stand above their bars, where there is no room beside them.
+    is_stacked: bool,
+}
+
+impl RowLayout {
+    fn of(width: u32, bars: &[Bar]) -> Self {
+        let names = (widest(bars.iter().map(|bar| &bar.label)) + GAP).ceil();
+        if width >= WIDE {
+            Self { left: names.min(MOST_NAME), height: 24, is_stacked: false }
+        } else {
+            Self { left: 1.0, height: 46, is_stacked: true }
+        }
+    }
 }
 
 fn columns(area: &Area<'_>, bars: &[Bar]) -> Drawn {
     let right = bars.len() as f64 - 0.5;
+    // Few bars are no walls.
+    let half = if bars.len() < 6 { 0.2 } else { 0.4 };
     let mut chart = ChartBuilder::on(area)
         .margin(MARGIN)
         .set_label_area_size(LabelAreaPosition::Left, 46)
@@ -114,23 +141,33 @@ fn columns(area: &Area<'_>, bars: &[Bar]) -> Drawn {
         .draw()?;
     chart.draw_series(bars.iter().enumerate().map(|(at, bar)| {
         let at = at as f64;
-        Rectangle::new([(at - 0.4, 0.0), (at + 0.4, bar.value)], BAR.filled())
+        Rectangle::new([(at - half, 0.0), (at + half, bar.value)], BAR.filled())
     }))?;
     let place = |at: usize| chart.backend_coord(&(at as f64, 0.0));
-    let room =
-        f64::from(place(bars.len().saturating_sub(1)).0 - place(0).0) / (bars.len() as f64 - 1.0).max(1.0);
-    for at in (0..bars.len()).step_by(stride(bars, room)) {
-        let (x, y) = place(at);
-        area.draw(&Text::new(bars[at].label.clone(), (x, y + 8), text(HPos::Center, VPos::Top)))?;
+    for (at, x) in shown(bars, f64::from(area.dim_in_pixel().0), |at| f64::from(place(at).0)) {
+        let at_axis = (pixels(x), place(at).1 + 8);
+        area.draw(&Text::new(bars[at].label.clone(), at_axis, text(HPos::Center, VPos::Top)))?;
     }
     Ok(())
 }
 
-/// Every which label has room, where a bar has `room` pixels.
-fn stride(bars: &[Bar], room: f64) -> usize {
-    let longest = bars.iter().map(|bar| bar.label.chars().count()).max().unwrap_or(0);
-    let needed = longest as f64 * LETTER + 12.0;
-    (1..bars.len().max(1)).find(|&stride| stride as f64 * room >= needed).unwrap_or(bars.len().max(1))
+/// The labels beneath the bars that have room, with their centres: every so many, and none that would touch the one
+/// before it. One that would leave the drawing is moved into it.
+fn shown(bars: &[Bar], width: f64, centre: impl Fn(usize) -> f64) -> Vec<(usize, f64)> {
+    let needed = widest(bars.iter().map(|bar| &bar.label)) + GAP;
+    let room = if bars.len() < 2 { width } else { centre(1) - centre(0) };
+    let stride = (1..bars.len()).find(|&stride| stride as f64 * room >= needed).unwrap_or(bars.len().max(1));
+    let mut labels = Vec::new();
+    let mut free_from = 0.0;
+    for at in (0..bars.len()).step_by(stride) {
+        let half = text_width(&bars[at].label) / 2.0;
+        let x = centre(at).min(width - half - 1.0).max(half + 1.0);
+        if x - half >= free_from {
+            labels.push((at, x));
+            free_from = x + half + GAP;
+        }
+    }
+    labels
 }
 
 fn text(horizontal: HPos, vertical: VPos) -> TextStyle<'static> {
@@ -148,10 +185,27 @@ fn count(bars: &[Bar]) -> u32 {
     u32::try_from(bars.len()).expect("a chart of few bars")
 }
 
-/// The letters that have room in `width` pixels.
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a width on a page")]
-fn letters(width: f64) -> usize {
-    (width / LETTER) as usize
+/// `text`, cropped to `width` pixels.
+fn fitting(text: &str, width: f64) -> String {
+    let most = text.chars().count();
+    let fits = |&letters: &usize| text_width(&cropped(text, letters)) <= width;
+    (1..=most).rev().find(fits).map_or_else(String::new, |letters| cropped(text, letters))
+}
+
+fn widest<'a>(texts: impl Iterator<Item = &'a String>) -> f64 {
+    texts.map(|text| text_width(text)).fold(0.0, f64::max)
+}
+
+/// The width of `text` in a wide sans serif, in pixels: letters are the browser's, and most are narrower.
+fn text_width(text: &str) -> f64 {
+    let em = |letter: char| match letter {
+        'i' | 'j' | 'l' | 'f' | 't' | 'r' | ' ' | '.' | ',' | ':' | '|' | '(' | ')' | '\'' => 0.42,
+        'm' | 'w' | 'M' | 'W' | '%' | '@' | '…' => 1.0,
+        letter if letter.is_uppercase() => 0.74,
+        letter if letter.is_ascii() => 0.64,
+        _ => 1.0,
+    };
+    text.chars().map(em).sum::<f64>() * LETTERS
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "a place on a page")]
@@ -163,11 +217,16 @@ const INK: RGBColor = RGBColor(31, 41, 51);
 const BAR: RGBColor = RGBColor(46, 111, 158);
 const GRID: RGBColor = RGBColor(226, 232, 240);
 const AXIS: RGBColor = RGBColor(148, 163, 184);
-/// The height of letters, and the width of most of them.
+/// The height of letters. This and the others below are in pixels.
 const LETTERS: f64 = 13.0;
-const LETTER: f64 = 7.2;
-/// The height of a bar that lies.
-const ROW: u32 = 24;
+/// The thickness of a bar that lies.
+const THICKNESS: i32 = 17;
+/// Between a bar and its name or value.
+const GAP: f64 = 7.0;
+/// The most room for names beside lying bars.
+const MOST_NAME: f64 = 380.0;
+/// A drawing that is narrower has no room for names beside bars.
+const WIDE: u32 = 500;
 const MARGIN: u32 = 6;
 
 #[cfg(test)]
@@ -201,10 +260,25 @@ mod tests {
     }
 
     #[test]
-    fn labels_are_left_out_where_they_would_touch() {
+    fn labels_are_left_out_where_they_would_touch_and_stay_inside() {
         let days = bars(&["2010-01-01"; 30]);
-        assert_eq!(stride(&days, 84.0), 1);
-        assert_eq!(stride(&days, 28.0), 3);
-        assert_eq!((stride(&days, 0.1), stride(&[], 0.0)), (30, 1));
+        for (room, width) in [(84.0, 2600.0), (28.0, 900.0), (9.0, 300.0), (0.1, 90.0)] {
+            let labels = shown(&days, width, |at| 20.0 + at as f64 * room);
+            let half = text_width("2010-01-01") / 2.0;
+            assert!(!labels.is_empty());
+            for pair in labels.windows(2) {
+                assert!(pair[0].1 + half < pair[1].1 - half, "{labels:?}");
+            }
+            assert!(labels.iter().all(|(_, x)| *x >= half && x + half <= width), "{labels:?}");
+        }
+        assert_eq!(shown(&[], 100.0, |_| 0.0), []);
+    }
+
+    #[test]
+    fn a_long_name_is_cropped_to_its_room() {
+        assert_eq!(fitting("Mug", 100.0), "Mug");
+        let cropped = fitting(&"WHITE HANGING HEART ".repeat(20), 200.0);
+        assert!(cropped.ends_with('…') && text_width(&cropped) <= 200.0, "{cropped}");
+        assert_eq!(fitting("", 100.0), "");
     }
 }

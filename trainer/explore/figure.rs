@@ -2,7 +2,11 @@
 
 /// `share` in per cent.
 pub(super) fn percent(share: f64) -> String {
-    let digits = if share >= 0.001 || share <= 0.0 { 1 } else { 3 };
+    let digits = match share {
+        share if share >= 0.01 || share <= 0.0 => 1,
+        share if share >= 0.001 => 2,
+        _ => 3,
+    };
     format!("{:.digits$} %", share * 100.0)
 }
 
@@ -66,7 +70,7 @@ mod tests {
 
     #[test]
     fn figures_are_written_as_people_read_them() {
-        assert_eq!([0.0, 0.205, 0.000_12].map(percent), ["0.0 %", "20.5 %", "0.012 %"]);
+        assert_eq!([0.0, 0.205, 0.0067, 0.000_12].map(percent), ["0.0 %", "20.5 %", "0.67 %", "0.012 %"]);
         assert_eq!([7, 999, 1000, 525_461].map(grouped), ["7", "999", "1,000", "525,461"]);
         assert_eq!([1, 1200].map(|count| counted(count, "row")), ["1 row", "1,200 rows"]);
         assert_eq!([0.0, 0.5, 1500.0, 2e6].map(short), ["0", "0.5", "1.5k", "2M"]);

@@ -67,9 +67,17 @@ fn rates(values: &Values, labels: &[Option<bool>]) -> Vec<Option<f32>> {
     let prior = if all > 0.0 { positives / all } else { 0.0 };
     let score = |row: usize| {
         let (positives, all): (f64, f64) = seen[1 - row % 2][place(row)];
-        ((positives + prior) / (all + 1.0)) as f32
+        narrowed((positives + prior) / (all + 1.0))
     };
     (0..labels.len()).map(|row| Some(score(row))).collect()
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "a rate of rows, whose order matters and not its last digits"
+)]
+fn narrowed(rate: f64) -> f32 {
+    rate as f32
 }
 
 /// Each row's score by the rank of its value, which a float holds exactly for every column that is kept.

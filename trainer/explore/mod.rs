@@ -261,7 +261,7 @@ fn missing(table: &Table, times: &[i64], is_cut: bool) -> Vec<String> {
     let none = |role: Role, lost: &str| {
         let flag = role.name();
         table.roles.column(role).is_none().then(|| {
-            format!("No column was taken for the {flag}, so there is nothing on {lost}. Name one with --{flag} COLUMN.")
+            format!("No column was taken for the {flag}, so there is nothing on {lost}. Name one with `--{flag} COLUMN`.")
         })
     };
     let mut notes: Vec<String> = [
@@ -297,7 +297,7 @@ fn label_candidates(table: &Table) -> Option<String> {
     };
     let has_events = table.values(Role::Event).is_some_and(|events| events.distinct() > 1);
     (!has_events || !names.is_empty()).then(|| {
-        format!("No column was taken for the label, so nothing is held against it. {candidates} Name one with --label COLUMN.")
+        format!("No column was taken for the label, so nothing is held against it. {candidates} Name one with `--label COLUMN`.")
     })
 }
 

@@ -51,7 +51,8 @@ pub(super) fn escaped(text: &str) -> String {
             letter => escaped.push(letter),
         }
     }
-    escaped
+    // A number keeps its unit.
+    escaped.replace(" %", "&nbsp;%")
 }
 
 fn overview(page: &mut Page, report: &Report) {
@@ -66,7 +67,7 @@ fn overview(page: &mut Page, report: &Report) {
     ];
     if let (Some(users), Some(items), Some(pairs)) = (report.users, report.items, report.pairs) {
         let all = (users as f64 * items as f64).max(1.0);
-        tiles.push(("of all possible pairs", percent(pairs as f64 / all)));
+        tiles.push(("density of pairs", percent(pairs as f64 / all)));
     }
     tiles.push(("identical rows", grouped(report.duplicates)));
     tiles.push(("warnings", grouped(report.warnings.len())));
@@ -106,7 +107,7 @@ fn roles(page: &mut Page, report: &Report) {
     if !guessed.is_empty() {
         let flags: Vec<String> = guessed.iter().map(|role| format!("`--{} COLUMN`", role.name())).collect();
         page.text(&format!(
-            "{} guessed from the names of columns, and may be wrong. What is given on the command line overrides a \
+            "Guessed from the names of columns, and maybe wrong: {}. What is given on the command line overrides a \
              guess: {}.",
             counted(guessed.len(), "role"),
             flags.join(", ")
@@ -131,7 +132,7 @@ fn columns(page: &mut Page, report: &Report) {
         "Distinct values are exact up to {bound}, and beyond that in the columns of users and items."
     ));
     let rows: Vec<Vec<String>> = report.columns.iter().map(|column| column_row(column, &bound)).collect();
-    page.table(&["Column", "Values", "Missing", "Distinct", "Range", "Commonest values"], &rows);
+    page.wide_table(&["Column", "Values", "Missing", "Distinct", "Range", "Commonest values"], &rows);
 }
 
 fn column_row(column: &ColumnFigures, bound: &str) -> Vec<String> {
@@ -230,7 +231,7 @@ fn users(page: &mut Page, report: &Report) {
         return page.absent(report, Role::User);
     };
     page.text(&format!(
-        "{} with one event ({}). The busiest 1 % of the users have {} of the events, the busiest 10 % have {}.",
+        "With one event only: {} ({}). The busiest 1 % of the users have {} of the events, the busiest 10 % have {}.",
         counted(activity.with_one_event, "user"),
         percent(activity.with_one_event_share),
         percent(activity.top_1_percent_share),
@@ -441,7 +442,18 @@ impl Page {
     }
 
     fn table(&mut self, head: &[&str], rows: &[Vec<String>]) {
-        self.raw("<div class=\"scroll\" tabindex=\"0\"><table><thead><tr>");
+        self.raw("<div class=\"scroll\" tabindex=\"0\"><table>");
+        self.rows(head, rows);
+    }
+
+    /// A table that is rather scrolled than squeezed.
+    fn wide_table(&mut self, head: &[&str], rows: &[Vec<String>]) {
+        self.raw("<div class=\"scroll\" tabindex=\"0\"><table class=\"wide\">");
+        self.rows(head, rows);
+    }
+
+    fn rows(&mut self, head: &[&str], rows: &[Vec<String>]) {
+        self.raw("<thead><tr>");
         for name in head {
             self.raw(&format!("<th scope=\"col\">{}</th>", escaped(name)));
         }
@@ -472,9 +484,13 @@ fn marked(text: &str) -> String {
         return text;
     }
     let parts = text.split('`').enumerate();
-    parts
-        .map(|(at, part)| if at % 2 == 0 { part.to_owned() } else { format!("<code>{part}</code>") })
-        .collect()
+    parts.map(|(at, part)| if at % 2 == 0 { part.to_owned() } else { code(part) }).collect()
+}
+
+/// Code that is short does not break: the two hyphens of a flag would be a place for it.
+fn code(text: &str) -> String {
+    let class = if text.chars().count() <= 24 { " class=\"short\"" } else { "" };
+    format!("<code{class}>{text}</code>")
 }
 
 fn bar(label: &str, value: usize) -> Bar {
@@ -568,7 +584,7 @@ mod tests {
             escaped("<a href=\"x\">'&'</a>\u{1}"),
             "&lt;a href=&quot;x&quot;&gt;&#39;&amp;&#39;&lt;/a&gt; "
         );
-        assert_eq!(marked("column `<b>` is"), "column <code>&lt;b&gt;</code> is");
+        assert_eq!(marked("column `<b>` is"), "column <code class=\"short\">&lt;b&gt;</code> is");
         assert_eq!(marked("a ` alone"), "a ` alone");
     }
 }

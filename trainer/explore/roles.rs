@@ -71,115 +71,17 @@ impl Role {
     }
 
     /// Names of columns that mean this role, without what is neither a letter nor a digit, the surest first.
-    fn names(self) -> &'static [&'static str] {
-        match self {
-            Self::User => &[
-                "userid",
-                "customerid",
-                "visitorid",
-                "clientid",
-                "memberid",
-                "buyerid",
-                "shopperid",
-                "accountid",
-                "customerno",
-                "customernumber",
-                "userno",
-                "user",
-                "customer",
-                "visitor",
-                "client",
-                "uid",
-            ],
-            Self::Item => &[
-                "itemid",
-                "productid",
-                "stockcode",
-                "sku",
-                "skuid",
-                "articleid",
-                "movieid",
-                "songid",
-                "contentid",
-                "listingid",
-                "goodsid",
-                "bookid",
-                "productcode",
-                "itemcode",
-                "asin",
-                "item",
-                "product",
-                "article",
-                "iid",
-            ],
-            Self::Title => &[
-                "title",
-                "itemname",
-                "productname",
-                "itemtitle",
-                "producttitle",
-                "articlename",
-                "productdescription",
-                "itemdescription",
-                "description",
-            ],
-            Self::Time => &[
-                "timestamp",
-                "eventtime",
-                "eventtimestamp",
-                "datetime",
-                "time",
-                "invoicedate",
-                "orderdate",
-                "eventdate",
-                "purchasedate",
-                "transactiondate",
-                "createdat",
-                "occurredat",
-                "date",
-                "ts",
-                "at",
-            ],
-            Self::Event => &[
-                "eventtype",
-                "event",
-                "eventname",
-                "action",
-                "actiontype",
-                "behavior",
-                "behaviour",
-                "behaviortype",
-                "behaviourtype",
-                "interaction",
-                "interactiontype",
-            ],
-            Self::Label => &[
-                "label",
-                "clicked",
-                "click",
-                "isclick",
-                "isclicked",
-                "purchased",
-                "ispurchased",
-                "bought",
-                "converted",
-                "conversion",
-                "target",
-            ],
-            Self::Category => &[
-                "category",
-                "categoryid",
-                "categorycode",
-                "categoryname",
-                "itemcategory",
-                "productcategory",
-                "producttype",
-                "department",
-                "section",
-                "genre",
-                "genres",
-            ],
-        }
+    fn names(self) -> impl Iterator<Item = &'static str> {
+        let names = match self {
+            Self::User => USER_NAMES,
+            Self::Item => ITEM_NAMES,
+            Self::Title => TITLE_NAMES,
+            Self::Time => TIME_NAMES,
+            Self::Event => EVENT_NAMES,
+            Self::Label => LABEL_NAMES,
+            Self::Category => CATEGORY_NAMES,
+        };
+        names.split_whitespace()
     }
 }
 
@@ -220,7 +122,7 @@ impl Roles {
                 continue;
             }
             let free = |column: &&String| self.0.iter().all(|found| found.column != **column);
-            let rank = |column: &String| role.names().iter().position(|name| *name == bare(column));
+            let rank = |column: &String| role.names().position(|name| name == bare(column));
             let ranked = columns.iter().filter(free).filter_map(|column| Some((rank(column)?, column)));
             if let Some((_, column)) = ranked.min_by_key(|&(rank, _)| rank) {
                 let column = column.clone();
@@ -259,6 +161,27 @@ impl Roles {
 pub fn bare(name: &str) -> String {
     name.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect()
 }
+
+const USER_NAMES: &str = "\
+    userid customerid visitorid clientid memberid buyerid shopperid accountid customerno customernumber \
+    userno user customer visitor client uid";
+const ITEM_NAMES: &str = "\
+    itemid productid stockcode sku skuid articleid movieid songid contentid listingid goodsid bookid \
+    productcode itemcode asin item product article iid";
+const TITLE_NAMES: &str = "\
+    title itemname productname itemtitle producttitle articlename productdescription itemdescription \
+    description";
+const TIME_NAMES: &str = "\
+    timestamp eventtime eventtimestamp datetime time invoicedate orderdate eventdate purchasedate \
+    transactiondate createdat occurredat date ts at";
+const EVENT_NAMES: &str = "\
+    eventtype event eventname action actiontype behavior behaviour behaviortype behaviourtype \
+    interaction interactiontype";
+const LABEL_NAMES: &str = "\
+    label clicked click isclick isclicked purchased ispurchased bought converted conversion target";
+const CATEGORY_NAMES: &str = "\
+    category categoryid categorycode categoryname itemcategory productcategory producttype department \
+    section genre genres";
 
 #[cfg(test)]
 mod tests {

@@ -203,13 +203,10 @@ struct Collected {
 /// What all values so far have in common.
 struct Seen {
     any: bool,
-    integers: bool,
-    whole: bool,
-    numbers: bool,
-    times: bool,
-    booleans: bool,
-    numbers_range: Option<(f64, f64)>,
-    times_range: Option<(f64, f64)>,
+    /// The kinds that every value could be, the narrowest first.
+    kinds: Vec<Kind>,
+    numbers: Option<(f64, f64)>,
+    times: Option<(f64, f64)>,
 }
 
 impl Collected {
@@ -237,7 +234,7 @@ impl Collected {
         let is_float = array.data_type().is_floating();
         let texts = cast(array, &DataType::Utf8)?;
         for ((text, kept), hasher) in texts.as_string::<i32>().iter().zip(kept).zip(hashers) {
-            let text = text.filter(|text| !text.is_empty() && !(is_float && *text == "NaN"));
+            let text = text.filter(|text| !text.is_empty() && (!is_float || *text != "NaN"));
             // A float that is a whole number is that number, as it is to the trainer.
             let text = text.map(|text| if is_float { text.strip_suffix(".0").unwrap_or(text) } else { text });
             if *kept {
@@ -263,10 +260,10 @@ impl Collected {
     }
 
     fn finish(self) -> Column {
-        let kind = kind(&self.stored_as, &self.seen);
+        let kind = self.seen.kind(&self.stored_as);
         let range = match kind {
-            Kind::Time => self.seen.times_range,
-            kind if kind.is_number() => self.seen.numbers_range,
+            Kind::Time => self.seen.times,
+            kind if kind.is_number() => self.seen.numbers,
             _ => None,
         };
         Column {
@@ -283,35 +280,39 @@ impl Collected {
 
 impl Seen {
     fn new() -> Self {
-        Self {
-            any: false,
-            integers: true,
-            whole: true,
-            numbers: true,
-            times: true,
-            booleans: true,
-            numbers_range: None,
-            times_range: None,
-        }
+        let kinds = vec![Kind::Integer, Kind::WholeNumber, Kind::Number, Kind::Time, Kind::Boolean];
+        Self { any: false, kinds, numbers: None, times: None }
     }
 
     fn see(&mut self, text: &str) {
         self.any = true;
-        self.booleans = self.booleans && BOOLEANS.contains(&text.to_ascii_lowercase().as_str());
-        self.integers = self.integers && text.parse::<i64>().is_ok();
-        if self.numbers {
-            match text.parse::<f64>() {
-                Ok(number) => {
-                    self.whole = self.whole && number.fract() == 0.0;
-                    widen(&mut self.numbers_range, number);
-                }
-                Err(_) => self.numbers = false,
-            }
+        let could_be = |kind| self.kinds.contains(&kind);
+        let number = could_be(Kind::Number).then(|| text.parse::<f64>().ok()).flatten();
+        let time = could_be(Kind::Time).then(|| calendar::parse(text)).flatten();
+        self.kinds.retain(|kind| match kind {
+            Kind::Integer => text.parse::<i64>().is_ok(),
+            Kind::WholeNumber => number.is_some_and(|number| number.fract() == 0.0),
+            Kind::Number => number.is_some(),
+            Kind::Time => time.is_some(),
+            _ => BOOLEANS.contains(&text.to_ascii_lowercase().as_str()),
+        });
+        if let Some(number) = number {
+            widen(&mut self.numbers, number);
         }
-        if self.times {
-            match calendar::parse(text) {
-                Some(seconds) => widen(&mut self.times_range, seconds as f64),
-                None => self.times = false,
+        if let Some(seconds) = time {
+            widen(&mut self.times, seconds as f64);
+        }
+    }
+
+    /// The narrowest kind of all values, of a column that is stored as `stored_as`.
+    fn kind(&self, stored_as: &DataType) -> Kind {
+        match stored_as {
+            kind if kind.is_nested() => Kind::Nested,
+            _ if !self.any => Kind::Empty,
+            DataType::Boolean => Kind::Boolean,
+            kind => {
+                let is_integer = |found: &&Kind| kind.is_floating() && **found == Kind::Integer;
+                self.kinds.iter().find(|found| !is_integer(found)).copied().unwrap_or(Kind::Text)
             }
         }
     }
@@ -321,32 +322,6 @@ fn widen(range: &mut Option<(f64, f64)>, number: f64) {
     if number.is_finite() {
         let (low, high) = range.unwrap_or((number, number));
         *range = Some((low.min(number), high.max(number)));
-    }
-}
-
-fn kind(stored_as: &DataType, seen: &Seen) -> Kind {
-    match stored_as {
-        kind if kind.is_nested() => Kind::Nested,
-        _ if !seen.any => Kind::Empty,
-        DataType::Boolean => Kind::Boolean,
-        kind if kind.is_floating() => {
-            if seen.whole {
-                Kind::WholeNumber
-            } else {
-                Kind::Number
-            }
-        }
-        _ if seen.integers => Kind::Integer,
-        _ if seen.numbers => {
-            if seen.whole {
-                Kind::WholeNumber
-            } else {
-                Kind::Number
-            }
-        }
-        _ if seen.times => Kind::Time,
-        _ if seen.booleans => Kind::Boolean,
-        _ => Kind::Text,
     }
 }
 

@@ -86,7 +86,7 @@ impl Unit {
     fn of_span(seconds: i64) -> Self {
         match seconds / DAY_SECONDS {
             ..=100 => Self::Day,
-            ..=700 => Self::Week,
+            101..=700 => Self::Week,
             _ => Self::Month,
         }
     }

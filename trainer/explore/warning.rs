@@ -141,7 +141,7 @@ fn of_times(times: &[Option<i64>], table: &Table, now: i64) -> Vec<Warning> {
             WarningKind::Future,
             future,
             format!(
-                "{} after the time of this report. Where an integer is the time it counts seconds since 1970; \
+                "After the time of this report: {}. Where an integer is the time it counts seconds since 1970; \
                  milliseconds look like this.",
                 counted(future, "event")
             ),
@@ -149,13 +149,13 @@ fn of_times(times: &[Option<i64>], table: &Table, now: i64) -> Vec<Warning> {
         warning(
             WarningKind::TimeMissing,
             missing,
-            format!("{} without a time, which the trainer drops.", counted(missing, "row")),
+            format!("Without a time: {}, which the trainer drops.", counted(missing, "row")),
         ),
         warning(
             WarningKind::OutOfOrder,
             behind,
             format!(
-                "{} earlier than the row above. The trainer sorts by time, other readers may not.",
+                "Earlier than the row above: {}. The trainer sorts by time, other readers may not.",
                 counted(behind, "row")
             ),
         ),
@@ -171,7 +171,7 @@ fn duplicates(table: &Table) -> Option<Warning> {
         count: Some(count),
         figure: Some(figure),
         text: format!(
-            "{} ({}) the same as an earlier one in every column. If they are not events of their own they count double.",
+            "Equal to an earlier row in every column: {} ({}). If they are not events of their own they count double.",
             counted(count, "row"),
             percent(figure)
         ),
@@ -186,10 +186,10 @@ fn no_owner(role: Role, column: &Column, rows: usize) -> Option<Warning> {
         count: Some(count),
         figure: Some(figure),
         text: format!(
-            "{} ({}) without a {}, which the trainer drops.",
+            "Without a {}: {} ({}), which the trainer drops.",
+            role.name(),
             counted(count, "row"),
-            percent(figure),
-            role.name()
+            percent(figure)
         ),
     })
 }
@@ -289,7 +289,7 @@ fn one_event_users(users: &Values) -> Option<Warning> {
         count: Some(activity.with_one_event),
         figure: Some(activity.with_one_event_share),
         text: format!(
-            "{} ({}) with one event. What they like cannot be learnt from their history; the model answers \
+            "With one event only: {} ({}). What they like cannot be learnt from their history; the model answers \
              them from everything else.",
             counted(activity.with_one_event, "user"),
             percent(activity.with_one_event_share)
@@ -414,10 +414,10 @@ mod tests {
     fn columns_that_give_the_label_away_are_the_gravest() {
         let texts = ["0", "1", "0", "1", "0", "1", "1", "0"].map(Some);
         let label = column("clicked", Kind::Integer, &texts);
-        let named = texts.map(|text| text.map(|text| if text == "1" { "yes" } else { "no" }));
+        let outcomes = texts.map(|text| text.map(|text| if text == "1" { "yes" } else { "no" }));
         let paid = ["1", "30", "2", "40", "3", "50", "60", "4"].map(Some);
         let columns =
-            vec![label, column("paid", Kind::Integer, &paid), column("outcome", Kind::Text, &named)];
+            vec![label, column("paid", Kind::Integer, &paid), column("outcome", Kind::Text, &outcomes)];
         let table = table(columns, &[(Role::Label, "clicked")]);
         let label = Label::of(table.values(Role::Label).expect("values")).expect("a label");
         let found = warnings(&table, Some(&label), 100);
