@@ -22,7 +22,7 @@ pub struct ColumnFigures {
     pub missing: usize,
     /// The same over all rows.
     pub missing_share: f64,
-    /// Distinct values; null where there are more than the report's `distinct_bound`, or the column is nested.
+    /// Distinct values; null where there are more than the report's `distinct_bound`, or the column is not looked into.
     pub distinct: Option<usize>,
     /// The range of numbers and times.
     pub range: Option<ValueRange>,

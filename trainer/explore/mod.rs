@@ -65,7 +65,7 @@ pub enum ExploreError {
     },
     /// A column that cannot have its role.
     #[error(
-        "column `{column}` cannot be the {role}: it is nested, or has more than {MOST_VALUES} distinct values"
+        "column `{column}` cannot be the {role}: it holds lists or structures, or more than {MOST_VALUES} distinct values"
     )]
     Role {
         /// The column.
@@ -212,7 +212,7 @@ fn check_roles(table: &mut Table, notes: &mut Vec<String>) -> Result<(), Explore
             return Err(error);
         }
         notes.push(format!(
-            "Column `{name}` is called like the {}, but it is nested or has too many values.",
+            "Column `{name}` is called like the {}, but holds lists, structures or too many values.",
             role.name()
         ));
         table.roles.remove(role);

@@ -147,7 +147,7 @@ fn column_row(column: &ColumnFigures, bound: &str) -> Vec<String> {
     };
     let distinct = match (column.distinct, column.kind) {
         (Some(distinct), _) => grouped(distinct),
-        (None, Kind::Nested) => "–".into(),
+        (None, Kind::Opaque) => "–".into(),
         (None, _) => format!("over {bound}"),
     };
     let range = match &column.range {
@@ -529,7 +529,7 @@ fn kind(kind: Kind) -> &'static str {
         Kind::Time => "times",
         Kind::Boolean => "true or false",
         Kind::Text => "text",
-        Kind::Nested => "nested",
+        Kind::Opaque => "not looked into",
         Kind::Empty => "none",
     }
 }

@@ -34,7 +34,7 @@ pub struct Table {
     pub rows: usize,
     /// Rows that the pipeline's conditions exclude, and that are not among the rows.
     pub left_out: usize,
-    /// Rows that are equal to an earlier one in every column, told by a hash of 64 bits.
+    /// Rows that are equal to an earlier one in every column that is looked into, told by a hash of 64 bits.
     pub duplicates: usize,
     /// The time of each row, in seconds since 1970, where a column says when.
     pub times: Option<Vec<Option<i64>>>,
@@ -53,7 +53,7 @@ pub struct Column {
     pub kind: Kind,
     /// Rows without a value: empty, null, or not a number.
     pub missing: usize,
-    /// The values, unless there are too many, or they are no scalars.
+    /// The values, unless there are too many, or they are not looked into.
     pub values: Option<Values>,
     /// The least and the greatest of the finite numbers or, in seconds since 1970, of the times.
     pub range: Option<(f64, f64)>,
@@ -77,8 +77,8 @@ pub enum Kind {
     Boolean,
     /// Anything else.
     Text,
-    /// Lists and structures, which are not looked into.
-    Nested,
+    /// Lists, structures, and what else has no text: they are not looked into.
+    Opaque,
     /// There are none.
     Empty,
 }
@@ -203,6 +203,8 @@ struct Collected {
 /// What all values so far have in common.
 struct Seen {
     any: bool,
+    /// Whether the column is one that is not looked into.
+    is_opaque: bool,
     /// The kinds that every value could be, the narrowest first.
     kinds: Vec<Kind>,
     numbers: Option<(f64, f64)>,
@@ -229,6 +231,7 @@ impl Collected {
     ) -> Result<(), LogError> {
         self.stored_as = array.data_type().clone();
         if array.data_type().is_nested() || !can_cast_types(array.data_type(), &DataType::Utf8) {
+            self.seen.is_opaque = true;
             return Ok(());
         }
         let is_float = array.data_type().is_floating();
@@ -271,7 +274,7 @@ impl Collected {
             stored_as: self.stored_as.to_string(),
             kind,
             missing: self.missing,
-            values: self.dictionary.finish().filter(|_| kind != Kind::Nested),
+            values: self.dictionary.finish().filter(|_| kind != Kind::Opaque),
             range,
             negative: if kind.is_number() { self.negative } else { 0 },
         }
@@ -281,7 +284,7 @@ impl Collected {
 impl Seen {
     fn new() -> Self {
         let kinds = vec![Kind::Integer, Kind::WholeNumber, Kind::Number, Kind::Time, Kind::Boolean];
-        Self { any: false, kinds, numbers: None, times: None }
+        Self { any: false, is_opaque: false, kinds, numbers: None, times: None }
     }
 
     fn see(&mut self, text: &str) {
@@ -307,7 +310,7 @@ impl Seen {
     /// The narrowest kind of all values, of a column that is stored as `stored_as`.
     fn kind(&self, stored_as: &DataType) -> Kind {
         match stored_as {
-            kind if kind.is_nested() => Kind::Nested,
+            _ if self.is_opaque => Kind::Opaque,
             _ if !self.any => Kind::Empty,
             DataType::Boolean => Kind::Boolean,
             kind => {
@@ -334,7 +337,10 @@ const BOOLEANS: [&str; 2] = ["true", "false"];
 mod tests {
     use std::{fs, fs::File, sync::Arc};
 
-    use arrow_array::{BooleanArray, Float64Array, Int64Array, StringArray, TimestampSecondArray};
+    use arrow_array::{
+        BooleanArray, Float64Array, Int64Array, ListArray, StringArray, TimestampSecondArray,
+        types::Int32Type,
+    };
     use parquet::arrow::ArrowWriter;
 
     use super::*;
@@ -345,6 +351,13 @@ mod tests {
         let path = folder.path().join("log.csv");
         fs::write(&path, text).expect("written");
         Table::read(&path, roles, conditions)
+    }
+
+    fn write(path: &Path, batch: &RecordBatch) {
+        let file = File::create(path).expect("made");
+        let mut writer = ArrowWriter::try_new(file, batch.schema(), None).expect("a writer");
+        writer.write(batch).expect("written");
+        writer.close().expect("closed");
     }
 
     fn kinds(table: &Table) -> Vec<(&str, Kind, usize)> {
@@ -382,11 +395,7 @@ mod tests {
             ("yes", Arc::new(BooleanArray::from(vec![true, false, true]))),
             ("s", Arc::new(StringArray::from(vec!["85123A", "22423", "22423"]))),
         ];
-        let batch = RecordBatch::try_from_iter(columns).expect("a batch");
-        let mut writer =
-            ArrowWriter::try_new(File::create(&path).expect("made"), batch.schema(), None).expect("a writer");
-        writer.write(&batch).expect("written");
-        writer.close().expect("closed");
+        write(&path, &RecordBatch::try_from_iter(columns).expect("a batch"));
         let table = Table::read(&path, &Roles::new(), &[]).expect("a table");
         let expected = [
             ("Customer ID", Kind::WholeNumber, 2),
@@ -398,6 +407,21 @@ mod tests {
         assert_eq!(kinds(&table), expected);
         assert_eq!(table.values(Role::User).expect("users").texts(), ["17850"]);
         assert_eq!(table.times, Some(vec![Some(0), Some(60), Some(120)]));
+    }
+
+    #[test]
+    fn lists_are_not_looked_into() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("log.parquet");
+        let lists = [Some(vec![Some(1), Some(2)]), None, Some(vec![])];
+        let columns: [(&str, ArrayRef); 2] = [
+            ("title", Arc::new(ListArray::from_iter_primitive::<Int32Type, _, _>(lists))),
+            ("n", Arc::new(Int64Array::from(vec![1, 2, 3]))),
+        ];
+        write(&path, &RecordBatch::try_from_iter(columns).expect("a batch"));
+        let table = Table::read(&path, &Roles::new(), &[]).expect("a table");
+        assert_eq!(kinds(&table), [("title", Kind::Opaque, 0), ("n", Kind::Integer, 0)]);
+        assert_eq!((&table.columns[0].values, table.duplicates), (&None, 0));
     }
 
     #[test]
