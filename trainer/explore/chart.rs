@@ -151,23 +151,30 @@ fn columns(area: &Area<'_>, bars: &[Bar]) -> Drawn {
     Ok(())
 }
 
-/// The labels beneath the bars that have room, with their centres: every so many, and none that would touch the one
-/// before it. One that would leave the drawing is moved into it.
+/// The labels beneath the bars that have room, with their centres: every so many, none of which touches the one before
+/// it. One that would leave the drawing is moved into it; if that is the last and it then touches, it is left out.
 fn shown(bars: &[Bar], width: f64, centre: impl Fn(usize) -> f64) -> Vec<(usize, f64)> {
-    let needed = widest(bars.iter().map(|bar| &bar.label)) + GAP;
-    let room = if bars.len() < 2 { width } else { centre(1) - centre(0) };
-    let stride = (1..bars.len()).find(|&stride| stride as f64 * room >= needed).unwrap_or(bars.len().max(1));
-    let mut labels = Vec::new();
-    let mut free_from = 0.0;
-    for at in (0..bars.len()).step_by(stride) {
-        let half = text_width(&bars[at].label) / 2.0;
-        let x = centre(at).min(width - half - 1.0).max(half + 1.0);
-        if x - half >= free_from {
-            labels.push((at, x));
-            free_from = x + half + GAP;
+    let every = |stride: usize| -> Vec<(usize, f64)> {
+        let place = |at: usize| {
+            let half = text_width(&bars[at].label) / 2.0;
+            (at, centre(at).min(width - half - 1.0).max(half + 1.0))
+        };
+        (0..bars.len()).step_by(stride).map(place).collect()
+    };
+    let touch = |pair: &[(usize, f64)]| {
+        let halves = f64::midpoint(text_width(&bars[pair[0].0].label), text_width(&bars[pair[1].0].label));
+        pair[1].1 - pair[0].1 < halves + GAP
+    };
+    for stride in 1..bars.len() {
+        let mut labels = every(stride);
+        if labels.len() > 2 && touch(&labels[labels.len() - 2..]) {
+            labels.pop();
+        }
+        if !labels.windows(2).any(touch) {
+            return labels;
         }
     }
-    labels
+    every(bars.len().max(1))
 }
 
 fn text(horizontal: HPos, vertical: VPos) -> TextStyle<'static> {

@@ -49,6 +49,7 @@ pub(super) fn number(number: f64) -> String {
 pub(super) fn duration(seconds: i64) -> String {
     let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
     match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds} s"),
         (0, 0, _) => format!("{minutes} min {} s", seconds % 60),
         (0, ..) => format!("{hours} h {minutes} min"),
         _ => format!("{days} d {hours} h"),
@@ -75,7 +76,7 @@ mod tests {
         assert_eq!([1, 1200].map(|count| counted(count, "row")), ["1 row", "1,200 rows"]);
         assert_eq!([0.0, 0.5, 1500.0, 2e6].map(short), ["0", "0.5", "1.5k", "2M"]);
         assert_eq!([-3.0, 2.5, 1e300].map(number), ["-3", "2.5", "1e300"]);
-        assert_eq!([59, 3661, 90_000].map(duration), ["0 min 59 s", "1 h 1 min", "1 d 1 h"]);
+        assert_eq!([59, 3661, 90_000].map(duration), ["59 s", "1 h 1 min", "1 d 1 h"]);
     }
 
     #[test]

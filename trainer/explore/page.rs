@@ -197,7 +197,7 @@ fn gaps(page: &mut Page, timeline: &Timeline) {
     let rows: Vec<Vec<String>> = timeline
         .gaps
         .iter()
-        .map(|gap| vec![duration(gap.seconds), gap.from.clone(), gap.to.clone()])
+        .map(|gap| vec![duration(gap.seconds).replace(' ', "\u{a0}"), gap.from.clone(), gap.to.clone()])
         .collect();
     page.table(&["Length", "After", "Until"], &rows);
 }
