@@ -1,7 +1,7 @@
 //! The trainer's command line.
 
 use std::{
-    env,
+    env, fs,
     io::{self, Write},
     path::{Path, PathBuf},
     process::ExitCode,
@@ -13,7 +13,13 @@ use clap::{Args, Parser, Subcommand};
 use millrace::engine::OnnxRuntime;
 use millrace_trainer::{
     artifact::Artifact,
-    config::Pipeline,
+    calendar,
+    config::{Pipeline, TestStart},
+    explore::{
+        ExploreOptions, explore,
+        page::page,
+        roles::{Role, Source},
+    },
     pipeline::{Run, log_path},
     publish::Publication,
     report,
@@ -33,6 +39,8 @@ struct Cli {
 enum Command {
     /// Write a synthetic shop's log, whose truth is known.
     Synth(Synth),
+    /// Look at a log before training on it: an HTML report, and the same figures as JSON.
+    Explore(Explore),
     /// Train a version into an artifact folder.
     Train {
         #[command(flatten)]
@@ -73,6 +81,45 @@ struct Synth {
 }
 
 #[derive(Args)]
+struct Explore {
+    /// The log, .csv or .parquet.
+    log: PathBuf,
+    /// The report for people, one HTML file that needs no other.
+    #[arg(long, default_value = "report.html")]
+    out: PathBuf,
+    /// The report for programs.
+    #[arg(long)]
+    json: Option<PathBuf>,
+    /// A pipeline, for what the columns mean, which rows are kept and where the log is cut.
+    #[arg(long, conflicts_with_all = ["user", "item", "time", "label"])]
+    pipeline: Option<PathBuf>,
+    /// The column that says who. Columns that are not named are guessed from their names.
+    #[arg(long, value_name = "COLUMN")]
+    user: Option<String>,
+    /// The column that says what.
+    #[arg(long, value_name = "COLUMN")]
+    item: Option<String>,
+    /// The column that says what the item is called.
+    #[arg(long, value_name = "COLUMN")]
+    title: Option<String>,
+    /// The column that says when: a timestamp, its text, or seconds since 1970.
+    #[arg(long, value_name = "COLUMN")]
+    time: Option<String>,
+    /// The column that says what happened, seen or bought.
+    #[arg(long, value_name = "COLUMN")]
+    event: Option<String>,
+    /// The column of two values that says whether it happened.
+    #[arg(long, value_name = "COLUMN")]
+    label: Option<String>,
+    /// The column that says what kind of item it is.
+    #[arg(long, value_name = "COLUMN")]
+    category: Option<String>,
+    /// Where the test period starts; else where the pipeline says, or at the last fifth of the rows.
+    #[arg(long, value_name = "DATE", value_parser = moment)]
+    test_from: Option<i64>,
+}
+
+#[derive(Args)]
 struct RunArgs {
     /// The pipeline's file.
     pipeline: PathBuf,
@@ -90,6 +137,7 @@ struct RunArgs {
 fn main() -> anyhow::Result<ExitCode> {
     match Cli::parse().command {
         Command::Synth(arguments) => synth(&arguments),
+        Command::Explore(arguments) => explore_log(&arguments),
         Command::Train { run, artifact } => train(&run, &artifact),
         Command::Publish { run, artifact } => publish(&run, &artifact),
         Command::Pipeline(run) => pipeline(&run),
@@ -106,6 +154,23 @@ fn synth(arguments: &Synth) -> anyhow::Result<ExitCode> {
     );
     log.write(&arguments.out)?;
     print(&line)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn explore_log(arguments: &Explore) -> anyhow::Result<ExitCode> {
+    let start = Instant::now();
+    let mut say = progress(start);
+    let report = explore(&arguments.log, &arguments.options()?, &mut say)?;
+    let write = |path: &Path, text: &str| {
+        fs::write(path, text).with_context(|| format!("{}: cannot be written", path.display()))
+    };
+    write(&arguments.out, &page(&report))?;
+    say(&format!("wrote {}", arguments.out.display()));
+    if let Some(path) = &arguments.json {
+        write(path, &(serde_json::to_string_pretty(&report)? + "\n"))?;
+        say(&format!("wrote {}", path.display()));
+    }
+    print(&report.line(start.elapsed().as_secs_f64()))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -139,6 +204,34 @@ fn finish(artifact: &Artifact, publication: &Publication, start: Instant) -> any
     Ok(if publication.published.is_some() { ExitCode::SUCCESS } else { ExitCode::from(REFUSED) })
 }
 
+impl Explore {
+    fn options(&self) -> anyhow::Result<ExploreOptions> {
+        let now = OffsetDateTime::now_utc();
+        let mut options = match &self.pipeline {
+            Some(path) => ExploreOptions::of_pipeline(&read_pipeline(path)?, now),
+            None => ExploreOptions::new(now),
+        };
+        let given = [
+            (Role::User, &self.user),
+            (Role::Item, &self.item),
+            (Role::Title, &self.title),
+            (Role::Time, &self.time),
+            (Role::Event, &self.event),
+            (Role::Label, &self.label),
+            (Role::Category, &self.category),
+        ];
+        for (role, column) in given {
+            if let Some(column) = column {
+                options.roles.set(role, column, Source::Given);
+            }
+        }
+        if let Some(second) = self.test_from {
+            options.test = Some((TestStart::At(second), Source::Given));
+        }
+        Ok(options)
+    }
+}
+
 impl RunArgs {
     /// Does `work` with the run that the arguments describe; progress goes to standard error.
     fn run<T>(
@@ -146,8 +239,7 @@ impl RunArgs {
         start: Instant,
         work: impl FnOnce(&mut Run<'_>) -> anyhow::Result<T>,
     ) -> anyhow::Result<T> {
-        let mut pipeline = Pipeline::read(&self.pipeline)
-            .with_context(|| format!("the pipeline {}", self.pipeline.display()))?;
+        let mut pipeline = read_pipeline(&self.pipeline)?;
         if let Some(repository) = &self.repository {
             pipeline.publish.repository.clone_from(repository);
         }
@@ -158,9 +250,23 @@ impl RunArgs {
         )?;
         let runtime = OnnxRuntime::load(&library)?;
         let log = log_path(&pipeline, self.data.as_deref());
-        let mut say = |line: &str| eprintln!("{:7.1} s  {line}", start.elapsed().as_secs_f64());
+        let mut say = progress(start);
         work(&mut Run { pipeline: &pipeline, log: &log, runtime: &runtime, say: &mut say })
     }
+}
+
+fn read_pipeline(path: &Path) -> anyhow::Result<Pipeline> {
+    Pipeline::read(path).with_context(|| format!("the pipeline {}", path.display()))
+}
+
+/// Says lines on standard error, each with the time since `start`.
+fn progress(start: Instant) -> impl FnMut(&str) {
+    move |line| eprintln!("{:7.1} s  {line}", start.elapsed().as_secs_f64())
+}
+
+/// The second that `text` names, for clap.
+fn moment(text: &str) -> Result<i64, &'static str> {
+    calendar::parse(text).ok_or("expected a date, or a date and a time")
 }
 
 /// The one place that writes to standard output, which scripts read.

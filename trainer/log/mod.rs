@@ -6,6 +6,7 @@
 mod ids;
 mod read;
 
+pub(crate) use self::read::{Collect, collect, kept, times};
 pub use self::{
     ids::{Ids, Interner},
     read::{LogError, LogFile, read},

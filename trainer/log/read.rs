@@ -1,4 +1,5 @@
-//! Reads a log from CSV or Parquet, by the file's extension. Only the columns that the pipeline names are read.
+//! Reads a log from CSV or Parquet, by the file's extension. Only the columns that the pipeline names are read. How
+//! a file becomes batches and a column becomes ids, numbers or times is [`crate::explore`]'s too.
 //!
 //! A row that lacks a value which it needs is dropped and counted, and so is a row that a condition excludes; a value
 //! of the wrong kind is an error, for it says that the pipeline names the wrong column.
@@ -23,7 +24,7 @@ use parquet::{
 };
 
 use super::{FeatureColumn, Interner, Log};
-use crate::config::{DataConfig, Encoding, FeatureConfig};
+use crate::config::{DataConfig, Encoding, FeatureConfig, KeepConfig};
 
 /// Why a log was refused.
 #[derive(Debug, thiserror::Error)]
@@ -75,15 +76,29 @@ pub struct LogFile {
 /// Reads the log at `path`, which takes the place of the path that `data` names.
 pub fn read(path: &Path, data: &DataConfig, features: &[FeatureConfig]) -> Result<LogFile, LogError> {
     let mut reader = Reader::new(data, features);
-    match path.extension().and_then(|extension| extension.to_str()) {
-        Some("csv") => read_csv(path, &mut reader)?,
-        Some("parquet") => read_parquet(path, &mut reader)?,
-        _ => return Err(LogError::Format(path.to_path_buf())),
-    }
+    collect(path, &mut reader)?;
     reader.finish()
 }
 
-fn read_csv(path: &Path, reader: &mut Reader<'_>) -> Result<(), LogError> {
+/// What is made of a file, batch after batch.
+pub(crate) trait Collect {
+    /// The positions of the columns that are wanted. Every column of a CSV file is one of texts.
+    fn projection(&mut self, schema: &Schema) -> Result<Vec<usize>, LogError>;
+
+    /// Takes the next rows.
+    fn push(&mut self, batch: &RecordBatch) -> Result<(), LogError>;
+}
+
+/// Hands the rows of the file at `path` to `reader`.
+pub(crate) fn collect(path: &Path, reader: &mut impl Collect) -> Result<(), LogError> {
+    match path.extension().and_then(|extension| extension.to_str()) {
+        Some("csv") => read_csv(path, reader),
+        Some("parquet") => read_parquet(path, reader),
+        _ => Err(LogError::Format(path.to_path_buf())),
+    }
+}
+
+fn read_csv(path: &Path, reader: &mut impl Collect) -> Result<(), LogError> {
     let failed = |source| LogError::Read { path: path.to_path_buf(), source };
     let mut file = BufReader::new(File::open(path).map_err(failed)?);
     let mut header = String::new();
@@ -94,9 +109,11 @@ fn read_csv(path: &Path, reader: &mut Reader<'_>) -> Result<(), LogError> {
     let (schema, _) = names.infer_schema(header.as_bytes(), Some(0))?;
     let fields: Vec<Field> =
         schema.fields().iter().map(|field| Field::new(field.name(), DataType::Utf8, true)).collect();
-    let batches = arrow_csv::ReaderBuilder::new(Arc::new(Schema::new(fields)))
+    let schema = Arc::new(Schema::new(fields));
+    let columns = reader.projection(&schema)?;
+    let batches = arrow_csv::ReaderBuilder::new(schema)
         .with_header(true)
-        .with_projection(reader.projection(&schema)?)
+        .with_projection(columns)
         .with_batch_size(BATCH_ROWS)
         .build(file)?;
     for batch in batches {
@@ -105,7 +122,7 @@ fn read_csv(path: &Path, reader: &mut Reader<'_>) -> Result<(), LogError> {
     Ok(())
 }
 
-fn read_parquet(path: &Path, reader: &mut Reader<'_>) -> Result<(), LogError> {
+fn read_parquet(path: &Path, reader: &mut impl Collect) -> Result<(), LogError> {
     let file = File::open(path).map_err(|source| LogError::Read { path: path.to_path_buf(), source })?;
     let builder = ParquetRecordBatchReaderBuilder::try_new(file)?;
     let columns = reader.projection(builder.schema())?;
@@ -151,8 +168,21 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The positions of the columns that are needed.
-    fn projection(&self, schema: &Schema) -> Result<Vec<usize>, LogError> {
+    fn finish(self) -> Result<LogFile, LogError> {
+        let mut log = Log {
+            users: self.users.finish(),
+            items: self.items.finish(),
+            times: self.times,
+            labels: self.data.label.is_some().then_some(self.labels),
+            features: self.features.into_iter().map(Collected::finish).collect(),
+        };
+        log.sort();
+        if log.is_empty() { Err(LogError::Empty) } else { Ok(LogFile { log, dropped: self.dropped }) }
+    }
+}
+
+impl Collect for Reader<'_> {
+    fn projection(&mut self, schema: &Schema) -> Result<Vec<usize>, LogError> {
         let data = self.data;
         let own = [&data.user, &data.item, &data.time].into_iter().chain(&data.label);
         let conditions = data.keep.iter().map(|keep| &keep.column);
@@ -170,7 +200,7 @@ impl<'a> Reader<'a> {
         let labels = self.data.label.as_deref().map(|column| labels(batch, column)).transpose()?;
         let features: Vec<Cells> =
             self.specs.iter().map(|spec| cells(batch, spec)).collect::<Result<_, _>>()?;
-        let kept = kept(batch, self.data)?;
+        let kept = kept(batch, &self.data.keep)?;
         for row in 0..batch.num_rows() {
             let label = labels.as_ref().map_or(Some(true), |labels| labels[row]);
             let (Some(user), Some(item), Some(time), Some(label)) =
@@ -192,18 +222,6 @@ impl<'a> Reader<'a> {
             }
         }
         Ok(())
-    }
-
-    fn finish(self) -> Result<LogFile, LogError> {
-        let mut log = Log {
-            users: self.users.finish(),
-            items: self.items.finish(),
-            times: self.times,
-            labels: self.data.label.is_some().then_some(self.labels),
-            features: self.features.into_iter().map(Collected::finish).collect(),
-        };
-        log.sort();
-        if log.is_empty() { Err(LogError::Empty) } else { Ok(LogFile { log, dropped: self.dropped }) }
     }
 }
 
@@ -251,9 +269,9 @@ fn cells(batch: &RecordBatch, spec: &FeatureConfig) -> Result<Cells, LogError> {
 }
 
 /// Whether each row meets every condition; one whose value is missing does not.
-fn kept(batch: &RecordBatch, data: &DataConfig) -> Result<Vec<bool>, LogError> {
+pub(crate) fn kept(batch: &RecordBatch, conditions: &[KeepConfig]) -> Result<Vec<bool>, LogError> {
     let mut kept = vec![true; batch.num_rows()];
-    for condition in &data.keep {
+    for condition in conditions {
         for (kept, value) in kept.iter_mut().zip(numbers(batch, &condition.column)?) {
             *kept &= value.is_some_and(|value| value > condition.above);
         }
@@ -317,7 +335,7 @@ fn labels(batch: &RecordBatch, name: &str) -> Result<Vec<Option<bool>>, LogError
 }
 
 /// Seconds since 1970. Integers are taken for such already.
-fn times(batch: &RecordBatch, name: &str) -> Result<Vec<Option<i64>>, LogError> {
+pub(crate) fn times(batch: &RecordBatch, name: &str) -> Result<Vec<Option<i64>>, LogError> {
     let array = column(batch, name)?;
     if array.data_type().is_integer() {
         let seconds = cast(array, &DataType::Int64)?;
@@ -344,7 +362,7 @@ mod tests {
     use parquet::arrow::ArrowWriter;
 
     use super::*;
-    use crate::config::{KeepConfig, Owner};
+    use crate::config::Owner;
 
     fn data(label: Option<&str>) -> DataConfig {
         DataConfig {
