@@ -9,7 +9,7 @@ use std::{
 };
 
 use crate::{
-    Error, HostMemory, Logger, Network, Profile, Range,
+    Error, HostMemory, Library, Logger, Network, Profile, Range,
     sys::{self, call},
 };
 
@@ -106,6 +106,11 @@ impl Builder {
         self.logger().outcome(status, "build the engine")?;
         // SAFETY: It was made just now and is nobody else's.
         Ok(unsafe { HostMemory::from_raw(raw, self.logger().clone()) })
+    }
+
+    /// The library that it is of.
+    pub fn library(&self) -> &Library {
+        self.logger().library()
     }
 
     /// Waits until no other thread calls the builder or what was made by it: TensorRT lets one thread at a time.
