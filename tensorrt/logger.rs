@@ -1,13 +1,20 @@
-//! Where TensorRT's messages go: to `tracing`, or to a function. The last errors are kept besides, since a call of
-//! TensorRT's says only in the log why it failed.
+//! Where TensorRT's messages go: to `tracing`, or to a function.
+//!
+//! TensorRT has one logger a process. Whatever a builder or a runtime is made with, it goes on calling the first as
+//! long as any of them is alive. So each library that is opened gets one of the shim's loggers, which is never freed,
+//! and a [`Logger`] only listens to it.
+//!
+//! A call of TensorRT's says only in the log why it failed, so the errors that a thread logs are kept until its call
+//! has returned.
 
 use std::{
+    cell::RefCell,
     ffi::{CStr, c_char, c_int, c_void},
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
     ptr::{self, NonNull},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, PoisonError, Weak,
         atomic::{AtomicI32, Ordering},
     },
 };
@@ -17,9 +24,16 @@ use crate::{
     sys::{self, Failure, call},
 };
 
-/// Takes TensorRT's messages. Clones are the same logger; objects made with it keep it.
+/// Listens to the messages of a library. Clones are the same logger; objects made with it keep it. Several loggers of
+/// one library hear the same messages, since TensorRT does not say whose they are.
 #[derive(Clone)]
 pub struct Logger(Arc<Shared>);
+
+struct Shared {
+    listener: Arc<Listener>,
+    source: &'static Source,
+    library: Library,
+}
 
 /// How bad a message is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -49,30 +63,17 @@ impl Logger {
         library: &Library,
         write: impl Fn(LoggerSeverity, &str) + Send + Sync + 'static,
     ) -> Result<Self, Error> {
-        let sink = Box::new(Sink {
-            threshold: AtomicI32::new(LoggerSeverity::Warning as i32),
-            write: Box::new(write),
-            errors: Mutex::new(Vec::new()),
-        });
-        let context = ptr::from_ref::<Sink>(&sink).cast_mut().cast::<c_void>();
-        let mut raw = ptr::null_mut();
-        let shim = library.shim();
-        // SAFETY: `receive` is callable from any thread with this context, which `Shared` keeps until the logger is
-        // destroyed; `raw` is this frame's.
-        let status = unsafe { call!(shim, logger_create(Some(receive), context, &raw mut raw)) };
-        let refused = |failure| match failure {
-            Failure::Refused(reason) => Error::Refused { what: "make a logger", reason },
-            Failure::Absent => Error::Absent { what: "a logger", flavour: library.flavour() },
-        };
-        sys::outcome(shim, status).map_err(refused)?;
-        let raw = NonNull::new(raw).expect("what was made is somewhere");
-        Ok(Self(Arc::new(Shared { raw, sink, library: library.clone() })))
+        let source = Source::of(library)?;
+        let threshold = AtomicI32::new(LoggerSeverity::Warning as i32);
+        let listener = Arc::new(Listener { threshold, write: Box::new(write) });
+        source.listeners.add(&listener);
+        Ok(Self(Arc::new(Shared { listener, source, library: library.clone() })))
     }
 
     /// From now on takes messages that are at least this bad.
     #[must_use]
     pub fn severity(self, severity: LoggerSeverity) -> Self {
-        self.0.sink.threshold.store(severity as i32, Ordering::Relaxed);
+        self.0.listener.threshold.store(severity as i32, Ordering::Relaxed);
         self
     }
 
@@ -85,26 +86,28 @@ impl Logger {
         self.0.library.shim()
     }
 
+    /// The shim's logger, which is never freed.
     pub(crate) fn raw(&self) -> *mut sys::trt_logger {
-        self.0.raw.as_ptr()
+        self.0.source.raw.as_ptr()
     }
 
-    /// The outcome of a call that has just returned `status` on this thread. The reason of a refusal is what was
-    /// logged since the one before; where several threads share a logger, it may be another thread's.
+    /// The outcome of a call that has just returned `status` on this thread. The reason of a refusal is what this
+    /// thread has logged during the call; what TensorRT's own threads log goes to the listeners alone.
     pub(crate) fn outcome(&self, status: sys::trt_status, what: &'static str) -> Result<(), Error> {
-        let reason = match sys::outcome(self.shim(), status) {
-            Ok(()) => return Ok(()),
-            Err(Failure::Absent) => {
-                return Err(Error::Absent { what, flavour: self.library().flavour() });
+        // Taken whatever came of the call, so that none is held against the next.
+        let mut reasons = ERRORS.with_borrow_mut(std::mem::take);
+        match sys::outcome(self.shim(), status) {
+            Ok(()) => Ok(()),
+            Err(Failure::Absent) => Err(Error::Absent { what, flavour: self.library().flavour() }),
+            Err(Failure::Refused(reason)) => {
+                reasons.extend((!reason.is_empty()).then_some(reason));
+                reasons.dedup();
+                if reasons.is_empty() {
+                    reasons.push("it does not say why".to_owned());
+                }
+                Err(Error::Refused { what, reason: reasons.join("; ") })
             }
-            Err(Failure::Refused(reason)) => reason,
-        };
-        let mut reasons = self.0.sink.take_errors();
-        reasons.extend((!reason.is_empty()).then_some(reason));
-        if reasons.is_empty() {
-            reasons.push("it does not say why".to_owned());
         }
-        Err(Error::Refused { what, reason: reasons.join("; ") })
     }
 }
 
@@ -114,64 +117,101 @@ impl fmt::Debug for Logger {
     }
 }
 
-struct Shared {
-    raw: NonNull<sys::trt_logger>,
-    /// Boxed, since the shim's logger knows its address.
-    sink: Box<Sink>,
-    library: Library,
-}
-
-// SAFETY: TensorRT calls loggers from any thread, so the shim's is made for that: it only calls `receive`, whose sink
-// is `Sync`.
-unsafe impl Send for Shared {}
-// SAFETY: As above.
-unsafe impl Sync for Shared {}
-
-impl Drop for Shared {
-    fn drop(&mut self) {
-        // SAFETY: It was made by this shim, is destroyed here alone, and every object that was made with it has gone,
-        // since each holds a clone of the logger.
-        unsafe { call!(self.library.shim(), logger_destroy(self.raw.as_ptr())) }
-    }
-}
-
-struct Sink {
+/// Who takes messages, and which.
+struct Listener {
     threshold: AtomicI32,
     write: Box<Write>,
-    /// The last errors that no failed call has taken yet.
-    errors: Mutex<Vec<String>>,
 }
 
 type Write = dyn Fn(LoggerSeverity, &str) + Send + Sync;
 
-impl Sink {
-    fn receive(&self, severity: LoggerSeverity, message: &str) {
-        if severity <= LoggerSeverity::Error {
-            let mut errors = self.errors.lock().unwrap_or_else(PoisonError::into_inner);
-            if errors.len() == ERRORS {
-                errors.remove(0);
-            }
-            errors.push(message.to_owned());
-        }
+impl Listener {
+    fn hear(&self, severity: LoggerSeverity, message: &str) {
         if severity as i32 <= self.threshold.load(Ordering::Relaxed) {
-            (self.write)(severity, message);
+            // A panic must not unwind into C++. The panic's own message has been printed.
+            let _ = catch_unwind(AssertUnwindSafe(|| (self.write)(severity, message)));
         }
-    }
-
-    fn take_errors(&self) -> Vec<String> {
-        std::mem::take(&mut *self.errors.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
-/// Errors that a logger keeps.
-const ERRORS: usize = 8;
+/// The listeners of a library. Those that are gone are cleared away when one is added.
+#[derive(Default)]
+struct Listeners(Mutex<Vec<Weak<Listener>>>);
+
+impl Listeners {
+    fn add(&self, listener: &Arc<Listener>) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|listener| listener.strong_count() > 0);
+        all.push(Arc::downgrade(listener));
+    }
+
+    /// Those that are there, without the lock: a listener may make or drop loggers.
+    fn there(&self) -> Vec<Arc<Listener>> {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.iter().filter_map(Weak::upgrade).collect()
+    }
+}
+
+/// Where a library's messages come from.
+struct Source {
+    raw: NonNull<sys::trt_logger>,
+    listeners: &'static Listeners,
+}
+
+// SAFETY: TensorRT calls loggers from any thread, so the shim's is made for that: it only calls `receive`, whose
+// listeners are `Sync`.
+unsafe impl Send for Source {}
+// SAFETY: As above.
+unsafe impl Sync for Source {}
+
+impl Source {
+    /// The one of `library`, made the first time that it is asked for.
+    ///
+    /// A library stays mapped as long as the process lives, so that the address of its factory is its own for ever,
+    /// and there are no more of these than libraries that were opened.
+    fn of(library: &Library) -> Result<&'static Self, Error> {
+        static ALL: Mutex<Vec<(usize, &Source)>> = Mutex::new(Vec::new());
+        let address = library.builder_factory() as usize;
+        let mut all = ALL.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, source)) = all.iter().find(|(found, _)| *found == address) {
+            return Ok(source);
+        }
+        let source: &'static Self = Box::leak(Box::new(Self::new(library)?));
+        all.push((address, source));
+        Ok(source)
+    }
+
+    fn new(library: &Library) -> Result<Self, Error> {
+        let listeners: &'static Listeners = Box::leak(Box::default());
+        let context = ptr::from_ref(listeners).cast_mut().cast::<c_void>();
+        let mut raw = ptr::null_mut();
+        let shim = library.shim();
+        // SAFETY: `receive` is callable from any thread with this context, which is there for ever; `raw` is this
+        // frame's.
+        let status = unsafe { call!(shim, logger_create(Some(receive), context, &raw mut raw)) };
+        let what = "make a logger";
+        sys::outcome(shim, status).map_err(|failure| match failure {
+            Failure::Refused(reason) => Error::Refused { what, reason },
+            Failure::Absent => Error::Absent { what, flavour: library.flavour() },
+        })?;
+        Ok(Self { raw: NonNull::new(raw).expect("what was made is somewhere"), listeners })
+    }
+}
+
+thread_local! {
+    /// The last errors of the call that this thread is in.
+    static ERRORS: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Errors that are kept of a call.
+const MAX_ERRORS: usize = 8;
 
 /// What the shim's logger calls.
 unsafe extern "C" fn receive(context: *mut c_void, severity: c_int, message: *const c_char) {
-    // SAFETY: The context is the sink that the logger was made with, which outlives it; no one has it mutably.
-    let sink = unsafe { &*context.cast::<Sink>() };
+    // SAFETY: The context is the listeners that the logger was made with, which are there for ever and shared alone.
+    let listeners = unsafe { &*context.cast::<Listeners>() };
     // SAFETY: TensorRT's messages end with a NUL and live through the call.
-    let message = unsafe { CStr::from_ptr(message) };
+    let message = unsafe { CStr::from_ptr(message) }.to_string_lossy();
     let severity = match severity {
         0 => LoggerSeverity::InternalError,
         1 => LoggerSeverity::Error,
@@ -179,8 +219,20 @@ unsafe extern "C" fn receive(context: *mut c_void, severity: c_int, message: *co
         3 => LoggerSeverity::Info,
         _ => LoggerSeverity::Verbose,
     };
-    // A panic must not unwind into C++. The panic's own message has been printed.
-    let _ = catch_unwind(AssertUnwindSafe(|| sink.receive(severity, &message.to_string_lossy())));
+    if severity <= LoggerSeverity::Error {
+        // A thread that ends may log after its errors are gone.
+        let _ = ERRORS.try_with(|errors| keep(&mut errors.borrow_mut(), &message));
+    }
+    for listener in listeners.there() {
+        listener.hear(severity, &message);
+    }
+}
+
+fn keep(errors: &mut Vec<String>, message: &str) {
+    if errors.len() == MAX_ERRORS {
+        errors.remove(0);
+    }
+    errors.push(message.to_owned());
 }
 
 fn forward(severity: LoggerSeverity, message: &str) {

@@ -16,7 +16,7 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct Runtime(Arc<Shared>);
 
-/// What an engine's header says of it, as far as it can be told on this machine.
+/// What an engine's header says of it, as far as this machine lets the library judge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Validity {
     /// The verdict.
@@ -32,15 +32,33 @@ pub enum Verdict {
     Valid,
     /// It can, but not as well as one that is built anew.
     Suboptimal,
-    /// It cannot.
+    /// It cannot, for the [reasons](Validity::reasons).
     Invalid,
+    /// It begins as an engine does, and that is all: without a GPU that works, TensorRT-RTX 1.7 refuses every engine
+    /// without a reason, before it has compared so much as the version.
+    Unjudged,
 }
 
 impl Validity {
-    /// Whether the bytes are an engine of this version of the library, wherever it may run: all that a machine
-    /// without a GPU can tell.
-    pub fn is_readable(self) -> bool {
-        self.diagnostics & (VERSION | MALFORMED) == 0
+    /// `verdict` and `diagnostics` as the library writes them.
+    fn new(verdict: i32, diagnostics: u64) -> Self {
+        let verdict = match (verdict, diagnostics) {
+            (0, _) => Verdict::Valid,
+            (1, _) => Verdict::Suboptimal,
+            (_, 0 | CUDA) => Verdict::Unjudged,
+            _ => Verdict::Invalid,
+        };
+        Self { verdict, diagnostics }
+    }
+
+    /// What is no engine, whatever the machine.
+    fn malformed() -> Self {
+        Self { verdict: Verdict::Invalid, diagnostics: MALFORMED }
+    }
+
+    /// Whether only this machine is against it: its GPU, its memory or its driver, and nothing in the engine.
+    pub fn is_for_other_gpus(self) -> bool {
+        self.verdict == Verdict::Invalid && self.diagnostics & (VERSION | MALFORMED) == 0
     }
 
     /// The reasons against it, in words.
@@ -51,17 +69,18 @@ impl Validity {
 
 impl fmt::Display for Validity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let verdict = match self.verdict {
-            Verdict::Valid => return f.write_str("valid"),
-            Verdict::Suboptimal => "suboptimal",
-            Verdict::Invalid => "invalid",
-        };
-        write!(f, "{verdict}: {}", self.reasons().collect::<Vec<_>>().join(", "))
+        match self.verdict {
+            Verdict::Valid => f.write_str("valid"),
+            Verdict::Suboptimal => f.write_str("valid, but better built anew"),
+            Verdict::Unjudged => f.write_str("an engine that cannot be judged without a GPU"),
+            Verdict::Invalid => write!(f, "invalid: {}", self.reasons().collect::<Vec<_>>().join(", ")),
+        }
     }
 }
 
 const VERSION: u64 = 1;
 const MALFORMED: u64 = 1 << 5;
+const CUDA: u64 = 1 << 6;
 /// TensorRT-RTX's `EngineInvalidityDiagnostics`.
 const REASONS: &[(u64, &str)] = &[
     (VERSION, "it was built by another version"),
@@ -70,7 +89,7 @@ const REASONS: &[(u64, &str)] = &[
     (1 << 3, "the CUDA runtime is too old"),
     (1 << 4, "the GPU has too little memory for it"),
     (MALFORMED, "it is no engine"),
-    (1 << 6, "there is no GPU, or its driver does not work"),
+    (CUDA, "there is no GPU, or its driver does not work"),
 ];
 
 impl Runtime {
@@ -99,7 +118,7 @@ impl Runtime {
     pub fn engine_validity(&self, engine: &[u8]) -> Result<Validity, Error> {
         let needed = self.engine_header_bytes()?;
         if engine.len() < needed {
-            return Ok(Validity { verdict: Verdict::Invalid, diagnostics: MALFORMED });
+            return Ok(Validity::malformed());
         }
         let (mut verdict, mut diagnostics) = (0, 0);
         // SAFETY: The runtime is alive, there are as many bytes as it reads, and the results are this frame's.
@@ -116,12 +135,7 @@ impl Runtime {
             )
         };
         self.logger().outcome(status, "judge an engine by its header")?;
-        let verdict = match verdict {
-            0 => Verdict::Valid,
-            1 => Verdict::Suboptimal,
-            _ => Verdict::Invalid,
-        };
-        Ok(Validity { verdict, diagnostics })
+        Ok(Validity::new(verdict, diagnostics))
     }
 
     /// The engine that was serialised as `engine`. Needs a GPU that it was built for.
@@ -171,5 +185,31 @@ impl Drop for Shared {
         // SAFETY: It was made by this shim and is destroyed here alone; its engines have gone, since each holds a
         // clone of the runtime.
         unsafe { call!(self.logger.shim(), runtime_destroy(self.raw.as_ptr())) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_without_a_reason_is_no_judgement() {
+        for (verdict, diagnostics, expected) in [
+            (0, 0, Verdict::Valid),
+            (1, 0, Verdict::Suboptimal),
+            (2, 0, Verdict::Unjudged),
+            (2, CUDA, Verdict::Unjudged),
+            (2, CUDA | 1, Verdict::Invalid),
+            (2, MALFORMED, Verdict::Invalid),
+        ] {
+            assert_eq!(Validity::new(verdict, diagnostics).verdict, expected, "{verdict} {diagnostics}");
+        }
+        assert!(Validity::new(2, 1 << 1).is_for_other_gpus());
+        assert!(!Validity::new(2, MALFORMED).is_for_other_gpus());
+        let both = Validity::new(2, 1 | 1 << 1);
+        assert!(!both.is_for_other_gpus());
+        let expected =
+            "invalid: it was built by another version, it was not built for this GPU's compute capability";
+        assert_eq!(both.to_string(), expected);
     }
 }

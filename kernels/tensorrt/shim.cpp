@@ -432,7 +432,6 @@ constexpr trt_shim TABLE{
     static_cast<int>(NV_TENSORRT_VERSION),
     error,
     logger_create,
-    destroy<trt_logger>,
     builder_create,
     destroy<trt_builder>,
     network_create,

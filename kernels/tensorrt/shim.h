@@ -5,7 +5,7 @@
  * No exception leaves a function. Nothing here loads a library: the caller hands the factories over, and must have
  * compared the library's version with `trt_shim.version` before.
  *
- * Handles are the caller's to destroy, each once, a child before what it was made from. Texts live as long as the
+ * Handles but the logger's are the caller's to destroy, each once, a child before what it was made from. Texts live as long as the
  * object that they were asked of; `error` as long as the calling thread makes no other call. */
 #ifndef MILLRACE_TENSORRT_SHIM_H
 #define MILLRACE_TENSORRT_SHIM_H
@@ -66,8 +66,8 @@ typedef struct trt_shim {
     int version;
     const char *(*error)(void);
 
+    /* There is nothing to destroy a logger with: TensorRT goes on calling the first of a process. */
     trt_status (*logger_create)(trt_log log, void *context, trt_logger **logger);
-    void (*logger_destroy)(trt_logger *logger);
 
     trt_status (*builder_create)(trt_factory factory, trt_logger *logger, trt_builder **builder);
     void (*builder_destroy)(trt_builder *builder);

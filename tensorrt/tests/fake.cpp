@@ -51,6 +51,42 @@ public:
     }
 };
 
+// The one logger of the process. As the real library does, the first stays as long as there is any builder or runtime,
+// whatever later ones were made with.
+ILogger* registered = nullptr;
+int users = 0;
+
+class Registration {
+public:
+    explicit Registration(ILogger& logger) {
+        std::lock_guard<std::mutex> lock(books);
+        if (users++ == 0) {
+            registered = &logger;
+        }
+        mLogger = registered;
+        mIgnored = &logger != registered;
+    }
+
+    ~Registration() {
+        std::lock_guard<std::mutex> lock(books);
+        --users;
+    }
+
+    void log(ILogger::Severity severity, char const* message) const {
+        mLogger->log(severity, message);
+    }
+
+    void say_if_ignored() const {
+        if (mIgnored) {
+            log(ILogger::Severity::kWARNING, "the logger differs from the registered one and is ignored");
+        }
+    }
+
+private:
+    ILogger* mLogger;
+    bool mIgnored;
+};
+
 [[noreturn]] void unexpected() {
     std::fputs("the fake was asked for what it does not have\n", stderr);
     std::abort();
@@ -265,13 +301,14 @@ struct Config final : IBuilderConfig {
 
 struct Builder final : IBuilder {
     Entry entry{nullptr};
-    ILogger& logger;
+    Registration logger;
     std::vector<Profile*> profiles;
     int busy = 0;
     Implementation<apiv::VBuilder, Builder> implementation{this};
 
     explicit Builder(ILogger& to) : logger(to) {
         mImpl = implementation.get();
+        logger.say_if_ignored();
     }
 
     ~Builder() override {
@@ -420,11 +457,12 @@ struct Engine final : ICudaEngine {
 
 struct Runtime final : IRuntime {
     Entry entry{nullptr};
-    ILogger& logger;
+    Registration logger;
     Implementation<apiv::VRuntime, Runtime> implementation{this};
 
     explicit Runtime(ILogger& to) : logger(to) {
         mImpl = implementation.get();
+        logger.say_if_ignored();
     }
 
     ~Runtime() override {
@@ -446,12 +484,15 @@ struct Runtime final : IRuntime {
 #if defined(TRT_MAJOR_RTX)
             made.put(&V::getEngineHeaderSize, +[](void*) -> int64_t { return 64; })
                 .put(&V::getEngineValidity,
-                    +[](void*, void const* blob, int64_t, uint64_t* diagnostics) {
+                    +[](void* self, void const* blob, int64_t, uint64_t* diagnostics) {
                         bool const ours = std::memcmp(blob, MAGIC, sizeof MAGIC) == 0;
-                        auto const reason = !ours ? EngineInvalidityDiagnostics::kMALFORMED_ENGINE
-                                                  : EngineInvalidityDiagnostics::kCUDA_ERROR;
-                        *diagnostics = ours && gpus > 0 ? 0 : static_cast<uint64_t>(reason);
-                        return *diagnostics == 0 ? EngineValidity::kVALID : EngineValidity::kINVALID;
+                        // Without a GPU the real library says no, gives no reason, and logs an error.
+                        auto const reason = EngineInvalidityDiagnostics::kMALFORMED_ENGINE;
+                        *diagnostics = ours ? 0 : static_cast<uint64_t>(reason);
+                        if (ours && gpus == 0) {
+                            of(self).logger.log(ILogger::Severity::kINTERNAL_ERROR, "no driver");
+                        }
+                        return ours && gpus > 0 ? EngineValidity::kVALID : EngineValidity::kINVALID;
                     });
 #endif
             return made;

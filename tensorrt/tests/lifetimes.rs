@@ -3,9 +3,12 @@
 //! The fake keeps books, so that this says something in any run. `make tensorrt-memcheck` runs it, and all the other
 //! tests of this crate, under `AddressSanitizer` as well.
 
-use std::thread;
+use std::{
+    sync::{Arc, Mutex},
+    thread,
+};
 
-use tensorrt::{Builder, Library, Logger, OnnxParser, Runtime};
+use tensorrt::{Builder, Library, Logger, LoggerSeverity, OnnxParser, Runtime};
 
 use crate::fake::{Fake, config};
 
@@ -95,6 +98,30 @@ fn an_object_that_cannot_be_made_leaves_nothing() {
         }
         assert_eq!(fake.alive(), 1, "the runtime alone");
         drop(runtime);
+        fake.assert_clean();
+    }
+}
+
+/// `TensorRT` has one logger a process, and goes on with the first whatever a runtime is made with: here it would call
+/// one that is gone.
+#[test]
+fn the_first_logger_of_a_library_may_go_before_what_was_made_with_another() {
+    for fake in Fake::all() {
+        let first = Logger::with(&fake.open(), |_, _| {}).expect("a logger");
+        let builder = Builder::new(&first).expect("a builder");
+        let heard = Arc::new(Mutex::new(Vec::new()));
+        let to = Arc::clone(&heard);
+        let write = move |severity: LoggerSeverity, message: &str| {
+            to.lock().expect("no panic holds it").push((severity, message.to_owned()));
+        };
+        let second = Logger::with(&fake.open(), write).expect("a logger");
+        let runtime = Runtime::new(&second).expect("a runtime");
+        drop((first, builder));
+        let error = runtime.deserialize(b"no engine").expect_err("refused").to_string();
+        assert!(error.ends_with(": no CUDA-capable device is detected"), "{error}");
+        let expected = (LoggerSeverity::Error, "no CUDA-capable device is detected".to_owned());
+        assert_eq!(*heard.lock().expect("whole"), [expected]);
+        drop((second, runtime));
         fake.assert_clean();
     }
 }

@@ -19,12 +19,11 @@ fn a_header_tells_an_engine_from_anything_else() {
     assert_eq!(header, 64);
     let engine = fake.engine();
     let validity = runtime.engine_validity(&engine[..header]).expect("a verdict");
-    assert_eq!(validity.verdict, Verdict::Invalid);
-    assert!(validity.is_readable());
-    assert_eq!(validity.to_string(), "invalid: there is no GPU, or its driver does not work");
+    assert_eq!(validity.verdict, Verdict::Unjudged);
+    assert_eq!(validity.to_string(), "an engine that cannot be judged without a GPU");
     for other in [[0; 64].as_slice(), b"short"] {
         let validity = runtime.engine_validity(other).expect("a verdict");
-        assert!(!validity.is_readable());
+        assert_eq!(validity.verdict, Verdict::Invalid);
         assert_eq!(validity.to_string(), "invalid: it is no engine");
     }
     fake.put_gpu();
@@ -100,4 +99,14 @@ fn a_run_needs_shapes_within_the_profile_and_every_address() {
             Flavour::Enterprise => assert!(matches!(capturable, Err(Error::Absent { .. }))),
         }
     }
+}
+
+#[test]
+fn what_an_earlier_call_logged_is_not_held_against_a_later_one() {
+    let fake = Fake::rtx();
+    let runtime = runtime(&fake);
+    // It succeeds, and logs an error on its way.
+    runtime.engine_validity(&fake.engine()).expect("a verdict");
+    let error = runtime.deserialize(b"no engine").expect_err("there is no GPU").to_string();
+    assert!(!error.contains("no driver"), "{error}");
 }

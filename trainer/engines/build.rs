@@ -119,7 +119,7 @@ impl Work<'_> {
         let path = self.folder.join(file);
         fs::write(&path, &*engine).map_err(file_error(&path))?;
         let mut written = Written { source, file, inputs, outputs, profile, verdict: String::new(), seconds };
-        written.verdict = self.prove(&path, &written)?;
+        written.verdict = self.prove(&path, &written, &engine)?;
         (self.say)(&format!(
             "{file}: {} bytes in {seconds:.2} s, for batches of up to {} rows; {}",
             engine.len(),
@@ -134,19 +134,22 @@ impl Work<'_> {
         Ok(self.builder.build_serialized_network(network, &config)?)
     }
 
-    /// Holds the file against what it was built from, as far as this machine lets it: by its header where the
-    /// flavour has one, by itself where it can run here. Says what the header said.
-    fn prove(&self, path: &Path, written: &Written) -> Result<String, EnginesError> {
+    /// Holds the file against what was built, and, where the engine can run on this machine, against what it was built
+    /// from. Says what the header said of it.
+    fn prove(&self, path: &Path, written: &Written, built: &[u8]) -> Result<String, EnginesError> {
         let engine = fs::read(path).map_err(file_error(path))?;
         let wrong = |why| EnginesError::Engine { file: written.file.to_owned(), why };
-        let flavour = self.builder.library().flavour();
-        if flavour == Flavour::Rtx {
+        if engine != built {
+            return Err(wrong("does not read as it was written".to_owned()));
+        }
+        if self.builder.library().flavour() == Flavour::Rtx {
             let validity = self.runtime.engine_validity(&engine)?;
-            if !validity.is_readable() {
-                return Err(wrong(validity.to_string()));
-            }
-            if validity.verdict == Verdict::Invalid {
-                return Ok(validity.to_string());
+            match validity.verdict {
+                Verdict::Valid | Verdict::Suboptimal => {}
+                Verdict::Unjudged => return Ok(validity.to_string()),
+                // An engine for other GPUs is as good as any.
+                Verdict::Invalid if validity.is_for_other_gpus() => return Ok(validity.to_string()),
+                Verdict::Invalid => return Err(wrong(validity.to_string())),
             }
         }
         let engine = self.runtime.deserialize(&engine)?;

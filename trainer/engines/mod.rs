@@ -224,8 +224,9 @@ impl Built {
     }
 }
 
-/// Builds an engine from each of a version's ONNX files and writes them with their record into its `folder`. Each is
-/// read back: its header anywhere, and all of it where there is a GPU that it is for.
+/// Builds an engine from each of a version's ONNX files and writes them with their record into its `folder`. Each file
+/// is compared with what was built. Where there is a GPU that the engine is for, its tensors and profiles are compared
+/// with the record as well; without one the library says no more of an engine than that it is one.
 pub fn build(
     folder: &Path,
     options: &EngineOptions,
