@@ -81,6 +81,8 @@ impl Work<'_> {
         if !self.folder.join(model).is_file() {
             return Err(EnginesError::NoModel(self.folder.to_path_buf()));
         }
+        // A build that fails half way leaves no record that is of other files.
+        remove(&self.folder.join(Engines::FILE))?;
         let mut written = Vec::new();
         for (source, file) in Engines::SOURCES {
             if self.folder.join(source).is_file() {
@@ -226,7 +228,7 @@ fn shape_error(model: &str, input: &Tensor) -> EnginesError {
     EnginesError::Shape { model: model.to_owned(), input: input.name.clone(), shape: input.dims.to_string() }
 }
 
-/// The GPUs to build for: what was asked for, or else all that one engine can be for.
+/// The GPUs to build for: those that were asked for, or else [`DEFAULT_CAPABILITIES`].
 fn capabilities(library: &Library, asked: &[String]) -> Result<Vec<ComputeCapability>, EnginesError> {
     if asked.is_empty() && library.flavour() == Flavour::Rtx {
         return Ok(DEFAULT_CAPABILITIES.to_vec());
@@ -253,7 +255,7 @@ fn file_error(file: &Path) -> impl FnOnce(io::Error) -> EnginesError + use<> {
 
 /// The batch that kernels are chosen for: up to here a GPU takes as long for fewer rows.
 const OPT_ROWS: i64 = 256;
-/// What `TensorRT-RTX` builds for by itself where there is no GPU. Turing's, 7.5, go into no common engine.
+/// Turing, 7.5, is not among them: for it TensorRT-RTX 1.7 refuses products of F32, which every model here has.
 const DEFAULT_CAPABILITIES: [ComputeCapability; 4] =
     [ComputeCapability::Sm80, ComputeCapability::Sm86, ComputeCapability::Sm89, ComputeCapability::Sm120];
 

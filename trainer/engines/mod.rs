@@ -103,7 +103,7 @@ pub struct EngineOptions {
     pub fp16_onnx: Option<PathBuf>,
     /// Rows of the largest batch.
     pub max_batch_rows: u32,
-    /// Compute capabilities to build for, as `8.9`; none for all current ones. For `TensorRT-RTX` alone.
+    /// Compute capabilities to build for, as `8.9`; none for 8.0, 8.6, 8.9 and 12.0. For `TensorRT-RTX` alone.
     pub compute_capabilities: Vec<String>,
 }
 
