@@ -1,8 +1,10 @@
 # Each target is a line or two over plain cargo; what it needs beyond Debian's packages it fetches itself.
-.PHONY: demo test loadtest train-retail bench-train
+.PHONY: demo test loadtest train-retail bench-train tensorrt tensorrt-check tensorrt-memcheck
 
 # Every program that computes needs the library; where it cannot be had, nothing goes on without it.
 WITH_ONNXRUNTIME = MILLRACE_ONNXRUNTIME="$${MILLRACE_ONNXRUNTIME:-$$(deploy/onnxruntime.sh)}" && export MILLRACE_ONNXRUNTIME &&
+# The crate over TensorRT needs libclang to compile, and none of TensorRT's libraries.
+WITH_LIBCLANG = LIBCLANG_PATH="$${LIBCLANG_PATH:-$$(deploy/libclang.sh)}" && export LIBCLANG_PATH &&
 TARGET = $(or $(CARGO_TARGET_DIR),target)
 
 ## From nothing to a model that answers on 127.0.0.1:8000; Ctrl-C ends it. The second time it starts in seconds.
@@ -11,11 +13,11 @@ demo:
 
 ## All tests. Without a network once the first run has fetched the crates and ONNX Runtime; without a GPU.
 test:
-	$(WITH_ONNXRUNTIME) cargo test --workspace --quiet
+	$(WITH_ONNXRUNTIME) $(WITH_LIBCLANG) cargo test --workspace --quiet
 
 ## The server beside a bare hyper server, by wrk and oha, for some 10 minutes; ARGS="--quick" only tries the harness.
 loadtest: $(TARGET)/tools/bin/oha
-	cargo build --release --workspace
+	cargo build --release --workspace --exclude millrace-tensorrt
 	$(WITH_ONNXRUNTIME) python3 loadtest/run.py $(ARGS)
 
 ## Trains on the data set Online Retail II in the folder DATA and publishes it in models/.
@@ -30,6 +32,18 @@ bench-train: $(TARGET)/tools/torch/bin/python
 $(TARGET)/tools/torch/bin/python:
 	python3 -m venv $(TARGET)/tools/torch
 	$@ -m pip install --quiet torch==2.15.0 numpy==2.4.6
+
+## TensorRT-RTX from PyPI, 146 MB to fetch: prints its folder. MILLRACE_TENSORRT names another one.
+tensorrt:
+	@deploy/tensorrt.sh
+
+## Builds engines of a small model and holds them against their record, without a GPU; the last line is one JSON object.
+tensorrt-check:
+	deploy/tensorrt-check.sh
+
+## The tests of the crate over TensorRT under AddressSanitizer, over a fake of the library.
+tensorrt-memcheck:
+	deploy/tensorrt-memcheck.sh
 
 $(TARGET)/tools/bin/oha:
 	cargo install oha --version 1.16.0 --locked --root $(TARGET)/tools

@@ -133,7 +133,8 @@ fn write<T: Serialize>(file: &Path, content: &T) -> Result<(), ArtifactError> {
         .map_err(|source| ArtifactError { file: file.to_path_buf(), source })
 }
 
-const VERSION: &str = "version";
+/// The folder of the version's files, in an artifact's.
+pub const VERSION: &str = "version";
 const SUMMARY: &str = "summary.json";
 const HOLDOUT: &str = "holdout.json";
 

@@ -32,6 +32,8 @@ pub mod artifact;
 pub mod check;
 pub mod onnx;
 
+pub mod engines;
+
 pub mod gate;
 pub mod publish;
 

@@ -12,9 +12,10 @@ use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use millrace::engine::OnnxRuntime;
 use millrace_trainer::{
-    artifact::Artifact,
+    artifact::{self, Artifact},
     calendar,
     config::{Pipeline, TestStart},
+    engines::{self, EngineOptions},
     explore::{
         ExploreOptions, explore,
         page::page,
@@ -59,6 +60,9 @@ enum Command {
     },
     /// Train and publish; the last line of output is one JSON object with the figures.
     Pipeline(RunArgs),
+    /// Build engines for GPUs from the ONNX files of a trained artifact, before it is published; the last line of
+    /// output is one JSON object with sizes and seconds.
+    Export(Export),
 }
 
 #[derive(Args)]
@@ -120,6 +124,31 @@ struct Explore {
 }
 
 #[derive(Args)]
+struct Export {
+    /// Build `TensorRT` engines: of model.onnx, and of model.fp16.onnx where it is there.
+    #[arg(long, required = true)]
+    tensorrt: bool,
+    /// The artifact's folder.
+    #[arg(long, required_unless_present = "version_dir", conflicts_with = "version_dir")]
+    artifact: Option<PathBuf>,
+    /// In place of an artifact, a folder that holds a version's files.
+    #[arg(long)]
+    version_dir: Option<PathBuf>,
+    /// An FP16 model to take into the folder as model.fp16.onnx first.
+    #[arg(long)]
+    fp16_onnx: Option<PathBuf>,
+    /// Rows of the largest batch: the server's `max_batch_rows`.
+    #[arg(long, default_value_t = 4096, value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
+    max_batch_rows: u32,
+    /// A compute capability to build for, 8.9 say; again for each one more. By default 8.0, 8.6, 8.9 and 12.0.
+    #[arg(long = "compute-capability")]
+    compute_capabilities: Vec<String>,
+    /// The folder of the `TensorRT` libraries; `make tensorrt` prints one.
+    #[arg(long, env = "MILLRACE_TENSORRT")]
+    tensorrt_folder: Option<PathBuf>,
+}
+
+#[derive(Args)]
 struct RunArgs {
     /// The pipeline's file.
     pipeline: PathBuf,
@@ -141,6 +170,7 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Train { run, artifact } => train(&run, &artifact),
         Command::Publish { run, artifact } => publish(&run, &artifact),
         Command::Pipeline(run) => pipeline(&run),
+        Command::Export(arguments) => export(arguments),
     }
 }
 
@@ -197,6 +227,22 @@ fn pipeline(arguments: &RunArgs) -> anyhow::Result<ExitCode> {
         Ok((artifact, publication))
     })?;
     finish(&artifact, &publication, start)
+}
+
+fn export(arguments: Export) -> anyhow::Result<ExitCode> {
+    let start = Instant::now();
+    let folder = arguments.artifact.map(|folder| folder.join(artifact::VERSION)).or(arguments.version_dir);
+    let folder = folder.context("neither an artifact nor a version's folder")?;
+    let options = EngineOptions {
+        libraries: arguments.tensorrt_folder,
+        fp16_onnx: arguments.fp16_onnx,
+        max_batch_rows: arguments.max_batch_rows,
+        compute_capabilities: arguments.compute_capabilities,
+    };
+    let mut say = |line: &str| eprintln!("{:7.1} s  {line}", start.elapsed().as_secs_f64());
+    let built = engines::build(&folder, &options, &mut say)?;
+    print(&built.line(start.elapsed().as_secs_f64()))?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn finish(artifact: &Artifact, publication: &Publication, start: Instant) -> anyhow::Result<ExitCode> {

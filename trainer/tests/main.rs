@@ -1,5 +1,6 @@
 //! The trainer as a whole, with ONNX Runtime behind it: what is exported, what is published, what a run comes to.
 
+mod engines;
 mod explore;
 mod export;
 mod pipeline;
