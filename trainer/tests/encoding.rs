@@ -47,7 +47,10 @@ fn column() -> impl Strategy<Value = Column> {
         with(id, ids, |cells| {
             let mut interner = Interner::default();
             for cell in cells {
-                cell.map_or_else(|| interner.push_missing(), |id| interner.push(&id));
+                match cell {
+                    Some(id) => interner.push(&id),
+                    None => interner.push_missing(),
+                }
             }
             FeatureColumn::Ids(interner.finish())
         }),
