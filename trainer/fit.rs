@@ -188,7 +188,8 @@ fn boundaries(mut numbers: Vec<f64>, buckets: usize) -> Vec<f64> {
     numbers.sort_unstable_by(f64::total_cmp);
     let mut boundaries = Vec::new();
     let (mut rest, mut left, mut held) = (numbers.len(), buckets, 0);
-    for equal in numbers.chunk_by(|a, b| a == b) {
+    // They ascend, so that what is not below the next one equals it.
+    for equal in numbers.chunk_by(|number, next| number >= next) {
         let is_full = held * left >= rest || equal.len() * left >= rest;
         if held > 0 && left > 1 && is_full {
             boundaries.push(equal[0]);

@@ -531,7 +531,7 @@ mod tests {
         )
         .expect("a schema");
         let encoder = Encoder::new(schema, |_| Ok(Vocabulary::default())).expect("a layout");
-        let read = |body: &str| {
+        let read = |body: &str| -> Result<Vec<i32>, String> {
             let mut rows = Rows::new(encoder.signature());
             decode(body.as_bytes(), &encoder, &mut rows, 4).map_err(|error| error.to_string())?;
             match rows.columns()[0].values() {

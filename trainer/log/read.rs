@@ -260,7 +260,7 @@ impl Collected {
                 None => interner.push_missing(),
             },
             (Self::Numbers(all), FeatureCells::Numbers(numbers)) => {
-                all.push(numbers[row].unwrap_or(f64::NAN))
+                all.push(numbers[row].unwrap_or(f64::NAN));
             }
             (Self::Moments(all), FeatureCells::Moments(moments)) => all.push(moments[row]),
             _ => unreachable!("cells are read by the encoding that the collector was made for"),
