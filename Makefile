@@ -1,5 +1,5 @@
 # Each target is a line or two over plain cargo; what it needs beyond Debian's packages it fetches itself.
-.PHONY: demo test loadtest train-retail bench-train tensorrt tensorrt-check tensorrt-memcheck
+.PHONY: demo test loadtest train-retail train-adult bench-train tensorrt tensorrt-check tensorrt-memcheck
 
 # Every program that computes needs the library; where it cannot be had, nothing goes on without it.
 WITH_ONNXRUNTIME = MILLRACE_ONNXRUNTIME="$${MILLRACE_ONNXRUNTIME:-$$(deploy/onnxruntime.sh)}" && export MILLRACE_ONNXRUNTIME &&
@@ -23,6 +23,10 @@ loadtest: $(TARGET)/tools/bin/oha
 ## Trains on the data set Online Retail II in the folder DATA and publishes it in models/.
 train-retail:
 	$(WITH_ONNXRUNTIME) cargo run --release --quiet -p millrace-trainer -- pipeline trainer/pipelines/retail.toml --data "$(DATA)"
+
+## Trains on the data set Adult in the folder DATA with five seeds and publishes the first in models/.
+train-adult:
+	$(WITH_ONNXRUNTIME) cargo run --release --quiet -p millrace-trainer -- pipeline trainer/pipelines/adult.toml --data "$(DATA)" --seeds 5
 
 ## Training beside PyTorch, which it installs (some gigabytes), for some three minutes.
 bench-train: $(TARGET)/tools/torch/bin/python

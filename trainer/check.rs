@@ -5,7 +5,7 @@ use std::{io, path::Path};
 
 use millrace::{
     engine::{EngineError, OnnxEngine, OnnxRuntime},
-    features::{Encoder, FeatureError, SchemaError, Value},
+    features::{Encoder, FeatureError, RawKind, SchemaError, Value},
     repository::{
         golden::{Golden, GoldenError},
         manifest::Manifest,
@@ -84,17 +84,18 @@ impl Opened {
     }
 }
 
-/// Rows for `golden.json`: some of the held-out ones, evenly spread, and one whose ids nobody has ever seen.
-pub fn golden_input(holdout: &Holdout) -> Vec<Vec<Value>> {
+/// Rows for `golden.json`: some of the held-out ones, evenly spread, and one whose ids nobody has ever seen. `sent` is
+/// what each value of a row is.
+pub fn golden_input(holdout: &Holdout, sent: &[RawKind]) -> Vec<Vec<Value>> {
     let step = holdout.input.len().div_ceil(GOLDEN_ROWS).max(1);
     let mut input: Vec<Vec<Value>> = holdout.input.iter().step_by(step).cloned().collect();
     // A small log has fewer rows than are wanted; repeating them keeps the file's promise.
     input = input.iter().cycle().take(if input.is_empty() { 0 } else { GOLDEN_ROWS }).cloned().collect();
-    let strange = |value: &Value| match value {
-        Value::Int(_) | Value::Text(_) => Value::Text(STRANGER.into()),
-        Value::Float(number) => Value::Float(*number),
+    let strange = |(value, kind): (&Value, &RawKind)| match kind {
+        RawKind::Id => Value::Text(STRANGER.into()),
+        RawKind::Number | RawKind::Moment => value.clone(),
     };
-    let stranger = input.first().map(|row| row.iter().map(strange).collect());
+    let stranger = input.first().map(|row| row.iter().zip(sent).map(strange).collect());
     input.extend(stranger);
     input
 }
@@ -117,6 +118,8 @@ const STRANGER: &str = "(an id that no log has)";
 mod tests {
     use super::*;
 
+    const SENT: [RawKind; 2] = [RawKind::Id, RawKind::Number];
+
     fn holdout(rows: i64) -> Holdout {
         Holdout {
             input: (0..rows).map(|row| vec![Value::Int(row), Value::Float(0.5)]).collect(),
@@ -126,7 +129,7 @@ mod tests {
 
     #[test]
     fn golden_rows_are_spread_over_the_holdout_and_end_with_a_stranger() {
-        let input = golden_input(&holdout(160));
+        let input = golden_input(&holdout(160), &SENT);
         assert_eq!(input.len(), 17);
         assert_eq!(input[1], [Value::Int(10), Value::Float(0.5)]);
         assert_eq!(input[16], [Value::Text(STRANGER.into()), Value::Float(0.5)]);
@@ -134,7 +137,7 @@ mod tests {
 
     #[test]
     fn a_small_holdout_still_fills_the_golden_rows() {
-        assert_eq!(golden_input(&holdout(3)).len(), 17);
-        assert!(golden_input(&holdout(0)).is_empty());
+        assert_eq!(golden_input(&holdout(3), &SENT).len(), 17);
+        assert!(golden_input(&holdout(0), &SENT).is_empty());
     }
 }

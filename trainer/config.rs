@@ -4,7 +4,7 @@
 use std::{fs, io, path::Path, path::PathBuf};
 
 use millrace::{
-    features::Cross,
+    features::{Cross, RawKind},
     repository::{ModelName, NameError},
 };
 use serde::Deserialize;
@@ -40,13 +40,13 @@ pub enum ConfigError {
 pub struct Pipeline {
     /// The seed of all randomness.
     pub seed: u64,
-    /// The log.
+    /// The log, or the table.
     pub data: DataConfig,
-    /// Where in time the log is cut.
+    /// Where it is cut.
     pub split: SplitConfig,
     /// How rows of the log become examples.
     pub examples: ExamplesConfig,
-    /// The features, in the order of a request's row.
+    /// The features; those that callers send in the order of a request's row.
     pub features: Vec<FeatureConfig>,
     /// Products of categorical features for the wide part.
     pub crosses: Vec<Cross>,
@@ -58,21 +58,27 @@ pub struct Pipeline {
     pub publish: PublishConfig,
 }
 
-/// The log: a CSV or a Parquet file, by its extension.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+/// The log, or a table of labelled rows: a CSV or a Parquet file, by its extension. In text an empty value and `?` are
+/// missing.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DataConfig {
     /// The file; a relative one is looked for in the data folder that the command line names.
     pub path: PathBuf,
-    /// The column that says who.
-    pub user: String,
-    /// The column that says what.
-    pub item: String,
-    /// The column that says when: a timestamp, its text, or seconds since 1970.
-    pub time: String,
+    /// The file of the rows that the model is judged on; a relative one is looked for beside `path`. With it the two
+    /// files are a table, whose rows have labels and no time.
+    pub test_path: Option<PathBuf>,
+    /// The column that says who. A log has one.
+    pub user: Option<String>,
+    /// The column that says what. A log has one.
+    pub item: Option<String>,
+    /// The column that says when: a timestamp, its text, or seconds since 1970. A log has one, a table none.
+    pub time: Option<String>,
     /// The column that says 1 where the event happened and 0 where it did not. Without one every row is a purchase
     /// and negatives are sampled.
     pub label: Option<String>,
+    /// What the label says where it happened, in place of 1; everything else says that it did not.
+    pub label_positive: Option<String>,
     /// Conditions that a row must meet to be read at all.
     #[serde(default)]
     pub keep: Vec<KeepConfig>,
@@ -88,13 +94,15 @@ pub struct KeepConfig {
     pub above: f64,
 }
 
-/// Where in time the log is cut into training and test.
+/// Where a log is cut into training and test, in time; and what of a table's training rows is for validation.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SplitConfig {
     /// Where the test period starts.
     pub test: TestStart,
     /// The length of the slice before the test period that chooses the number of epochs; 0 for none.
     pub validation_seconds: i64,
+    /// The share of a table's training rows, drawn at random, that chooses the number of epochs; 0 for none.
+    pub validation_share: f64,
 }
 
 /// Where the test period starts.
@@ -104,6 +112,8 @@ pub enum TestStart {
     At(i64),
     /// Where this share of the rows is left.
     Fraction(f64),
+    /// In a file of its own, which a table has.
+    Elsewhere,
 }
 
 /// How rows of the log become examples.
@@ -126,22 +136,24 @@ impl Default for ExamplesConfig {
 }
 
 /// One feature.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct FeatureConfig {
-    /// The name that callers use.
+    /// The name that callers and crosses use.
     pub name: String,
-    /// The log's column.
+    /// The column that its values come from.
     pub column: String,
+    /// The feature whose value it encodes once more, so that callers send that one alone.
+    pub from: Option<String>,
+    /// Whether the value may be missing. A row of the log that lacks another feature's is dropped.
+    pub optional: bool,
     /// How values become inputs.
     pub encoding: Encoding,
     /// Whose property it is.
-    #[serde(default)]
     pub of: Owner,
 }
 
 /// How values become inputs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Encoding {
     /// Ids, each with a row of its own where it is seen at least this often in training.
@@ -156,6 +168,36 @@ pub enum Encoding {
     },
     /// Numbers, standardised.
     Numeric,
+    /// Numbers, standardised once `sign(x) * ln(1 + |x|)` is taken of them.
+    Log,
+    /// Numbers, each the bucket between these ascending boundaries that it falls into.
+    Boundaries(Vec<f64>),
+    /// Numbers, each its bucket; the boundaries are fitted so that the buckets hold as many training rows each as
+    /// repeated values allow.
+    Quantiles {
+        /// The most buckets.
+        buckets: usize,
+    },
+    /// Moments, each its hour of the day in UTC.
+    HourOfDay,
+    /// Moments, each its day of the week in UTC.
+    DayOfWeek,
+}
+
+impl Encoding {
+    /// What the values are.
+    pub fn raw(&self) -> RawKind {
+        match self {
+            Self::Vocabulary { .. } | Self::Hash { .. } => RawKind::Id,
+            Self::Numeric | Self::Log | Self::Boundaries(_) | Self::Quantiles { .. } => RawKind::Number,
+            Self::HourOfDay | Self::DayOfWeek => RawKind::Moment,
+        }
+    }
+
+    /// Whether it fills a dense column in place of a column of ids.
+    pub fn is_dense(&self) -> bool {
+        matches!(self, Self::Numeric | Self::Log)
+    }
 }
 
 /// Whose property a feature is. It decides which value a row has that the log does not hold: the row of a user and
@@ -252,16 +294,17 @@ impl Pipeline {
     /// Reads a pipeline from its text.
     pub fn parse(text: &str) -> Result<Self, ConfigError> {
         let raw: RawPipeline = toml::from_str(text).map_err(|error| ConfigError::Syntax(Box::new(error)))?;
-        check_examples(&raw.examples)?;
+        check_data(&raw.data)?;
+        check_examples(&raw.examples, &raw.data)?;
         check_model(&raw.model)?;
-        check_features(&raw.features.columns)?;
+        let features = parse_features(raw.features.columns)?;
         Ok(Self {
             seed: raw.seed,
-            split: raw.split.parse()?,
+            split: if raw.data.test_path.is_some() { raw.split.of_table()? } else { raw.split.of_log()? },
             publish: raw.publish.parse()?,
             data: raw.data,
             examples: raw.examples,
-            features: raw.features.columns,
+            features,
             crosses: raw.features.crosses,
             model: raw.model,
             gates: raw.gates,
@@ -274,6 +317,7 @@ impl Pipeline {
 struct RawPipeline {
     seed: u64,
     data: DataConfig,
+    #[serde(default)]
     split: RawSplit,
     #[serde(default)]
     examples: ExamplesConfig,
@@ -285,17 +329,17 @@ struct RawPipeline {
     publish: RawPublish,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawSplit {
     test_from: Option<String>,
     test_fraction: Option<f64>,
-    #[serde(default)]
-    validation_days: u32,
+    validation_days: Option<u32>,
+    validation_share: Option<f64>,
 }
 
 impl RawSplit {
-    fn parse(&self) -> Result<SplitConfig, ConfigError> {
+    fn of_log(&self) -> Result<SplitConfig, ConfigError> {
         let test = match (&self.test_from, self.test_fraction) {
             (Some(text), None) => calendar::parse(text)
                 .map(TestStart::At)
@@ -304,16 +348,98 @@ impl RawSplit {
             (None, Some(_)) => Err(ConfigError::Invalid("split.test_fraction: must lie between 0 and 1")),
             _ => Err(ConfigError::Invalid("split: needs one of test_from and test_fraction")),
         }?;
-        Ok(SplitConfig { test, validation_seconds: i64::from(self.validation_days) * calendar::DAY_SECONDS })
+        if self.validation_share.is_some() {
+            return Err(ConfigError::Invalid(
+                "split.validation_share: a log is split by time; the share is for a table with data.test_path",
+            ));
+        }
+        let days = self.validation_days.unwrap_or(0);
+        let validation_seconds = i64::from(days) * calendar::DAY_SECONDS;
+        Ok(SplitConfig { test, validation_seconds, validation_share: 0.0 })
+    }
+
+    fn of_table(&self) -> Result<SplitConfig, ConfigError> {
+        if self.test_from.is_some() || self.test_fraction.is_some() || self.validation_days.is_some() {
+            return Err(ConfigError::Invalid(
+                "split: the rows of a table have no time; with data.test_path there is only validation_share",
+            ));
+        }
+        let validation_share = self.validation_share.unwrap_or(0.0);
+        if !(0.0..1.0).contains(&validation_share) {
+            return Err(ConfigError::Invalid("split.validation_share: must be at least 0 and below 1"));
+        }
+        Ok(SplitConfig { test: TestStart::Elsewhere, validation_seconds: 0, validation_share })
     }
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawFeatures {
-    columns: Vec<FeatureConfig>,
+    columns: Vec<RawFeature>,
     #[serde(default)]
     crosses: Vec<Cross>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawFeature {
+    name: String,
+    column: Option<String>,
+    from: Option<String>,
+    #[serde(default)]
+    optional: bool,
+    encoding: Encoding,
+    of: Option<Owner>,
+}
+
+impl RawFeature {
+    /// The feature, once the ones that have a column of their own are known.
+    fn parse(self, origins: &[FeatureConfig]) -> Result<FeatureConfig, ConfigError> {
+        let Self { name, column, from, optional, encoding, of } = self;
+        let (column, optional, of) = match (column, &from) {
+            (Some(column), None) => (column, optional, of.unwrap_or_default()),
+            (None, Some(_)) if optional || of.is_some() => {
+                return Err(ConfigError::Invalid(
+                    "features.columns: one that is from another takes `optional` and `of` from there",
+                ));
+            }
+            (None, Some(from)) => match origins.iter().find(|origin| origin.name == *from) {
+                Some(origin) if origin.encoding.raw() == encoding.raw() => {
+                    (origin.column.clone(), origin.optional, origin.of)
+                }
+                Some(_) => {
+                    return Err(ConfigError::Invalid(
+                        "features.columns: one that is from another takes what that one takes: ids, numbers or times",
+                    ));
+                }
+                None => {
+                    return Err(ConfigError::Invalid(
+                        "features.columns: `from` must name a feature that has a column",
+                    ));
+                }
+            },
+            _ => return Err(ConfigError::Invalid("features.columns: each needs one of column and from")),
+        };
+        Ok(FeatureConfig { name, column, from, optional, encoding, of })
+    }
+}
+
+fn parse_features(raw: Vec<RawFeature>) -> Result<Vec<FeatureConfig>, ConfigError> {
+    let (with_column, others): (Vec<_>, Vec<_>) =
+        raw.into_iter().enumerate().partition(|(_, feature)| feature.from.is_none());
+    let parse = |(position, feature): (usize, RawFeature), origins: &[FeatureConfig]| {
+        feature.parse(origins).map(|feature| (position, feature))
+    };
+    let mut features: Vec<_> =
+        with_column.into_iter().map(|feature| parse(feature, &[])).collect::<Result<_, _>>()?;
+    let origins: Vec<_> = features.iter().map(|(_, feature)| feature.clone()).collect();
+    for feature in others {
+        features.push(parse(feature, &origins)?);
+    }
+    features.sort_by_key(|(position, _)| *position);
+    let features: Vec<_> = features.into_iter().map(|(_, feature)| feature).collect();
+    check_features(&features)?;
+    Ok(features)
 }
 
 #[derive(Deserialize)]
@@ -330,7 +456,32 @@ impl RawPublish {
     }
 }
 
-fn check_examples(examples: &ExamplesConfig) -> Result<(), ConfigError> {
+fn check_data(data: &DataConfig) -> Result<(), ConfigError> {
+    let invalid = |text| Err(ConfigError::Invalid(text));
+    if data.label_positive.is_some() && data.label.is_none() {
+        return invalid("data.label_positive: needs data.label");
+    }
+    if data.test_path.is_none() {
+        let is_log = data.user.is_some() && data.item.is_some() && data.time.is_some();
+        return if is_log {
+            Ok(())
+        } else {
+            invalid("data: a log needs user, item and time; a table test_path")
+        };
+    }
+    if data.label.is_none() {
+        return invalid("data.test_path: the rows of a table need data.label");
+    }
+    if data.time.is_some() {
+        return invalid("data.time: a table has none; a log that is split by time is one file");
+    }
+    Ok(())
+}
+
+fn check_examples(examples: &ExamplesConfig, data: &DataConfig) -> Result<(), ConfigError> {
+    if examples.half_life_days.is_some() && data.time.is_none() {
+        return Err(ConfigError::Invalid("examples.half_life_days: needs data.time"));
+    }
     if examples.half_life_days.is_some_and(|days| days.is_nan() || days <= 0.0) {
         return Err(ConfigError::Invalid("examples.half_life_days: must be above 0"));
     }
@@ -356,11 +507,14 @@ fn check_model(model: &ModelConfig) -> Result<(), ConfigError> {
 }
 
 fn check_features(features: &[FeatureConfig]) -> Result<(), ConfigError> {
-    if features.iter().any(|feature| feature.encoding != Encoding::Numeric) {
-        Ok(())
-    } else {
-        Err(ConfigError::Invalid("features.columns: needs at least one categorical feature"))
+    let quantiles = |encoding: &Encoding| matches!(encoding, Encoding::Quantiles { buckets: 0 | 1 });
+    if features.iter().any(|feature| quantiles(&feature.encoding)) {
+        return Err(ConfigError::Invalid("features.columns: quantiles need at least two buckets"));
     }
+    if features.iter().all(|feature| feature.encoding.is_dense()) {
+        return Err(ConfigError::Invalid("features.columns: needs at least one categorical feature"));
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -385,7 +539,11 @@ mod tests {
         columns = [
           { name = "user_id", column = "user_id", encoding = { vocabulary = { minimum_count = 2 } } },
           { name = "item_id", column = "item_id", encoding = { hash = { buckets = 64 } }, of = "item" },
-          { name = "price", column = "price", encoding = "numeric", of = "item" },
+          { name = "price", column = "price", encoding = "numeric", of = "item", optional = true },
+          { name = "price_bucket", from = "price", encoding = { quantiles = { buckets = 10 } } },
+          { name = "price_step", from = "price", encoding = { boundaries = [1, 2.5] } },
+          { name = "price_log", from = "price", encoding = "log" },
+          { name = "hour", column = "at", encoding = "hour_of_day" },
         ]
         crosses = [{ features = ["user_id", "item_id"], buckets = 128 }]
 
@@ -405,10 +563,17 @@ mod tests {
         let pipeline = Pipeline::parse(EXAMPLE).expect("the example");
         assert_eq!(
             pipeline.split,
-            SplitConfig { test: TestStart::At(1_288_569_600), validation_seconds: 172_800 }
+            SplitConfig {
+                test: TestStart::At(1_288_569_600),
+                validation_seconds: 172_800,
+                validation_share: 0.0
+            }
         );
         assert_eq!(pipeline.features[0].encoding, Encoding::Vocabulary { minimum_count: 2 });
         assert_eq!(pipeline.features[1].of, Owner::Item);
+        let bucket = &pipeline.features[3];
+        assert_eq!((&*bucket.column, bucket.of, bucket.optional), ("price", Owner::Item, true));
+        assert_eq!(pipeline.features[4].encoding, Encoding::Boundaries(vec![1.0, 2.5]));
         assert_eq!(pipeline.examples.negatives_per_positive, 4);
         assert!((pipeline.gates.accuracy - 0.80).abs() < f64::EPSILON);
     }
@@ -433,5 +598,45 @@ mod tests {
         assert!(refusal(("[features]", "[model]\nwide_l1 = -1.0\n[features]")).contains("penalties"));
         assert!(refusal(("[features]", "[examples]\nhalf_life_days = 0\n[features]")).contains("half_life"));
         assert!(refusal(("model = \"shop\"", "model = \"../shop\"")).contains("publish.model"));
+    }
+
+    #[test]
+    fn what_a_feature_is_from_must_be_there_and_take_the_same() {
+        let bucket = "name = \"price_bucket\", from = \"price\"";
+        let from = |from: &str| refusal((bucket, &format!("name = \"price_bucket\", {from}")));
+        assert!(from("from = \"cost\"").contains("`from` must name"));
+        assert!(from("from = \"price_log\"").contains("`from` must name"));
+        assert!(from("from = \"user_id\"").contains("takes what that one takes"));
+        assert!(from("from = \"price\", of = \"item\"").contains("takes `optional` and `of` from there"));
+        assert!(from("from = \"price\", column = \"price\"").contains("one of column and from"));
+        assert!(from("of = \"item\"").contains("one of column and from"));
+        assert!(refusal(("buckets = 10", "buckets = 1")).contains("at least two buckets"));
+    }
+
+    const TABLE: &str = r#"
+        seed = 7
+        data = { path = "train.csv", test_path = "test.csv", label = "class", label_positive = "yes" }
+        split = { validation_share = 0.1 }
+        features = { columns = [{ name = "job", column = "job", encoding = { hash = { buckets = 64 } } }] }
+        publish = { repository = "models", model = "table" }
+    "#;
+
+    #[test]
+    fn a_table_needs_labels_and_has_no_time() {
+        let pipeline = Pipeline::parse(TABLE).expect("a table");
+        assert_eq!(pipeline.split.test, TestStart::Elsewhere);
+        assert!((pipeline.split.validation_share - 0.1).abs() < f64::EPSILON);
+        let refusal = |change: (&str, &str)| {
+            Pipeline::parse(&TABLE.replace(change.0, change.1)).expect_err(change.1).to_string()
+        };
+        assert!(refusal((", label = \"class\"", "")).contains("needs data.label"));
+        assert!(refusal((", label = \"class\", label_positive = \"yes\"", "")).contains("need data.label"));
+        assert!(refusal((", label = ", ", time = \"at\", label = ")).contains("a table has none"));
+        assert!(refusal((", test_path = \"test.csv\"", "")).contains("a log needs user, item and time"));
+        assert!(refusal(("validation_share = 0.1", "test_fraction = 0.1")).contains("have no time"));
+        assert!(refusal(("validation_share = 0.1", "validation_share = 1")).contains("below 1"));
+        assert!(
+            refusal(("features =", "examples = { half_life_days = 7 }\n features =")).contains("data.time")
+        );
     }
 }

@@ -1,12 +1,12 @@
-//! Fits the features on training rows (vocabularies, means and deviations) and encodes examples with the very encoder
-//! that the server will run.
+//! Fits the features on training rows (vocabularies, boundaries, means and deviations) and encodes examples with the
+//! very encoder that the server will run.
 
 use std::ops::Range;
 
 use millrace::{
     features::{
         CategoricalSource, Cross, Encoder, Feature, FeatureError, FeatureKind, RawValue, Schema, SchemaError,
-        Value, Vocabulary, VocabularyError,
+        Transform, Value, Vocabulary, VocabularyError,
     },
     tensor::Rows,
 };
@@ -50,7 +50,8 @@ pub enum FitError {
 #[derive(Debug)]
 pub struct FittedFeatures {
     encoder: Encoder,
-    configs: Vec<FeatureConfig>,
+    /// The features that have a column of their own in the log, which are those that callers send.
+    sent: Vec<FeatureConfig>,
 }
 
 impl FittedFeatures {
@@ -61,19 +62,27 @@ impl FittedFeatures {
         configs: &[FeatureConfig],
         crosses: &[Cross],
     ) -> Result<Self, FitError> {
-        let columns = || configs.iter().zip(&log.features);
-        let features = columns().map(|(config, column)| Feature {
+        let sent: Vec<FeatureConfig> =
+            configs.iter().filter(|config| config.from.is_none()).cloned().collect();
+        let column = |config: &FeatureConfig| {
+            let origin = config.from.as_ref().unwrap_or(&config.name);
+            let position = sent.iter().position(|sent| sent.name == *origin);
+            &log.features[position.expect("a pipeline's features are from features that have a column")]
+        };
+        let features = configs.iter().map(|config| Feature {
             name: config.name.clone(),
-            kind: kind(config, column, rows.clone()),
+            from: config.from.clone(),
+            optional: config.optional && config.from.is_none(),
+            kind: kind(config, column(config), rows.clone()),
         });
         let schema = Schema { features: features.collect(), crosses: crosses.to_vec() };
-        let mut vocabularies = columns().filter_map(|(config, column)| vocabulary(config, column, &rows));
+        let mut vocabularies = configs.iter().filter_map(|config| vocabulary(config, column(config), &rows));
         // The encoder asks for vocabularies in the order of the features that have one.
         let encoder = Encoder::new(schema, |feature| {
             let vocabulary = vocabularies.next().expect("one for each feature with a vocabulary");
             vocabulary.map_err(|source| SchemaError::Vocabulary { feature: feature.name.clone(), source })
         })?;
-        Ok(Self { encoder, configs: configs.to_vec() })
+        Ok(Self { encoder, sent })
     }
 
     /// The encoder.
@@ -94,38 +103,28 @@ impl FittedFeatures {
         unknown_share: f64,
         random: &mut Random,
     ) -> Result<Rows, FitError> {
-        let hides = |encoding| matches!(encoding, Encoding::Vocabulary { .. });
+        let hides = |encoding: &Encoding| matches!(encoding, Encoding::Vocabulary { .. });
         self.encode_each(log, examples, |encoding| hides(encoding) && random.random_bool(unknown_share))
     }
 
     /// The raw row of an example, as a request would send it.
     pub fn raw_row(&self, log: &Log, example: &Example) -> Vec<Value> {
-        let columns = self.configs.iter().zip(&log.features);
-        let value = |(config, column): (&FeatureConfig, &FeatureColumn)| match column {
-            FeatureColumn::Ids(ids) => ids.value(example.row(config.of)).clone(),
-            FeatureColumn::Numbers(numbers) => Value::Float(numbers[example.row(config.of)]),
-        };
-        columns.map(value).collect()
+        let columns = self.sent.iter().zip(&log.features);
+        columns.map(|(config, column)| owned(column.raw(example.row(config.of)))).collect()
     }
 
     fn encode_each(
         &self,
         log: &Log,
         examples: &[Example],
-        mut hide: impl FnMut(Encoding) -> bool,
+        mut hide: impl FnMut(&Encoding) -> bool,
     ) -> Result<Rows, FitError> {
         let mut rows = Rows::new(self.encoder.signature());
         for example in examples {
             rows.push_zeroed();
-            for (position, (config, column)) in self.configs.iter().zip(&log.features).enumerate() {
-                let value = if hide(config.encoding) {
-                    UNKNOWN
-                } else {
-                    match column {
-                        FeatureColumn::Ids(ids) => ids.value(example.row(config.of)).raw(),
-                        FeatureColumn::Numbers(numbers) => RawValue::Float(numbers[example.row(config.of)]),
-                    }
-                };
+            for (position, (config, column)) in self.sent.iter().zip(&log.features).enumerate() {
+                let hidden = hide(&config.encoding);
+                let value = if hidden { UNKNOWN } else { column.raw(example.row(config.of)) };
                 self.encoder
                     .set(&mut rows, position, value)
                     .map_err(|source| FitError::Value { feature: config.name.clone(), source })?;
@@ -139,17 +138,39 @@ impl FittedFeatures {
 /// No vocabulary has an empty id.
 const UNKNOWN: RawValue<'static> = RawValue::Text("");
 
-fn kind(config: &FeatureConfig, column: &FeatureColumn, rows: Range<usize>) -> FeatureKind {
-    match (config.encoding, column) {
-        (Encoding::Hash { buckets }, _) => {
-            FeatureKind::Categorical { source: CategoricalSource::Hash(buckets) }
-        }
-        (Encoding::Numeric, FeatureColumn::Numbers(numbers)) => {
-            let (mean, std) = moments(&numbers[rows]);
-            FeatureKind::Numeric { mean, std }
-        }
-        _ => FeatureKind::Categorical { source: CategoricalSource::Vocabulary },
+fn owned(value: RawValue<'_>) -> Value {
+    match value {
+        RawValue::Int(value) => Value::Int(value),
+        RawValue::Float(value) => Value::Float(value),
+        RawValue::Text(value) => Value::Text(value.to_owned()),
+        RawValue::Missing => Value::Missing,
     }
+}
+
+fn kind(config: &FeatureConfig, column: &FeatureColumn, rows: Range<usize>) -> FeatureKind {
+    let numbers = || match column {
+        FeatureColumn::Numbers(numbers) => {
+            numbers[rows.clone()].iter().copied().filter(|number| !number.is_nan())
+        }
+        _ => unreachable!("columns are read by the encoding that they have"),
+    };
+    let standardised = |transform: Transform, numbers: &mut dyn Iterator<Item = f64>| {
+        let (mean, std) = moments(&numbers.map(|number| transform.apply(number)).collect::<Vec<_>>());
+        FeatureKind::Numeric { transform, mean, std }
+    };
+    let source = match &config.encoding {
+        Encoding::Numeric => return standardised(Transform::Identity, &mut numbers()),
+        Encoding::Log => return standardised(Transform::Log, &mut numbers()),
+        Encoding::Vocabulary { .. } => CategoricalSource::Vocabulary,
+        Encoding::Hash { buckets } => CategoricalSource::Hash(*buckets),
+        Encoding::Boundaries(boundaries) => CategoricalSource::Boundaries(boundaries.clone()),
+        Encoding::Quantiles { buckets } => {
+            CategoricalSource::Boundaries(boundaries(numbers().collect(), *buckets))
+        }
+        Encoding::HourOfDay => CategoricalSource::HourOfDay,
+        Encoding::DayOfWeek => CategoricalSource::DayOfWeek,
+    };
+    FeatureKind::Categorical { source }
 }
 
 /// Mean and standard deviation; the deviation of equal numbers is taken for one, which leaves them at zero.
@@ -160,14 +181,33 @@ fn moments(numbers: &[f64]) -> (f64, f64) {
     (mean, if variance > 0.0 { variance.sqrt() } else { 1.0 })
 }
 
+/// The boundaries between at most `buckets` buckets that hold as many of `numbers` each as repeated ones allow. A number
+/// that alone fills a bucket, as the zeros of a sparse column do, has it to itself, and the buckets that are left share
+/// the rest. A boundary is the least number of the bucket above it.
+fn boundaries(mut numbers: Vec<f64>, buckets: usize) -> Vec<f64> {
+    numbers.sort_unstable_by(f64::total_cmp);
+    let mut boundaries = Vec::new();
+    let (mut rest, mut left, mut held) = (numbers.len(), buckets, 0);
+    // They ascend, so that what is not below the next one equals it.
+    for equal in numbers.chunk_by(|number, next| number >= next) {
+        let is_full = held * left >= rest || equal.len() * left >= rest;
+        if held > 0 && left > 1 && is_full {
+            boundaries.push(equal[0]);
+            (rest, left, held) = (rest - held, left - 1, 0);
+        }
+        held += equal.len();
+    }
+    boundaries
+}
+
 fn vocabulary(
     config: &FeatureConfig,
     column: &FeatureColumn,
     rows: &Range<usize>,
 ) -> Option<Result<Vocabulary, VocabularyError>> {
-    match (config.encoding, column) {
+    match (&config.encoding, column) {
         (Encoding::Vocabulary { minimum_count }, FeatureColumn::Ids(ids)) => {
-            let texts: Vec<String> = frequent(ids, rows.clone(), minimum_count).map(text).collect();
+            let texts: Vec<String> = frequent(ids, rows.clone(), *minimum_count).map(text).collect();
             Some(Vocabulary::new(texts.iter().map(String::as_str)))
         }
         _ => None,
@@ -184,7 +224,7 @@ fn frequent(ids: &Ids, rows: Range<usize>, minimum_count: usize) -> impl Iterato
     let mut codes: Vec<usize> =
         (0..counts.len()).filter(|&code| counts[code] >= minimum_count.max(1)).collect();
     codes.sort_by_key(|&code| std::cmp::Reverse(counts[code]));
-    codes.into_iter().map(|code| &ids.values()[code])
+    codes.into_iter().map(|code| &ids.values()[code]).filter(|id| **id != Value::Missing)
 }
 
 fn text(id: &Value) -> String {
@@ -192,6 +232,7 @@ fn text(id: &Value) -> String {
         Value::Int(number) => number.to_string(),
         Value::Float(number) => number.to_string(),
         Value::Text(text) => text.clone(),
+        Value::Missing => String::new(),
     }
 }
 
@@ -222,8 +263,14 @@ mod tests {
     }
 
     fn configs() -> Vec<FeatureConfig> {
-        let feature =
-            |name: &str, encoding, of| FeatureConfig { name: name.into(), column: name.into(), encoding, of };
+        let feature = |name: &str, encoding, of| FeatureConfig {
+            name: name.into(),
+            column: name.into(),
+            from: None,
+            optional: false,
+            encoding,
+            of,
+        };
         vec![
             feature("user", Encoding::Vocabulary { minimum_count: 1 }, Owner::User),
             feature("item", Encoding::Vocabulary { minimum_count: 2 }, Owner::Item),
@@ -277,5 +324,54 @@ mod tests {
     fn equal_numbers_are_left_at_zero() {
         assert_eq!(moments(&[5.0, 5.0]), (5.0, 1.0));
         assert_eq!(moments(&[1.0, 3.0]), (2.0, 1.0));
+    }
+
+    #[test]
+    fn quantiles_are_as_even_as_repeated_numbers_allow() {
+        let evenly = boundaries((0..100).map(f64::from).collect(), 4);
+        assert_eq!(evenly, [25.0, 50.0, 75.0]);
+        let mut sparse = vec![0.0; 92];
+        sparse.extend((1..=8).map(f64::from));
+        assert_eq!(boundaries(sparse, 5), [1.0, 3.0, 5.0, 7.0]);
+        let mut around = vec![0.0; 50];
+        around.extend([-2.0, -1.0, 1.0, 2.0]);
+        assert_eq!(boundaries(around, 3), [0.0, 1.0]);
+        assert!(boundaries(vec![5.0; 10], 4).is_empty());
+        assert!(boundaries(Vec::new(), 4).is_empty());
+    }
+
+    #[test]
+    fn one_value_is_encoded_as_often_as_the_pipeline_says_and_sent_once() {
+        let mut log = log();
+        log.features[2] = FeatureColumn::Numbers(vec![1.0, 3.0, f64::NAN, 100.0]);
+        let mut configs = configs();
+        configs[2].optional = true;
+        let bucket = |name: &str, encoding| FeatureConfig {
+            name: name.into(),
+            from: Some("price".into()),
+            encoding,
+            ..configs[2].clone()
+        };
+        let more = [
+            bucket("bucket", Encoding::Quantiles { buckets: 2 }),
+            bucket("log", Encoding::Log),
+            bucket("step", Encoding::Boundaries(vec![0.0, 50.0])),
+        ];
+        configs.extend(more);
+        let cross = Cross { features: vec!["user".into(), "bucket".into()], buckets: 100 };
+        let features = FittedFeatures::fit(&log, 0..3, &configs, &[cross]).expect("fitted");
+        let encoder = features.encoder();
+        assert_eq!((encoder.width(), encoder.deep_columns(), encoder.signature().inputs[1].width), (3, 4, 2));
+        let example = |row| Example { user_row: row, item_row: row, label: true, weight: 1.0 };
+        let examples = [example(1), example(2), example(3)];
+        assert_eq!(features.raw_row(&log, &examples[1])[2], Value::Missing);
+        let rows = features.encode(&log, &examples).expect("encoded");
+        // Behind three users and two items: the bucket of missing prices, below 3, from 3 on; then the steps.
+        let buckets: Vec<i32> = ids(&rows).chunks_exact(5).map(|row| row[2] - 5).collect();
+        let steps: Vec<i32> = ids(&rows).chunks_exact(5).map(|row| row[3] - 8).collect();
+        assert_eq!((buckets, steps), (vec![2, 0, 2], vec![2, 0, 3]));
+        let Values::F32(dense) = rows.columns()[1].values() else { panic!("numbers are floats") };
+        // Of the training prices 1 and 3 the mean is 2 and the deviation 1; a missing one is the mean.
+        assert_eq!((dense[0], dense[2], dense[3]), (1.0, 0.0, 0.0));
     }
 }

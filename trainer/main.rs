@@ -3,6 +3,7 @@
 use std::{
     env, fs,
     io::{self, Write},
+    num::NonZeroU32,
     path::{Path, PathBuf},
     process::ExitCode,
     time::Instant,
@@ -59,7 +60,13 @@ enum Command {
         artifact: PathBuf,
     },
     /// Train and publish; the last line of output is one JSON object with the figures.
-    Pipeline(RunArgs),
+    Pipeline {
+        #[command(flatten)]
+        run: RunArgs,
+        /// Train with so many seeds, from the pipeline's on, and report the means as well. The first is published.
+        #[arg(long, default_value_t = NonZeroU32::MIN)]
+        seeds: NonZeroU32,
+    },
     /// Build engines for GPUs from the ONNX files of a trained artifact, before it is published; the last line of
     /// output is one JSON object with sizes and seconds.
     Export(Export),
@@ -169,7 +176,7 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Explore(arguments) => explore_log(&arguments),
         Command::Train { run, artifact } => train(&run, &artifact),
         Command::Publish { run, artifact } => publish(&run, &artifact),
-        Command::Pipeline(run) => pipeline(&run),
+        Command::Pipeline { run, seeds } => pipeline(&run, seeds),
         Command::Export(arguments) => export(arguments),
     }
 }
@@ -218,15 +225,29 @@ fn publish(arguments: &RunArgs, artifact: &Path) -> anyhow::Result<ExitCode> {
     finish(&artifact, &publication, start)
 }
 
-fn pipeline(arguments: &RunArgs) -> anyhow::Result<ExitCode> {
+fn pipeline(arguments: &RunArgs, seeds: NonZeroU32) -> anyhow::Result<ExitCode> {
     let start = Instant::now();
     let folder = tempfile::tempdir().context("a temporary folder")?;
-    let (artifact, publication) = arguments.run(start, |run| {
-        let artifact = run.train(folder.path())?;
+    let mut others = Vec::new();
+    for offset in 1..u64::from(seeds.get()) {
+        let start = Instant::now();
+        let folder = folder.path().join("other");
+        let artifact = arguments.run_seed(offset, start, |run| Ok(run.train(&folder)?))?;
+        others.push((artifact.summary, start.elapsed().as_secs_f64()));
+    }
+    let first = Instant::now();
+    let (artifact, publication) = arguments.run(first, |run| {
+        let artifact = run.train(&folder.path().join("first"))?;
         let publication = run.publish(&artifact, OffsetDateTime::now_utc())?;
         Ok((artifact, publication))
     })?;
-    finish(&artifact, &publication, start)
+    if others.is_empty() {
+        return finish(&artifact, &publication, start);
+    }
+    let mut runs = vec![(artifact.summary, first.elapsed().as_secs_f64())];
+    runs.append(&mut others);
+    print(&report::line_over_seeds(&runs, Some(&publication)))?;
+    Ok(status(&publication))
 }
 
 fn export(arguments: Export) -> anyhow::Result<ExitCode> {
@@ -247,7 +268,11 @@ fn export(arguments: Export) -> anyhow::Result<ExitCode> {
 
 fn finish(artifact: &Artifact, publication: &Publication, start: Instant) -> anyhow::Result<ExitCode> {
     print(&report::line(&artifact.summary, Some(publication), start.elapsed().as_secs_f64()))?;
-    Ok(if publication.published.is_some() { ExitCode::SUCCESS } else { ExitCode::from(REFUSED) })
+    Ok(status(publication))
+}
+
+fn status(publication: &Publication) -> ExitCode {
+    if publication.published.is_some() { ExitCode::SUCCESS } else { ExitCode::from(REFUSED) }
 }
 
 impl Explore {
@@ -285,7 +310,18 @@ impl RunArgs {
         start: Instant,
         work: impl FnOnce(&mut Run<'_>) -> anyhow::Result<T>,
     ) -> anyhow::Result<T> {
+        self.run_seed(0, start, work)
+    }
+
+    /// The same with a seed that lies `offset` above the pipeline's.
+    fn run_seed<T>(
+        &self,
+        offset: u64,
+        start: Instant,
+        work: impl FnOnce(&mut Run<'_>) -> anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
         let mut pipeline = read_pipeline(&self.pipeline)?;
+        pipeline.seed = pipeline.seed.wrapping_add(offset);
         if let Some(repository) = &self.repository {
             pipeline.publish.repository.clone_from(repository);
         }

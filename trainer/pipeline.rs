@@ -87,9 +87,8 @@ pub struct Run<'a> {
 impl Run<'_> {
     /// Trains a version, judges it and leaves it in `folder`.
     pub fn train(&mut self, folder: &Path) -> Result<Artifact, PipelineError> {
-        let LogFile { log, dropped } = log::read(self.log, &self.pipeline.data, &self.pipeline.features)?;
+        let (LogFile { log, dropped }, split) = self.read()?;
         self.tell(format_args!("read {} rows, dropped {dropped}", log.len()));
-        let split = Split::new(&log.times, &self.pipeline.split)?;
         self.tell(describe(&log, &split));
         let trained = self.fit(&log, &split)?;
         let (examples, holdout) = self.hold_out(&log, &split, &trained);
@@ -124,6 +123,19 @@ impl Run<'_> {
 
     fn tell(&mut self, line: impl std::fmt::Display) {
         (self.say)(&line.to_string());
+    }
+
+    fn read(&self) -> Result<(LogFile, Split), PipelineError> {
+        let Pipeline { data, features, seed, .. } = self.pipeline;
+        if let Some(test) = &data.test_path {
+            let test = self.log.with_file_name("").join(test);
+            let (file, training) = log::read_table((self.log, &test), data, features, *seed)?;
+            let split = Split::of_table(training, file.log.len() - training, &self.pipeline.split)?;
+            return Ok((file, split));
+        }
+        let file = log::read(self.log, data, features)?;
+        let split = Split::new(&file.log.times, &self.pipeline.split)?;
+        Ok((file, split))
     }
 
     fn fit(&mut self, log: &Log, split: &Split) -> Result<Trained, PipelineError> {
@@ -202,8 +214,9 @@ impl Run<'_> {
         trained.features.encoder().write(&features).map_err(PipelineError::Features)?;
         let mut opened = Opened::open(self.runtime, version)?;
         let largest = opened.compare(holdout, scores)?;
-        let mut golden =
-            Golden { tolerance: check::TOLERANCE, input: check::golden_input(holdout), output: Vec::new() };
+        let sent: Vec<_> = trained.features.encoder().sent().map(|feature| feature.kind.raw()).collect();
+        let input = check::golden_input(holdout, &sent);
+        let mut golden = Golden { tolerance: check::TOLERANCE, input, output: Vec::new() };
         let rows = golden.encode(trained.features.encoder()).map_err(CheckError::from)?;
         golden.output = trained.model.score(&rows);
         check::write_golden(&mut opened, version, &golden)?;
@@ -215,12 +228,12 @@ impl Run<'_> {
     }
 
     fn lineage(&self, log: &Log, split: &Split) -> Result<Lineage, PipelineError> {
-        let training = &log.times[split.training()];
+        let training = log.times.get(split.training()).unwrap_or_default();
         let moment = |time: Option<&i64>| time.map(|&time| calendar::format(time)).unwrap_or_default();
         Ok(Lineage {
             source: self.log.file_name().unwrap_or_default().to_string_lossy().into_owned(),
             source_sha256: sha256(self.log).map_err(PipelineError::Hash)?,
-            rows: training.len() as u64,
+            rows: split.training().len() as u64,
             from: moment(training.first()),
             to: moment(training.last()),
             seed: self.pipeline.seed,
@@ -257,15 +270,17 @@ fn named(prefix: &str, figures: &BothFigures) -> BTreeMap<String, f64> {
 }
 
 fn describe(log: &Log, split: &Split) -> String {
-    let at = |row: usize| log.times.get(row).map_or_else(String::new, |&time| calendar::format(time));
+    let from = |row: usize| {
+        log.times.get(row).map_or_else(String::new, |&time| format!(" from {}", calendar::format(time)))
+    };
     format!(
-        "training on {} rows from {}, validating on {} of them from {}, testing on {} from {}",
+        "training on {} rows{}, validating on {} of them{}, testing on {}{}",
         split.training().len(),
-        at(0),
+        from(0),
         split.validation.len(),
-        at(split.validation.start),
+        from(split.validation.start),
         split.test.len(),
-        at(split.test.start)
+        from(split.test.start)
     )
 }
 

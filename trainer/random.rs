@@ -23,6 +23,8 @@ pub enum Purpose {
     Test = 6,
     /// Items that a customer's purchases are compared with.
     Ranking = 7,
+    /// The order of a table's training rows.
+    Table = 8,
 }
 
 /// The generator for one purpose in one round, an epoch say.

@@ -9,6 +9,10 @@ use crate::{artifact::Summary, publish::Publication};
 /// The figures of a run by name. Of a log of purchases `auc` and `recall_at_20` are those of the ranking of new pairs,
 /// as are the baselines beside them, and the AUC over held-out rows is `row_auc`; of a labelled log they are one.
 pub fn line(summary: &Summary, publication: Option<&Publication>, seconds: f64) -> String {
+    Value::Object(object(summary, publication, seconds)).to_string()
+}
+
+fn object(summary: &Summary, publication: Option<&Publication>, seconds: f64) -> Map<String, Value> {
     let mut object: Map<String, Value> =
         summary.metrics.iter().map(|(name, &value)| (name.clone(), rounded(value))).collect();
     object.extend(shortened(&summary.metrics));
@@ -16,7 +20,23 @@ pub fn line(summary: &Summary, publication: Option<&Publication>, seconds: f64) 
     object.insert("seconds".into(), rounded(seconds));
     let version = publication.and_then(|publication| publication.published.as_ref());
     object.insert("version".into(), version.map(|(version, _)| u64::from(*version)).into());
-    Value::Object(object).to_string()
+    object
+}
+
+/// The figures of runs that differ in their seed alone: of each figure the mean, and under `<figure>_by_seed` the single
+/// ones in the order of the seeds. `seconds` are those of one run.
+pub fn line_over_seeds(runs: &[(Summary, f64)], publication: Option<&Publication>) -> String {
+    let all: Vec<Map<String, Value>> =
+        runs.iter().map(|(summary, seconds)| object(summary, publication, *seconds)).collect();
+    let mut report = all.first().cloned().unwrap_or_default();
+    let names: Vec<String> = report.keys().filter(|name| *name != "version").cloned().collect();
+    for name in names {
+        let single: Vec<f64> = all.iter().filter_map(|run| run.get(&name)?.as_f64()).collect();
+        report.insert(name.clone(), rounded(single.iter().sum::<f64>() / single.len().max(1) as f64));
+        report.insert(format!("{name}_by_seed"), single.into());
+    }
+    report.insert("seeds".into(), runs.iter().map(|(summary, _)| summary.lineage.seed).collect());
+    Value::Object(report).to_string()
 }
 
 fn shortened(metrics: &BTreeMap<String, f64>) -> impl Iterator<Item = (String, Value)> + '_ {
@@ -61,5 +81,22 @@ mod tests {
         let report = parsed(&[("auc", 0.9), ("accuracy", 0.812_345)]);
         assert_eq!((&report["auc"], &report["accuracy"]), (&0.9.into(), &0.8123.into()));
         assert_eq!((&report["version"], &report["seconds"]), (&Value::Null, &1.2346.into()));
+    }
+
+    #[test]
+    fn seeds_are_reported_by_their_means_and_one_by_one() {
+        let run = |seed, auc| {
+            let metrics = BTreeMap::from([("auc".to_owned(), auc)]);
+            let lineage = millrace::repository::manifest::Lineage { seed, ..Default::default() };
+            (Summary { metrics, lineage, epochs: 3 }, 2.0)
+        };
+        let line = line_over_seeds(&[run(7, 0.91), run(8, 0.93)], None);
+        let report: Value = serde_json::from_str(&line).expect("one object");
+        assert_eq!(
+            (&report["auc"], &report["seconds"], &report["epochs"]),
+            (&0.92.into(), &2.0.into(), &3.0.into())
+        );
+        assert_eq!(report["auc_by_seed"], serde_json::json!([0.91, 0.93]));
+        assert_eq!((&report["seeds"], &report["version"]), (&serde_json::json!([7, 8]), &Value::Null));
     }
 }

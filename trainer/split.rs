@@ -1,11 +1,14 @@
 //! Where in time the log is cut. Training comes before validation, validation before test, and no two rows of one
 //! moment are on different sides of a cut: whatever is learnt comes from strictly before whatever it is judged on.
+//!
+//! The rows of a table have no time. Its test rows are those of a file of their own, and its validation rows are the
+//! last of its training rows, which were put into a random order when they were read.
 
 use std::ops::Range;
 
 use crate::config::{SplitConfig, TestStart};
 
-/// The rows of a log, in the order of time, by what they are for.
+/// The rows of a log, in the order of time, or of a table, by what they are for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Split {
     /// The rows that the number of epochs is chosen on; empty where there is no such choice.
@@ -25,6 +28,7 @@ impl Split {
         let test_start = match config.test {
             TestStart::At(second) => times.partition_point(|&time| time < second),
             TestStart::Fraction(share) => first_of_its_moment(times, row_at(times.len(), 1.0 - share)),
+            TestStart::Elsewhere => times.len(),
         };
         let Some(&cut) = times.get(test_start) else { return Err(EmptySplit("the test")) };
         let cut = if let TestStart::At(second) = config.test { second } else { cut };
@@ -32,6 +36,19 @@ impl Split {
         let split =
             Self { validation: validation_start.min(test_start)..test_start, test: test_start..times.len() };
         if split.fit().is_empty() { Err(EmptySplit("training")) } else { Ok(split) }
+    }
+
+    /// Cuts a table of `training` rows in random order and `test` rows behind them.
+    pub fn of_table(training: usize, test: usize, config: &SplitConfig) -> Result<Self, EmptySplit> {
+        let validation = row_at(training, config.validation_share);
+        let split = Self { validation: training - validation..training, test: training..training + test };
+        if test == 0 {
+            Err(EmptySplit("the test"))
+        } else if split.fit().is_empty() {
+            Err(EmptySplit("training"))
+        } else {
+            Ok(split)
+        }
     }
 
     /// The rows before the validation slice.
@@ -65,7 +82,7 @@ mod tests {
     use super::*;
 
     fn split(times: &[i64], test: TestStart, validation_seconds: i64) -> Result<Split, EmptySplit> {
-        Split::new(times, &SplitConfig { test, validation_seconds })
+        Split::new(times, &SplitConfig { test, validation_seconds, validation_share: 0.0 })
     }
 
     #[test]
@@ -80,6 +97,20 @@ mod tests {
         assert_eq!(split(&[1, 2], TestStart::At(9), 0), Err(EmptySplit("the test")));
         assert_eq!(split(&[1, 2], TestStart::At(1), 0), Err(EmptySplit("training")));
         assert_eq!(split(&[1, 2], TestStart::At(2), 100), Err(EmptySplit("training")));
+    }
+
+    #[test]
+    fn the_validation_rows_of_a_table_are_the_last_of_its_training_rows() {
+        let config = |validation_share| SplitConfig {
+            test: TestStart::Elsewhere,
+            validation_seconds: 0,
+            validation_share,
+        };
+        let split = Split::of_table(10, 4, &config(0.2)).expect("rows everywhere");
+        assert_eq!((split.fit(), split.validation.clone(), split.test.clone()), (0..8, 8..10, 10..14));
+        assert!(Split::of_table(10, 4, &config(0.0)).expect("rows").validation.is_empty());
+        assert_eq!(Split::of_table(10, 0, &config(0.2)), Err(EmptySplit("the test")));
+        assert_eq!(Split::of_table(0, 4, &config(0.2)), Err(EmptySplit("training")));
     }
 
     proptest! {

@@ -216,12 +216,11 @@ mod tests {
 
     fn data() -> DataConfig {
         DataConfig {
-            path: "unused".into(),
-            user: "user_id".into(),
-            item: "item_id".into(),
-            time: "event_time".into(),
+            user: Some("user_id".into()),
+            item: Some("item_id".into()),
+            time: Some("event_time".into()),
             label: Some("clicked".into()),
-            keep: vec![],
+            ..DataConfig::default()
         }
     }
 

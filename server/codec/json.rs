@@ -78,7 +78,7 @@ pub enum DecodeError {
         /// The feature.
         feature: String,
     },
-    /// An object row leaves a feature out.
+    /// An object row leaves a feature out that is not optional.
     #[error("row {row}, feature `{feature}`: is missing")]
     MissingFeature {
         /// The row, from 0.
@@ -159,11 +159,11 @@ impl Decoder<'_> {
     }
 
     fn feature(&self, position: usize) -> String {
-        self.encoder.schema().features[position].name.clone()
+        self.encoder.sent_at(position).name.clone()
     }
 
     fn names(&self) -> String {
-        let names: Vec<&str> = self.encoder.schema().features.iter().map(|feature| &*feature.name).collect();
+        let names: Vec<&str> = self.encoder.sent().map(|feature| &*feature.name).collect();
         names.join(", ")
     }
 
@@ -194,6 +194,15 @@ impl Decoder<'_> {
                 self.fail(DecodeError::Feature { row, feature, source })
             }
         }
+    }
+
+    /// An object row that names no value is as good as one that says `null`, where the feature is optional.
+    fn leave_out<E: de::Error>(&mut self, position: usize) -> Result<(), E> {
+        if self.encoder.sent_at(position).optional {
+            return self.set(position, RawValue::Missing);
+        }
+        let (row, feature) = (self.row(), self.feature(position));
+        self.fail(DecodeError::MissingFeature { row, feature })
     }
 
     /// What to tell the client: the decoder's own judgement, else that a value of the wrong type stood at the place
@@ -339,9 +348,10 @@ impl<'de> Visitor<'de> for Row<'_, '_> {
             }
             values.next_value_seed(Value { decoder, position })?;
         }
-        if let Some(missing) = decoder.seen.iter().position(|&seen| !seen) {
-            let (row, feature) = (decoder.row(), decoder.feature(missing));
-            return decoder.fail(DecodeError::MissingFeature { row, feature });
+        for position in 0..decoder.encoder.width() {
+            if !decoder.seen[position] {
+                decoder.leave_out(position)?;
+            }
         }
         decoder.encoder.finish(decoder.rows);
         Ok(())
@@ -409,6 +419,10 @@ impl Visitor<'_> for Value<'_, '_> {
 
     fn visit_str<E: de::Error>(self, value: &str) -> Result<(), E> {
         self.decoder.set(self.position, RawValue::Text(value))
+    }
+
+    fn visit_unit<E: de::Error>(self) -> Result<(), E> {
+        self.decoder.set(self.position, RawValue::Missing)
     }
 }
 
@@ -483,7 +497,11 @@ mod tests {
             ),
             (r#"{"input": [[17, "1"]]}"#, "row 0, feature `price`: expected a number"),
             (r#"{"input": [[17, 1e300]]}"#, "row 0, feature `price`: expected a finite number"),
-            (r#"{"input": [[null, 1]]}"#, "row 0, feature `user_id`: expected a number or a string"),
+            (
+                r#"{"input": [[null, 1]]}"#,
+                "row 0, feature `user_id`: expected a number or a string, not null",
+            ),
+            (r#"{"input": [[17, null]]}"#, "row 0, feature `price`: expected a number or a string, not null"),
             (r#"{"input": [[17, true]]}"#, "row 0, feature `price`: expected a number or a string"),
             (r#"{"input": [[17, [1]]]}"#, "row 0, feature `price`: expected a number or a string"),
             (r#"{"input": [{"user_id": 17}]}"#, "row 0, feature `price`: is missing"),
@@ -500,6 +518,35 @@ mod tests {
         for (body, expected) in cases {
             assert_eq!(read(body).expect_err(body).to_string(), expected, "{body}");
         }
+    }
+
+    #[test]
+    fn an_optional_value_may_be_null_and_left_out_of_an_object() {
+        let schema: Schema = toml::from_str(
+            r#"
+            feature = [
+              { name = "age", optional = true, kind = "categorical", source = { boundaries = [30] } },
+              { name = "at", kind = "categorical", source = "hour_of_day" },
+            ]"#,
+        )
+        .expect("a schema");
+        let encoder = Encoder::new(schema, |_| Ok(Vocabulary::default())).expect("a layout");
+        let read = |body: &str| -> Result<Vec<i32>, String> {
+            let mut rows = Rows::new(encoder.signature());
+            decode(body.as_bytes(), &encoder, &mut rows, 4).map_err(|error| error.to_string())?;
+            match rows.columns()[0].values() {
+                Values::I32(ids) => Ok(ids.clone()),
+                Values::F32(_) => panic!("ids are integers"),
+            }
+        };
+        let body = r#"{"input": [[null, 3600], {"at": "2010-11-01T23:00:00Z"}, {"age": 30, "at": 0}]}"#;
+        assert_eq!(read(body), Ok(vec![0, 3 + 2, 0, 3 + 24, 2, 3 + 1]));
+        let refused = read(r#"{"input": [{"age": 30}]}"#).expect_err("`at` is not optional");
+        assert_eq!(refused, "row 0, feature `at`: is missing");
+        let refused = read(r#"{"input": [[30, null]]}"#).expect_err("`at` is not optional");
+        assert_eq!(refused, "row 0, feature `at`: expected a number or a string, not null");
+        let refused = read(r#"{"input": [[30, "noon"]]}"#).expect_err("noon is no time");
+        assert!(refused.starts_with("row 0, feature `at`: expected a time"), "{refused}");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The one code that encodes a row, in the trainer and on the request path.
 //!
 //! Layout of the model's inputs: `ids` I32 `[rows, categorical features + crosses]` and, where there are numeric
-//! features, `dense` F32 `[rows, numeric features]`. All tables are one: column `c` of `ids` holds row numbers in
+//! features, `dense` F32 `[rows, numeric features]`. A caller's value fills a column for each feature that encodes it. All tables are one: column `c` of `ids` holds row numbers in
 //! that column's own range, so a model needs a single gather, and an id can never reach another feature's rows.
 //! The ranges of the categorical features come first: a deep part that takes no crosses uses a prefix of both the
 //! columns and the table.
@@ -12,9 +12,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use xxhash_rust::xxh3::{Xxh3Default, xxh3_64};
+use xxhash_rust::xxh3::Xxh3Default;
 
-use super::{CategoricalSource, Cross, Feature, FeatureKind, RawValue, Schema, SchemaError, Vocabulary};
+use super::{
+    CategoricalSource, Cross, Feature, FeatureKind, RawKind, RawValue, Schema, SchemaError, Vocabulary,
+    slot::{Scale, Slot, TableRows, Target, bucket},
+};
 use crate::tensor::{DType, Rows, Signature, TensorSpec};
 
 /// Why a raw value cannot be encoded; whose value it was, the caller knows.
@@ -30,6 +33,12 @@ pub enum FeatureError {
     /// A numeric feature was given a value that a 32-bit float cannot hold.
     #[error("expected a finite number")]
     NotFinite,
+    /// A feature of time was given a value that names no moment.
+    #[error("expected a time: seconds since 1970, or text such as 2010-11-01T08:30:00Z")]
+    NotAMoment,
+    /// A feature that is not optional was given `null`.
+    #[error("expected a number or a string, not null")]
+    Missing,
     /// A row has another number of values than there are features.
     #[error("expected {expected} values")]
     Width {
@@ -42,7 +51,7 @@ pub enum FeatureError {
 #[derive(Debug)]
 pub struct Encoder {
     schema: Schema,
-    slots: Vec<Slot>,
+    inputs: Vec<Input>,
     crosses: Vec<CrossSlot>,
     signature: Signature,
     deep_columns: usize,
@@ -50,12 +59,12 @@ pub struct Encoder {
     wide_rows: usize,
 }
 
-/// Where the value of one feature goes, and how.
+/// A value that callers send, and every encoding of it.
 #[derive(Debug)]
-enum Slot {
-    Vocabulary { column: usize, offset: u32, vocabulary: Vocabulary },
-    Hash { column: usize, offset: u32, buckets: u32 },
-    Numeric { column: usize, mean: f64, std: f64 },
+struct Input {
+    /// The position in the schema of the feature that it is sent for.
+    feature: usize,
+    slots: Vec<Slot>,
 }
 
 #[derive(Debug)]
@@ -68,40 +77,36 @@ struct CrossSlot {
 
 impl Encoder {
     /// Checks the schema and lays out columns and table rows. `vocabulary` is asked for the vocabulary of each
-    /// feature that has one.
+    /// feature that has one, in their order.
     pub fn new(
         schema: Schema,
         mut vocabulary: impl FnMut(&Feature) -> Result<Vocabulary, SchemaError>,
     ) -> Result<Self, SchemaError> {
         check(&schema)?;
         let mut layout = Layout::default();
-        let mut slots = Vec::with_capacity(schema.features.len());
-        let mut dense = 0;
-        for feature in &schema.features {
-            slots.push(match feature.kind {
-                FeatureKind::Categorical { source: CategoricalSource::Vocabulary } => {
-                    let vocabulary = vocabulary(feature)?;
-                    let (column, offset) = layout.place(vocabulary.rows())?;
-                    Slot::Vocabulary { column, offset, vocabulary }
+        let mut inputs: Vec<Input> =
+            sent(&schema).map(|feature| Input { feature, slots: Vec::new() }).collect();
+        for (position, feature) in schema.features.iter().enumerate() {
+            let (column, target) = match &feature.kind {
+                FeatureKind::Categorical { source } => {
+                    let rows = table_rows(source, || vocabulary(feature))?;
+                    let (column, offset) = layout.place(rows.count())?;
+                    (column, Target::Table { offset, rows })
                 }
-                FeatureKind::Categorical { source: CategoricalSource::Hash(buckets) } => {
-                    let (column, offset) = layout.place(buckets as usize)?;
-                    Slot::Hash { column, offset, buckets }
+                &FeatureKind::Numeric { transform, mean, std } => {
+                    (layout.place_dense(), Target::Dense(Scale { transform, mean, std }))
                 }
-                FeatureKind::Numeric { mean, std } => {
-                    dense += 1;
-                    Slot::Numeric { column: dense - 1, mean, std }
-                }
-            });
+            };
+            let origin = feature.from.as_ref().map_or(position, |from| origin(&schema, from));
+            let input = inputs.iter_mut().find(|input| input.feature == origin);
+            let input = input.expect("the origin of every feature is sent");
+            input.slots.push(Slot { feature: position, column, target });
         }
         let (deep_columns, deep_rows) = (layout.columns, layout.rows);
-        let crosses = schema
-            .crosses
-            .iter()
-            .map(|cross| place_cross(cross, &schema, &slots, &mut layout))
-            .collect::<Result<_, _>>()?;
-        let signature = signature(layout.columns, dense);
-        Ok(Self { schema, slots, crosses, signature, deep_columns, deep_rows, wide_rows: layout.rows })
+        let crosses = schema.crosses.iter().map(|cross| place_cross(cross, &schema, &inputs, &mut layout));
+        let crosses = crosses.collect::<Result<_, _>>()?;
+        let signature = signature(layout.columns, layout.dense);
+        Ok(Self { schema, inputs, crosses, signature, deep_columns, deep_rows, wide_rows: layout.rows })
     }
 
     /// Reads `schema.toml` and the vocabularies from the folder `directory`.
@@ -121,8 +126,9 @@ impl Encoder {
     pub fn write(&self, directory: &Path) -> io::Result<()> {
         fs::create_dir_all(directory)?;
         self.schema.write(directory)?;
-        for (feature, slot) in self.schema.features.iter().zip(&self.slots) {
-            if let Slot::Vocabulary { vocabulary, .. } = slot {
+        for slot in self.inputs.iter().flat_map(|input| &input.slots) {
+            if let Target::Table { rows: TableRows::Vocabulary(vocabulary), .. } = &slot.target {
+                let feature = &self.schema.features[slot.feature];
                 let mut file = BufWriter::new(File::create(vocabulary_path(directory, feature))?);
                 vocabulary.write(&mut file)?;
                 file.into_inner()?.sync_all()?;
@@ -156,33 +162,44 @@ impl Encoder {
         self.wide_rows
     }
 
-    /// The number of features, which is the width of a positional row.
+    /// The number of values that callers send, which is the width of a positional row.
     pub fn width(&self) -> usize {
-        self.slots.len()
+        self.inputs.len()
     }
 
-    /// The position of the feature called `name`.
+    /// The features that callers send a value for, in the order of a positional row.
+    pub fn sent(&self) -> impl Iterator<Item = &Feature> {
+        self.inputs.iter().map(|input| &self.schema.features[input.feature])
+    }
+
+    /// The feature whose value stands at `position` of a positional row.
+    ///
+    /// # Panics
+    /// When `position` is not below [`Encoder::width`].
+    pub fn sent_at(&self, position: usize) -> &Feature {
+        &self.schema.features[self.inputs[position].feature]
+    }
+
+    /// The position in a row of the value for the feature called `name`.
     pub fn position(&self, name: &str) -> Option<usize> {
-        self.schema.features.iter().position(|feature| feature.name == name)
+        self.sent().position(|feature| feature.name == name)
     }
 
-    /// Encodes the value of the feature at `position` into the last row of `rows`.
+    /// Encodes the value at `position` of a positional row into the last row of `rows`, once for each feature that
+    /// takes it.
     ///
     /// # Panics
     /// When `position` is not below [`Encoder::width`], or `rows` is empty or of another signature.
     pub fn set(&self, rows: &mut Rows, position: usize, value: RawValue<'_>) -> Result<(), FeatureError> {
-        match &self.slots[position] {
-            Slot::Vocabulary { column, offset, vocabulary } => {
-                let row = vocabulary.lookup(value).ok_or(FeatureError::NotAnId)?;
-                rows.last_i32(IDS)[*column] = table_index(offset + row);
-            }
-            Slot::Hash { column, offset, buckets } => {
-                let row = hash(value, *buckets).ok_or(FeatureError::NotAnId)?;
-                rows.last_i32(IDS)[*column] = table_index(offset + row);
-            }
-            Slot::Numeric { column, mean, std } => {
-                let value = standardise(value, *mean, *std)?;
-                rows.last_f32(self.dense_input())[*column] = value;
+        if value == RawValue::Missing && !self.sent_at(position).optional {
+            return Err(FeatureError::Missing);
+        }
+        for Slot { column, target, .. } in &self.inputs[position].slots {
+            match target {
+                Target::Table { offset, rows: table } => {
+                    rows.last_i32(IDS)[*column] = table_index(offset + table.row(value)?);
+                }
+                Target::Dense(scale) => rows.last_f32(self.dense_input())[*column] = scale.apply(value)?,
             }
         }
         Ok(())
@@ -229,14 +246,20 @@ impl Encoder {
     }
 }
 
-/// Hands out columns of `ids` and ranges of table rows in order.
+/// Hands out columns and ranges of table rows in order.
 #[derive(Default)]
 struct Layout {
     columns: usize,
     rows: usize,
+    dense: usize,
 }
 
 impl Layout {
+    fn place_dense(&mut self) -> usize {
+        self.dense += 1;
+        self.dense - 1
+    }
+
     fn place(&mut self, rows: usize) -> Result<(usize, u32), SchemaError> {
         let place = (self.columns, u32::try_from(self.rows).expect("bounded by i32::MAX below"));
         self.columns += 1;
@@ -246,6 +269,34 @@ impl Layout {
             })?;
         Ok(place)
     }
+}
+
+/// The positions of the features that callers send.
+fn sent(schema: &Schema) -> impl Iterator<Item = usize> {
+    schema
+        .features
+        .iter()
+        .enumerate()
+        .filter(|(_, feature)| feature.from.is_none())
+        .map(|(position, _)| position)
+}
+
+/// The position of the feature called `from`.
+fn origin(schema: &Schema, from: &str) -> usize {
+    schema.features.iter().position(|feature| feature.name == from).expect("checked with the schema")
+}
+
+fn table_rows(
+    source: &CategoricalSource,
+    vocabulary: impl FnOnce() -> Result<Vocabulary, SchemaError>,
+) -> Result<TableRows, SchemaError> {
+    Ok(match source {
+        CategoricalSource::Vocabulary => TableRows::Vocabulary(vocabulary()?),
+        CategoricalSource::Hash(buckets) => TableRows::Hash(*buckets),
+        CategoricalSource::Boundaries(boundaries) => TableRows::Boundaries(boundaries.clone().into()),
+        CategoricalSource::HourOfDay => TableRows::HourOfDay,
+        CategoricalSource::DayOfWeek => TableRows::DayOfWeek,
+    })
 }
 
 fn check(schema: &Schema) -> Result<(), SchemaError> {
@@ -261,17 +312,56 @@ fn check(schema: &Schema) -> Result<(), SchemaError> {
         if schema.features[..position].iter().any(|earlier| earlier.name == *name) {
             return invalid(format!("feature `{name}` stands twice"));
         }
-        match feature.kind {
-            FeatureKind::Categorical { source: CategoricalSource::Hash(0) } => {
-                return invalid(format!("feature `{name}`: hash needs at least one row"));
-            }
-            FeatureKind::Numeric { mean, std } if !(mean.is_finite() && std.is_finite() && std > 0.0) => {
-                return invalid(format!("feature `{name}`: mean and std must be finite, std above zero"));
-            }
-            _ => {}
-        }
+        check_kind(&feature.kind)
+            .and_then(|()| check_origin(feature, schema))
+            .or_else(|reason| invalid(format!("feature `{name}`: {reason}")))?;
     }
     Ok(())
+}
+
+fn check_kind(kind: &FeatureKind) -> Result<(), String> {
+    match kind {
+        FeatureKind::Categorical { source: CategoricalSource::Hash(0) } => {
+            Err("hash needs at least one row".into())
+        }
+        FeatureKind::Categorical { source: CategoricalSource::Boundaries(boundaries) } => {
+            let ascend = boundaries.windows(2).all(|pair| pair[0] < pair[1]);
+            if ascend && boundaries.len() <= MAX_BOUNDARIES && boundaries.iter().all(|b| b.is_finite()) {
+                Ok(())
+            } else {
+                Err(format!(
+                    "boundaries are at most {MAX_BOUNDARIES} finite numbers, each above the one before"
+                ))
+            }
+        }
+        FeatureKind::Numeric { mean, std, .. } if !(mean.is_finite() && std.is_finite() && *std > 0.0) => {
+            Err("mean and std must be finite, std above zero".into())
+        }
+        _ => Ok(()),
+    }
+}
+
+fn check_origin(feature: &Feature, schema: &Schema) -> Result<(), String> {
+    let Some(from) = &feature.from else { return Ok(()) };
+    let Some(origin) = schema.features.iter().find(|origin| origin.name == *from) else {
+        return Err(format!("there is no feature `{from}` that it could be from"));
+    };
+    if origin.from.is_some() {
+        return Err(format!("`{from}` is itself from another feature"));
+    }
+    if feature.optional {
+        return Err(format!("whether it is optional is said by `{from}`"));
+    }
+    let (takes, sent) = (feature.kind.raw(), origin.kind.raw());
+    if takes == sent { Ok(()) } else { Err(format!("takes {}, but `{from}` {}", noun(takes), noun(sent))) }
+}
+
+fn noun(kind: RawKind) -> &'static str {
+    match kind {
+        RawKind::Id => "ids",
+        RawKind::Number => "numbers",
+        RawKind::Moment => "times",
+    }
 }
 
 fn is_name(name: &str) -> bool {
@@ -282,17 +372,17 @@ fn is_name(name: &str) -> bool {
 fn place_cross(
     cross: &Cross,
     schema: &Schema,
-    slots: &[Slot],
+    inputs: &[Input],
     layout: &mut Layout,
 ) -> Result<CrossSlot, SchemaError> {
     if cross.features.len() < 2 || cross.buckets == 0 {
         return Err(SchemaError::Invalid("a cross needs two features and one bucket at least".into()));
     }
+    let slots = || inputs.iter().flat_map(|input| &input.slots);
     let parts = cross.features.iter().map(|name| {
-        let position = schema.features.iter().position(|feature| feature.name == *name);
-        match position.map(|position| &slots[position]) {
-            Some(Slot::Vocabulary { column, .. } | Slot::Hash { column, .. }) => Ok(*column),
-            Some(Slot::Numeric { .. }) => Err(SchemaError::Invalid(format!("cross: `{name}` is numeric"))),
+        match slots().find(|slot| schema.features[slot.feature].name == *name) {
+            Some(Slot { column, target: Target::Table { .. }, .. }) => Ok(*column),
+            Some(_) => Err(SchemaError::Invalid(format!("cross: `{name}` is numeric"))),
             None => Err(SchemaError::Invalid(format!("cross: there is no feature `{name}`"))),
         }
     });
@@ -313,36 +403,14 @@ fn vocabulary_path(directory: &Path, feature: &Feature) -> PathBuf {
     directory.join(format!("{}.vocabulary", feature.name))
 }
 
-fn hash(value: RawValue<'_>, buckets: u32) -> Option<u32> {
-    let hash = match value {
-        RawValue::Text(id) => xxh3_64(id.as_bytes()),
-        RawValue::Int(id) => xxh3_64(itoa::Buffer::new().format(id).as_bytes()),
-        RawValue::Float(_) => return None,
-    };
-    Some(bucket(hash, buckets))
-}
-
-fn bucket(hash: u64, buckets: u32) -> u32 {
-    u32::try_from(hash % u64::from(buckets)).expect("below a u32")
-}
-
 fn table_index(row: u32) -> i32 {
     i32::try_from(row).expect("the layout is bounded by i32::MAX")
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "rounding to F32 is the point; overflow is checked")]
-fn standardise(value: RawValue<'_>, mean: f64, std: f64) -> Result<f32, FeatureError> {
-    let value = match value {
-        RawValue::Int(value) => value as f64,
-        RawValue::Float(value) => value,
-        RawValue::Text(_) => return Err(FeatureError::NotANumber),
-    };
-    let standardised = ((value - mean) / std) as f32;
-    if standardised.is_finite() { Ok(standardised) } else { Err(FeatureError::NotFinite) }
-}
-
 /// The position of `ids` among the inputs.
 const IDS: usize = 0;
+/// Boundaries of one feature; more are no buckets any more.
+const MAX_BOUNDARIES: usize = 65_535;
 
 #[cfg(test)]
 mod tests {
@@ -408,6 +476,49 @@ mod tests {
     }
 
     #[test]
+    fn a_value_is_sent_once_and_fills_a_column_for_each_feature_that_takes_it() {
+        let schema: Schema = toml::from_str(
+            r#"
+            feature = [
+              { name = "bucket", from = "age", kind = "categorical", source = { boundaries = [30, 60] } },
+              { name = "user", kind = "categorical", source = { hash = 10 } },
+              { name = "age", optional = true, kind = "numeric", mean = 40.0, std = 10.0 },
+              { name = "log", from = "age", kind = "numeric", transform = "log", mean = 0.0, std = 1.0 },
+              { name = "other", from = "user", kind = "categorical", source = "vocabulary" },
+            ]
+            cross = [{ features = ["bucket", "user"], buckets = 50 }]
+            "#,
+        )
+        .expect("a schema");
+        let encoder = Encoder::new(schema, |_| Ok(Vocabulary::new(["u"]).expect("an id"))).expect("a layout");
+        let sent: Vec<&str> = encoder.sent().map(|feature| &*feature.name).collect();
+        assert_eq!((sent, encoder.width()), (vec!["user", "age"], 2));
+        assert_eq!((encoder.position("age"), encoder.position("bucket")), (Some(1), None));
+        assert_eq!((encoder.deep_columns(), encoder.deep_rows(), encoder.wide_rows()), (3, 4 + 10 + 2, 66));
+        let mut rows = Rows::new(encoder.signature());
+        for age in [RawValue::Int(60), RawValue::Missing, RawValue::Float(29.5)] {
+            encoder.encode([RawValue::Text("u"), age].into_iter(), &mut rows).expect("a row");
+        }
+        let (Values::I32(ids), Values::F32(dense)) = (rows.columns()[0].values(), rows.columns()[1].values())
+        else {
+            panic!("ids and numbers")
+        };
+        let column = |column: usize| [ids[column], ids[4 + column], ids[8 + column]];
+        assert_eq!(column(0), [3, 0, 1]);
+        assert_eq!(column(2), [15; 3]);
+        let [first, second, third] = column(3);
+        assert!(first != second && second != third && ids.iter().all(|id| (0..66).contains(id)), "{ids:?}");
+        assert_eq!((dense[0], dense[2], dense[3]), (2.0, 0.0, 0.0));
+        assert!((dense[1] - 61.0_f32.ln()).abs() < 1e-6 && (dense[5] - 30.5_f32.ln()).abs() < 1e-6);
+        // What is not optional may not be missing, and a mistake is that of the value, whichever feature finds it.
+        let refused = |row: [RawValue<'_>; 2]| {
+            encoder.encode(row.into_iter(), &mut Rows::new(encoder.signature())).expect_err("refused")
+        };
+        assert_eq!(refused([RawValue::Missing, RawValue::Int(1)]), FeatureError::Missing);
+        assert_eq!(refused([RawValue::Int(1), RawValue::Text("60")]), FeatureError::NotANumber);
+    }
+
+    #[test]
     fn a_bad_value_leaves_the_rows_as_they_were() {
         let encoder = encoder();
         let mut rows = Rows::new(encoder.signature());
@@ -455,6 +566,32 @@ mod tests {
                 r#"feature = [{ name = "p", kind = "numeric", mean = 0, std = 1 }]
                    cross = [{ features = ["p", "q"], buckets = 8 }]"#,
                 "`p` is numeric",
+            ),
+            (
+                r#"feature = [{ name = "b", from = "p", kind = "categorical", source = { boundaries = [1] } }]"#,
+                "there is no feature `p`",
+            ),
+            (
+                r#"feature = [{ name = "b", from = "b", kind = "categorical", source = { boundaries = [1] } }]"#,
+                "is itself from another",
+            ),
+            (
+                r#"feature = [{ name = "i", kind = "categorical", source = { hash = 8 } },
+                              { name = "b", from = "i", kind = "categorical", source = { boundaries = [1] } }]"#,
+                "takes numbers, but `i` ids",
+            ),
+            (
+                r#"feature = [{ name = "p", kind = "categorical", source = { boundaries = [1] } },
+                              { name = "q", from = "p", optional = true, kind = "numeric", mean = 0, std = 1 }]"#,
+                "is said by `p`",
+            ),
+            (
+                r#"feature = [{ name = "b", kind = "categorical", source = { boundaries = [1, 1] } }]"#,
+                "each above the one before",
+            ),
+            (
+                r#"feature = [{ name = "b", kind = "categorical", source = { boundaries = [1, inf] } }]"#,
+                "finite numbers",
             ),
         ];
         for (text, expected) in cases {

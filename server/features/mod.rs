@@ -5,13 +5,15 @@
 //! It holds no model weights and knows nothing of JSON.
 
 mod encoder;
+mod moment;
 mod schema;
+mod slot;
 mod value;
 mod vocabulary;
 
 pub use self::{
     encoder::{Encoder, FeatureError},
-    schema::{CategoricalSource, Cross, Feature, FeatureKind, Schema, SchemaError},
+    schema::{CategoricalSource, Cross, Feature, FeatureKind, RawKind, Schema, SchemaError, Transform},
     value::{RawValue, Value},
     vocabulary::{Vocabulary, VocabularyError},
 };

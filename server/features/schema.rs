@@ -1,7 +1,8 @@
 //! The features of a model as its artifact declares them in `features/schema.toml`.
 //!
-//! The order of the features is the order of the values in a positional row. Nothing here is derived: what follows
-//! from the declaration (columns, table rows, offsets) is the [`Encoder`](super::Encoder)'s.
+//! Callers send a value for each feature that has no `from`, and the order of these is the order of the values in a
+//! positional row. A feature with `from` encodes the value of the one that it names once more. Nothing here is
+//! derived: what follows from the declaration (columns, table rows, offsets) is the [`Encoder`](super::Encoder)'s.
 
 use std::{fs, io, path::Path};
 
@@ -43,7 +44,7 @@ pub enum SchemaError {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Schema {
-    /// The features in the order of a positional row.
+    /// The features, those that callers send in the order of a positional row.
     #[serde(rename = "feature")]
     pub features: Vec<Feature>,
     /// Products of categorical features, for the wide part of a model.
@@ -54,8 +55,14 @@ pub struct Schema {
 /// One feature of a row.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Feature {
-    /// The name that callers use in an object row.
+    /// The name that crosses use, and callers in an object row.
     pub name: String,
+    /// The feature whose value it encodes once more; `None` where callers send a value for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    /// Whether callers may send `null`, or leave it out of an object row. A feature with `from` follows that one.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub optional: bool,
     /// How a raw value becomes an input.
     #[serde(flatten)]
     pub kind: FeatureKind,
@@ -65,28 +72,92 @@ pub struct Feature {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum FeatureKind {
-    /// An id, a row of an embedding table.
+    /// A row of an embedding table.
     Categorical {
-        /// Which ids have which row.
+        /// Which values have which row.
         source: CategoricalSource,
     },
-    /// A number, standardised to `(value - mean) / std`.
+    /// A number, standardised to `(transform(value) - mean) / std`; 0, which is the mean, where it is missing.
     Numeric {
-        /// The mean over the training rows.
+        /// What is done with it first.
+        #[serde(default, skip_serializing_if = "Transform::is_identity")]
+        transform: Transform,
+        /// The mean over the training rows, once transformed.
         mean: f64,
-        /// The standard deviation over the training rows, above zero.
+        /// The standard deviation over the training rows, once transformed, above zero.
         std: f64,
     },
 }
 
 /// Where the rows of a categorical feature come from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CategoricalSource {
-    /// The file `<feature>.vocabulary` beside the schema; row 0 is for unknown ids.
+    /// The file `<feature>.vocabulary` beside the schema; row 0 is for ids that are unknown or missing.
     Vocabulary,
-    /// XXH3-64 of the id's text, modulo this many rows.
+    /// XXH3-64 of the id's text, modulo this many rows; a missing id is the empty text.
     Hash(u32),
+    /// The bucket between ascending boundaries that a number falls into: row 0 where it is missing, else one more
+    /// than the number of boundaries that are not above it.
+    Boundaries(Vec<f64>),
+    /// The hour of a moment, UTC: row 0 where it is missing, rows 1 to 24 for midnight to 23 h.
+    HourOfDay,
+    /// The weekday of a moment, UTC: row 0 where it is missing, rows 1 to 7 for Monday to Sunday.
+    DayOfWeek,
+}
+
+/// What is done with a number before it is standardised.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Transform {
+    /// Nothing.
+    #[default]
+    Identity,
+    /// `sign(x) * ln(1 + |x|)`, for numbers that span orders of magnitude.
+    Log,
+}
+
+/// What a caller sends for a feature.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RawKind {
+    /// A string or a 64-bit integer.
+    Id,
+    /// A number.
+    Number,
+    /// Seconds since 1970, or text that names a date and a time.
+    Moment,
+}
+
+impl FeatureKind {
+    /// What a caller sends for it.
+    pub fn raw(&self) -> RawKind {
+        match self {
+            Self::Categorical { source: CategoricalSource::Vocabulary | CategoricalSource::Hash(_) } => {
+                RawKind::Id
+            }
+            Self::Categorical { source: CategoricalSource::HourOfDay | CategoricalSource::DayOfWeek } => {
+                RawKind::Moment
+            }
+            Self::Categorical { source: CategoricalSource::Boundaries(_) } | Self::Numeric { .. } => {
+                RawKind::Number
+            }
+        }
+    }
+}
+
+impl Transform {
+    /// The transformed `value`.
+    pub fn apply(self, value: f64) -> f64 {
+        match self {
+            Self::Identity => value,
+            Self::Log => value.signum() * value.abs().ln_1p(),
+        }
+    }
+
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+    fn is_identity(&self) -> bool {
+        *self == Self::Identity
+    }
 }
 
 /// A product of categorical features, hashed into a fixed number of rows.
@@ -138,18 +209,49 @@ mod tests {
         mean = 12.5
         std = 3.0
 
+        [[feature]]
+        name = "price_log"
+        from = "price"
+        kind = "numeric"
+        transform = "log"
+        mean = 2
+        std = 1.0
+
+        [[feature]]
+        name = "price_bucket"
+        from = "price"
+        kind = "categorical"
+        source = { boundaries = [1, 2.5] }
+
+        [[feature]]
+        name = "hour"
+        optional = true
+        kind = "categorical"
+        source = "hour_of_day"
+
         [[cross]]
-        features = ["user_id", "item_id"]
+        features = ["user_id", "price_bucket"]
         buckets = 65536
     "#;
 
     #[test]
     fn the_declaration_survives_writing_and_reading() {
         let schema: Schema = toml::from_str(EXAMPLE).expect("the example");
-        assert_eq!(schema.features.len(), 3);
+        assert_eq!(schema.features.len(), 6);
+        assert_eq!(schema.features[4].from.as_deref(), Some("price"));
+        assert!(schema.features[5].optional && !schema.features[0].optional);
         let directory = tempfile::tempdir().expect("a temporary folder");
         schema.write(directory.path()).expect("written");
         assert_eq!(Schema::read(directory.path()).expect("read"), schema);
+    }
+
+    #[test]
+    fn the_log_is_odd_and_takes_zero_and_huge_numbers() {
+        let log = |value| Transform::Log.apply(value);
+        assert!(log(0.0).abs() < f64::EPSILON && log(-0.0).abs() < f64::EPSILON);
+        assert!((log(std::f64::consts::E - 1.0) - 1.0).abs() < 1e-12);
+        assert!((log(99_999.0) + log(-99_999.0)).abs() < f64::EPSILON);
+        assert!((log(f64::MAX) - 709.78).abs() < 0.01);
     }
 
     #[test]

@@ -11,6 +11,8 @@ pub enum RawValue<'a> {
     Float(f64),
     /// A string.
     Text(&'a str),
+    /// Nothing is known: `null`.
+    Missing,
 }
 
 /// A raw value that owns its text, as golden rows and training logs keep it. An integer and its decimal text are the
@@ -24,6 +26,8 @@ pub enum Value {
     Float(f64),
     /// A string.
     Text(String),
+    /// Nothing is known: `null`.
+    Missing,
 }
 
 impl Value {
@@ -33,6 +37,20 @@ impl Value {
             Self::Int(value) => RawValue::Int(*value),
             Self::Float(value) => RawValue::Float(*value),
             Self::Text(value) => RawValue::Text(value),
+            Self::Missing => RawValue::Missing,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_value_survives_json() {
+        let row = [Value::Int(-7), Value::Float(39.0), Value::Text("x".into()), Value::Missing];
+        let text = serde_json::to_string(&row).expect("JSON");
+        assert_eq!(text, r#"[-7,39.0,"x",null]"#);
+        assert_eq!(serde_json::from_str::<[Value; 4]>(&text).expect("a row"), row);
     }
 }

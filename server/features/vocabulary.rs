@@ -80,7 +80,7 @@ impl Vocabulary {
         self.integers.len() + self.texts.len() + 1
     }
 
-    /// The row of an id; row 0 where it is unknown. `None` for a value that cannot be an id.
+    /// The row of an id; row 0 where it is unknown or missing. `None` for a value that cannot be an id.
     pub fn lookup(&self, value: RawValue<'_>) -> Option<u32> {
         let row = match value {
             RawValue::Int(id) => self.integers.get(&id),
@@ -88,6 +88,7 @@ impl Vocabulary {
                 Some(id) => self.integers.get(&id),
                 None => self.texts.get(id),
             },
+            RawValue::Missing => None,
             RawValue::Float(_) => return None,
         };
         Some(row.copied().unwrap_or(OUT_OF_VOCABULARY))
@@ -151,6 +152,7 @@ mod tests {
         let vocabulary = Vocabulary::new(["1"]).expect("one id");
         assert_eq!(vocabulary.lookup(RawValue::Int(2)), Some(0));
         assert_eq!(vocabulary.lookup(RawValue::Text("99999999999999999999999")), Some(0));
+        assert_eq!(vocabulary.lookup(RawValue::Missing), Some(0));
         assert_eq!(vocabulary.lookup(RawValue::Float(1.0)), None);
     }
 

@@ -98,7 +98,7 @@ fn describe(serving: &Serving, target: Target<'_>) -> Result<Response<Full<Bytes
         versions: live.loaded.iter().map(|version| version.number()).collect(),
         kind: &manifest.kind,
         created: manifest.created,
-        features: version.encoder().schema().features.iter().map(|feature| &*feature.name).collect(),
+        features: version.encoder().sent().map(|feature| &*feature.name).collect(),
         max_rows: version.batcher().limits().max_batch_rows.get(),
         metrics: &manifest.metrics,
         example: Example { input: [version.example()] },

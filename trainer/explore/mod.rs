@@ -105,7 +105,9 @@ impl ExploreOptions {
         Self {
             roles: Roles::of_pipeline(&pipeline.data),
             keep: pipeline.data.keep.clone(),
-            test: Some((pipeline.split.test, Source::Pipeline)),
+            // A table has its test rows in another file, which is not looked at here.
+            test: Some((pipeline.split.test, Source::Pipeline))
+                .filter(|(test, _)| *test != TestStart::Elsewhere),
             now,
         }
     }
@@ -248,7 +250,8 @@ fn cut(times: &[i64], options: &ExploreOptions) -> Result<Option<(i64, Source)>,
     if times.is_empty() {
         return if source == Source::Guessed { Ok(None) } else { Err(ExploreError::NoTime) };
     }
-    match (Split::new(times, &SplitConfig { test, validation_seconds: 0 }), test) {
+    match (Split::new(times, &SplitConfig { test, validation_seconds: 0, validation_share: 0.0 }), test) {
+        (_, TestStart::Elsewhere) => Ok(None),
         (Ok(_), TestStart::At(second)) => Ok(Some((second, source))),
         (Ok(split), TestStart::Fraction(_)) => Ok(Some((times[split.test.start], source))),
         (Err(_), _) if source == Source::Guessed => Ok(None),

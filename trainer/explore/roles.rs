@@ -94,11 +94,16 @@ impl Roles {
     /// The roles that a pipeline gives.
     pub fn of_pipeline(data: &DataConfig) -> Self {
         let mut roles = Self::new();
-        roles.set(Role::User, &data.user, Source::Pipeline);
-        roles.set(Role::Item, &data.item, Source::Pipeline);
-        roles.set(Role::Time, &data.time, Source::Pipeline);
-        if let Some(label) = &data.label {
-            roles.set(Role::Label, label, Source::Pipeline);
+        let given = [
+            (Role::User, &data.user),
+            (Role::Item, &data.item),
+            (Role::Time, &data.time),
+            (Role::Label, &data.label),
+        ];
+        for (role, column) in given {
+            if let Some(column) = column {
+                roles.set(role, column, Source::Pipeline);
+            }
         }
         roles
     }

@@ -44,7 +44,7 @@ impl Ids {
 
     /// Makes row `i` what row `order[i]` was.
     pub(super) fn reorder(&mut self, order: &[usize]) {
-        self.codes = order.iter().map(|&row| self.codes[row]).collect();
+        super::reorder(&mut self.codes, order);
     }
 }
 
@@ -52,6 +52,7 @@ impl Ids {
 #[derive(Debug, Default)]
 pub struct Interner {
     codes_by_text: HashMap<String, u32>,
+    missing: Option<u32>,
     ids: Ids,
 }
 
@@ -59,6 +60,13 @@ impl Interner {
     /// Adds the id of the next row.
     pub fn push(&mut self, text: &str) {
         let code = self.code(text);
+        self.ids.codes.push(code);
+    }
+
+    /// Adds [`Value::Missing`] for the next row.
+    pub fn push_missing(&mut self) {
+        let code = self.missing.unwrap_or_else(|| self.add(Value::Missing));
+        self.missing = Some(code);
         self.ids.codes.push(code);
     }
 
@@ -71,9 +79,14 @@ impl Interner {
         if let Some(&code) = self.codes_by_text.get(text) {
             return code;
         }
-        let code = u32::try_from(self.ids.values.len()).expect("a log of fewer than four billion ids");
-        self.ids.values.push(value(text));
+        let code = self.add(value(text));
         self.codes_by_text.insert(text.to_owned(), code);
+        code
+    }
+
+    fn add(&mut self, value: Value) -> u32 {
+        let code = u32::try_from(self.ids.values.len()).expect("a log of fewer than four billion ids");
+        self.ids.values.push(value);
         code
     }
 }
@@ -99,5 +112,16 @@ mod tests {
             [Value::Int(17850), Value::Text("85123A".into()), Value::Text("007".into())]
         );
         assert_eq!((ids.value(2), ids.distinct()), (&Value::Int(17850), 3));
+    }
+
+    #[test]
+    fn what_is_missing_shares_a_code_too() {
+        let mut interner = Interner::default();
+        interner.push_missing();
+        interner.push("?");
+        interner.push_missing();
+        let ids = interner.finish();
+        assert_eq!(ids.codes(), [0, 1, 0]);
+        assert_eq!(ids.values(), [Value::Missing, Value::Text("?".into())]);
     }
 }

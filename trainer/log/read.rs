@@ -2,7 +2,8 @@
 //! a file becomes batches and a column becomes ids, numbers or times is [`crate::explore`]'s too.
 //!
 //! A row that lacks a value which it needs is dropped and counted, and so is a row that a condition excludes; a value
-//! of the wrong kind is an error, for it says that the pipeline names the wrong column.
+//! of the wrong kind is an error, for it says that the pipeline names the wrong column. In text, nothing and `?` are
+//! missing values.
 
 use std::{
     fs::File,
@@ -18,13 +19,18 @@ use arrow_array::{
 };
 use arrow_cast::cast;
 use arrow_schema::{ArrowError, DataType, Field, Schema, TimeUnit};
+use millrace::features::RawKind;
 use parquet::{
     arrow::{ProjectionMask, arrow_reader::ParquetRecordBatchReaderBuilder},
     errors::ParquetError,
 };
 
 use super::{FeatureColumn, Interner, Log};
-use crate::config::{DataConfig, Encoding, FeatureConfig, KeepConfig};
+use crate::{
+    calendar,
+    config::{DataConfig, FeatureConfig, KeepConfig},
+    random::{Purpose, random},
+};
 
 /// Why a log was refused.
 #[derive(Debug, thiserror::Error)]
@@ -51,7 +57,7 @@ pub enum LogError {
     /// The pipeline names a column that is not there.
     #[error("the log has no column `{0}`")]
     NoColumn(String),
-    /// A column of ids holds something that is no id.
+    /// A column holds something that it should not.
     #[error("column `{column}`: {reason}")]
     Value {
         /// The column.
@@ -77,7 +83,26 @@ pub struct LogFile {
 pub fn read(path: &Path, data: &DataConfig, features: &[FeatureConfig]) -> Result<LogFile, LogError> {
     let mut reader = Reader::new(data, features);
     collect(path, &mut reader)?;
-    reader.finish()
+    let mut file = reader.finish()?;
+    file.log.sort();
+    Ok(file)
+}
+
+/// Reads the table whose training rows are in the file `training` and whose test rows are in the file `test`. Also the
+/// number of training rows, which come first, in an order that `seed` decides.
+pub fn read_table(
+    (training, test): (&Path, &Path),
+    data: &DataConfig,
+    features: &[FeatureConfig],
+    seed: u64,
+) -> Result<(LogFile, usize), LogError> {
+    let mut reader = Reader::new(data, features);
+    collect(training, &mut reader)?;
+    let rows = reader.labels.len();
+    collect(test, &mut reader)?;
+    let mut file = reader.finish()?;
+    file.log.shuffle(rows, &mut random(seed, Purpose::Table, 0));
+    Ok((file, rows))
 }
 
 /// What is made of a file, batch after batch.
@@ -136,7 +161,8 @@ fn read_parquet(path: &Path, reader: &mut impl Collect) -> Result<(), LogError> 
 /// Collects the rows of batch after batch.
 struct Reader<'a> {
     data: &'a DataConfig,
-    specs: &'a [FeatureConfig],
+    /// The features that have a column of their own.
+    specs: Vec<&'a FeatureConfig>,
     users: Interner,
     items: Interner,
     times: Vec<i64>,
@@ -148,35 +174,58 @@ struct Reader<'a> {
 enum Collected {
     Ids(Interner),
     Numbers(Vec<f64>),
+    Moments(Vec<Option<i64>>),
 }
 
 impl<'a> Reader<'a> {
-    fn new(data: &'a DataConfig, specs: &'a [FeatureConfig]) -> Self {
-        let collected = |spec: &FeatureConfig| match spec.encoding {
-            Encoding::Numeric => Collected::Numbers(Vec::new()),
-            Encoding::Vocabulary { .. } | Encoding::Hash { .. } => Collected::Ids(Interner::default()),
+    fn new(data: &'a DataConfig, features: &'a [FeatureConfig]) -> Self {
+        let specs: Vec<_> = features.iter().filter(|spec| spec.from.is_none()).collect();
+        let collected = |spec: &&FeatureConfig| match spec.encoding.raw() {
+            RawKind::Id => Collected::Ids(Interner::default()),
+            RawKind::Number => Collected::Numbers(Vec::new()),
+            RawKind::Moment => Collected::Moments(Vec::new()),
         };
         Self {
             data,
-            specs,
             users: Interner::default(),
             items: Interner::default(),
             times: Vec::new(),
             labels: Vec::new(),
             features: specs.iter().map(collected).collect(),
+            specs,
             dropped: 0,
         }
     }
 
+    /// Adds a row that has everything it needs.
+    fn take(&mut self, cells: &Cells, row: usize) {
+        for (interner, ids) in [(&mut self.users, &cells.users), (&mut self.items, &cells.items)] {
+            if let Some(id) = ids.as_ref().and_then(|ids| ids[row].as_deref()) {
+                interner.push(id);
+            }
+        }
+        self.times.extend(cells.times.as_ref().and_then(|times| times[row]));
+        self.labels.extend(cells.labels.as_ref().and_then(|labels| labels[row]));
+        for (collected, cells) in self.features.iter_mut().zip(&cells.features) {
+            collected.push(cells, row);
+        }
+    }
+
+    /// The rows in the order in which they were read.
     fn finish(self) -> Result<LogFile, LogError> {
-        let mut log = Log {
+        if let (Some(column), Some(positive)) = (&self.data.label, &self.data.label_positive)
+            && !self.labels.contains(&true)
+        {
+            let reason = format!("no row says `{positive}`");
+            return Err(LogError::Value { column: column.clone(), reason });
+        }
+        let log = Log {
             users: self.users.finish(),
             items: self.items.finish(),
             times: self.times,
             labels: self.data.label.is_some().then_some(self.labels),
             features: self.features.into_iter().map(Collected::finish).collect(),
         };
-        log.sort();
         if log.is_empty() { Err(LogError::Empty) } else { Ok(LogFile { log, dropped: self.dropped }) }
     }
 }
@@ -184,7 +233,7 @@ impl<'a> Reader<'a> {
 impl Collect for Reader<'_> {
     fn projection(&mut self, schema: &Schema) -> Result<Vec<usize>, LogError> {
         let data = self.data;
-        let own = [&data.user, &data.item, &data.time].into_iter().chain(&data.label);
+        let own = [&data.user, &data.item, &data.time, &data.label].into_iter().flatten();
         let conditions = data.keep.iter().map(|keep| &keep.column);
         let features = self.specs.iter().map(|spec| &spec.column);
         own.chain(conditions)
@@ -194,31 +243,23 @@ impl Collect for Reader<'_> {
     }
 
     fn push(&mut self, batch: &RecordBatch) -> Result<(), LogError> {
-        let users = ids(batch, &self.data.user)?;
-        let items = ids(batch, &self.data.item)?;
-        let times = times(batch, &self.data.time)?;
-        let labels = self.data.label.as_deref().map(|column| labels(batch, column)).transpose()?;
-        let features: Vec<Cells> =
-            self.specs.iter().map(|spec| cells(batch, spec)).collect::<Result<_, _>>()?;
-        let kept = kept(batch, &self.data.keep)?;
+        let cells = Cells {
+            users: self.data.user.as_deref().map(|column| ids(batch, column)).transpose()?,
+            items: self.data.item.as_deref().map(|column| ids(batch, column)).transpose()?,
+            times: self.data.time.as_deref().map(|column| times(batch, column)).transpose()?,
+            labels: self.data.label.as_deref().map(|column| labels(batch, column, self.data)).transpose()?,
+            features: self
+                .specs
+                .iter()
+                .map(|spec| FeatureCells::of(batch, spec))
+                .collect::<Result<_, _>>()?,
+            kept: kept(batch, &self.data.keep)?,
+        };
         for row in 0..batch.num_rows() {
-            let label = labels.as_ref().map_or(Some(true), |labels| labels[row]);
-            let (Some(user), Some(item), Some(time), Some(label)) =
-                (&users[row], &items[row], times[row], label)
-            else {
+            if cells.is_usable(row, &self.specs) {
+                self.take(&cells, row);
+            } else {
                 self.dropped += 1;
-                continue;
-            };
-            if !kept[row] || features.iter().any(|cells| cells.is_missing(row)) {
-                self.dropped += 1;
-                continue;
-            }
-            self.users.push(user);
-            self.items.push(item);
-            self.times.push(time);
-            self.labels.push(label);
-            for (collected, cells) in self.features.iter_mut().zip(&features) {
-                collected.push(cells, row);
             }
         }
         Ok(())
@@ -226,14 +267,16 @@ impl Collect for Reader<'_> {
 }
 
 impl Collected {
-    fn push(&mut self, cells: &Cells, row: usize) {
+    fn push(&mut self, cells: &FeatureCells, row: usize) {
         match (self, cells) {
-            (Self::Ids(interner), Cells::Ids(ids)) => {
-                interner.push(ids[row].as_deref().expect("a row with a missing value was dropped"));
+            (Self::Ids(interner), FeatureCells::Ids(ids)) => match &ids[row] {
+                Some(id) => interner.push(id),
+                None => interner.push_missing(),
+            },
+            (Self::Numbers(all), FeatureCells::Numbers(numbers)) => {
+                all.push(numbers[row].unwrap_or(f64::NAN));
             }
-            (Self::Numbers(all), Cells::Numbers(numbers)) => {
-                all.push(numbers[row].expect("a row with a missing value was dropped"));
-            }
+            (Self::Moments(all), FeatureCells::Moments(moments)) => all.push(moments[row]),
             _ => unreachable!("cells are read by the encoding that the collector was made for"),
         }
     }
@@ -242,30 +285,60 @@ impl Collected {
         match self {
             Self::Ids(interner) => FeatureColumn::Ids(interner.finish()),
             Self::Numbers(numbers) => FeatureColumn::Numbers(numbers),
+            Self::Moments(moments) => FeatureColumn::Moments(moments),
         }
+    }
+}
+
+/// The values of a batch by what they are for.
+struct Cells {
+    users: Option<Vec<Option<String>>>,
+    items: Option<Vec<Option<String>>>,
+    times: Option<Vec<Option<i64>>>,
+    labels: Option<Vec<Option<bool>>>,
+    features: Vec<FeatureCells>,
+    kept: Vec<bool>,
+}
+
+impl Cells {
+    /// Whether a row meets every condition and has all that it needs.
+    fn is_usable(&self, row: usize, specs: &[&FeatureConfig]) -> bool {
+        fn has<T>(column: Option<&Vec<Option<T>>>, row: usize) -> bool {
+            column.is_none_or(|column| column[row].is_some())
+        }
+        let features = || self.features.iter().zip(specs);
+        self.kept[row]
+            && has(self.users.as_ref(), row)
+            && has(self.items.as_ref(), row)
+            && has(self.times.as_ref(), row)
+            && has(self.labels.as_ref(), row)
+            && features().all(|(cells, spec)| spec.optional || !cells.is_missing(row))
     }
 }
 
 /// The values of one feature in one batch.
-enum Cells {
+enum FeatureCells {
     Ids(Vec<Option<String>>),
     Numbers(Vec<Option<f64>>),
+    Moments(Vec<Option<i64>>),
 }
 
-impl Cells {
+impl FeatureCells {
+    fn of(batch: &RecordBatch, spec: &FeatureConfig) -> Result<Self, LogError> {
+        Ok(match spec.encoding.raw() {
+            RawKind::Id => Self::Ids(ids(batch, &spec.column)?),
+            RawKind::Number => Self::Numbers(numbers(batch, &spec.column)?),
+            RawKind::Moment => Self::Moments(times(batch, &spec.column)?),
+        })
+    }
+
     fn is_missing(&self, row: usize) -> bool {
         match self {
             Self::Ids(ids) => ids[row].is_none(),
             Self::Numbers(numbers) => numbers[row].is_none(),
+            Self::Moments(moments) => moments[row].is_none(),
         }
     }
-}
-
-fn cells(batch: &RecordBatch, spec: &FeatureConfig) -> Result<Cells, LogError> {
-    Ok(match spec.encoding {
-        Encoding::Numeric => Cells::Numbers(numbers(batch, &spec.column)?),
-        Encoding::Vocabulary { .. } | Encoding::Hash { .. } => Cells::Ids(ids(batch, &spec.column)?),
-    })
 }
 
 /// Whether each row meets every condition; one whose value is missing does not.
@@ -297,11 +370,7 @@ fn ids(batch: &RecordBatch, name: &str) -> Result<Vec<Option<String>>, LogError>
             let floats = floats.as_primitive::<Float64Type>().iter();
             floats.map(|id| whole(id, name)).collect()
         }
-        _ => {
-            let texts = cast(array, &DataType::Utf8)?;
-            let texts = texts.as_string::<i32>().iter();
-            Ok(texts.map(|text| text.filter(|text| !text.is_empty()).map(str::to_owned)).collect())
-        }
+        _ => texts(array, |text| Ok(text.to_owned())),
     }
 }
 
@@ -318,14 +387,40 @@ fn whole(id: Option<f64>, name: &str) -> Result<Option<String>, LogError> {
     }
 }
 
-/// The finite numbers of a column.
-fn numbers(batch: &RecordBatch, name: &str) -> Result<Vec<Option<f64>>, LogError> {
-    let floats = cast(column(batch, name)?, &DataType::Float64)?;
-    let floats = floats.as_primitive::<Float64Type>().iter();
-    Ok(floats.map(|number| number.filter(|number| number.is_finite())).collect())
+/// The values of a column of texts; `None` where one is missing.
+fn texts<T>(
+    array: &ArrayRef,
+    mut parse: impl FnMut(&str) -> Result<T, LogError>,
+) -> Result<Vec<Option<T>>, LogError> {
+    let texts = cast(array, &DataType::Utf8)?;
+    let texts = texts.as_string::<i32>().iter();
+    let there = |text: &&str| !text.is_empty() && *text != "?";
+    texts.map(|text| text.filter(there).map(&mut parse).transpose()).collect()
 }
 
-fn labels(batch: &RecordBatch, name: &str) -> Result<Vec<Option<bool>>, LogError> {
+fn is_text(array: &ArrayRef) -> bool {
+    matches!(array.data_type(), DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View)
+}
+
+/// The finite numbers of a column.
+fn numbers(batch: &RecordBatch, name: &str) -> Result<Vec<Option<f64>>, LogError> {
+    let array = column(batch, name)?;
+    let numbers: Vec<Option<f64>> = if is_text(array) {
+        let refused =
+            || LogError::Value { column: name.to_owned(), reason: "holds texts that are no number".into() };
+        texts(array, |text| text.trim().parse().map_err(|_| refused()))?
+    } else {
+        let floats = cast(array, &DataType::Float64)?;
+        floats.as_primitive::<Float64Type>().iter().collect()
+    };
+    Ok(numbers.into_iter().map(|number| number.filter(|number| number.is_finite())).collect())
+}
+
+fn labels(batch: &RecordBatch, name: &str, data: &DataConfig) -> Result<Vec<Option<bool>>, LogError> {
+    if let Some(positive) = &data.label_positive {
+        let labels = ids(batch, name)?;
+        return Ok(labels.into_iter().map(|label| label.map(|label| label == *positive)).collect());
+    }
     let label = |number: f64| match number {
         0.0 => Ok(false),
         1.0 => Ok(true),
@@ -341,12 +436,12 @@ pub(crate) fn times(batch: &RecordBatch, name: &str) -> Result<Vec<Option<i64>>,
         let seconds = cast(array, &DataType::Int64)?;
         return Ok(seconds.as_primitive::<Int64Type>().iter().collect());
     }
-    let missing = array.null_count();
-    let moments = cast(array, &DataType::Timestamp(TimeUnit::Second, None))?;
-    if moments.null_count() > missing {
-        let reason = "holds texts that are no time".to_owned();
-        return Err(LogError::Value { column: name.to_owned(), reason });
+    if is_text(array) {
+        let refused =
+            || LogError::Value { column: name.to_owned(), reason: "holds texts that are no time".into() };
+        return texts(array, |text| calendar::parse(text).ok_or_else(refused));
     }
+    let moments = cast(array, &DataType::Timestamp(TimeUnit::Second, None))?;
     Ok(moments.as_primitive::<TimestampSecondType>().iter().collect())
 }
 
@@ -362,21 +457,22 @@ mod tests {
     use parquet::arrow::ArrowWriter;
 
     use super::*;
-    use crate::config::Owner;
+    use crate::config::{Encoding, Owner};
 
     fn data(label: Option<&str>) -> DataConfig {
         DataConfig {
-            path: "unused".into(),
-            user: "who".into(),
-            item: "what".into(),
-            time: "when".into(),
+            user: Some("who".into()),
+            item: Some("what".into()),
+            time: Some("when".into()),
             label: label.map(str::to_owned),
             keep: vec![KeepConfig { column: "price".into(), above: 0.0 }],
+            ..DataConfig::default()
         }
     }
 
     fn feature(column: &str, encoding: Encoding) -> FeatureConfig {
-        FeatureConfig { name: column.into(), column: column.into(), encoding, of: Owner::User }
+        let (name, column) = (column.into(), column.into());
+        FeatureConfig { name, column, from: None, optional: false, encoding, of: Owner::User }
     }
 
     fn read_text(text: &str, label: Option<&str>) -> Result<LogFile, LogError> {
@@ -447,5 +543,58 @@ mod tests {
         assert!(whole(Some(1.5), "who").is_err());
         assert!(whole(Some(1e300), "who").is_err());
         assert_eq!(whole(Some(f64::NAN), "who").expect("missing"), None);
+    }
+
+    fn table(training: &str, test: &str, positive: &str) -> Result<(LogFile, usize), LogError> {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let write = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            fs::write(&path, text).expect("written");
+            path
+        };
+        let (training, test) = (write("training.csv", training), write("test.csv", test));
+        let label_positive = Some(positive.to_owned());
+        let data = DataConfig { label: Some("class".into()), label_positive, ..DataConfig::default() };
+        let optional = |column, encoding| FeatureConfig { optional: true, ..feature(column, encoding) };
+        let features = [
+            optional("job", Encoding::Hash { buckets: 8 }),
+            optional("age", Encoding::Quantiles { buckets: 4 }),
+            FeatureConfig { from: Some("age".into()), ..feature("age", Encoding::Numeric) },
+            optional("since", Encoding::HourOfDay),
+            feature("sex", Encoding::Vocabulary { minimum_count: 1 }),
+        ];
+        read_table((&training, &test), &data, &features, 7)
+    }
+
+    #[test]
+    fn a_table_keeps_its_files_apart_and_its_missing_values() {
+        use millrace::features::RawValue::{Float, Int, Missing, Text};
+        let training =
+            "job,age,since,sex,class\n?,1,,f,yes\nclerk,?,2010-11-01 08:00:00,f,no\nclerk,3,?,,no\n";
+        let test = "sex,class,age,job,since\nm,yes,,,2010-11-01\n";
+        let (LogFile { log, dropped }, rows) = table(training, test, "yes").expect("a table");
+        // A row without its sex, which is not optional, is dropped.
+        assert_eq!((log.len(), rows, dropped), (3, 2, 1));
+        assert_eq!((log.features.len(), log.labels.as_ref().map(|labels| labels[2])), (4, Some(true)));
+        let first = usize::from(!log.labels.as_ref().expect("labelled")[0]);
+        let raw = |column: usize, row: usize| log.features[column].raw(row);
+        assert_eq!([0, 1, 2].map(|column| raw(column, first)), [Missing, Float(1.0), Missing]);
+        assert_eq!(
+            [0, 1, 2].map(|column| raw(column, 1 - first)),
+            [Text("clerk"), Missing, Int(1_288_598_400)]
+        );
+        assert_eq!([0, 1, 2].map(|column| raw(column, 2)), [Missing, Missing, Int(1_288_569_600)]);
+    }
+
+    #[test]
+    fn what_does_not_fit_a_table_is_named() {
+        let (header, row) = ("job,age,since,sex,class\n", "clerk,1,,f,yes\n");
+        let file = |row: &str| format!("{header}{row}");
+        let refusal = |training: &str, positive: &str| {
+            table(&file(training), &file(row), positive).expect_err(training).to_string()
+        };
+        assert_eq!(refusal("clerk,old,,f,yes\n", "yes"), "column `age`: holds texts that are no number");
+        assert_eq!(refusal("clerk,1,noon,f,yes\n", "yes"), "column `since`: holds texts that are no time");
+        assert_eq!(refusal(row, "Yes"), "column `class`: no row says `Yes`");
     }
 }

@@ -1,5 +1,7 @@
 //! The trainer as a whole, with ONNX Runtime behind it: what is exported, what is published, what a run comes to.
 
+mod adult;
+mod encoding;
 mod engines;
 mod explore;
 mod export;
