@@ -66,7 +66,12 @@ impl FittedFeatures {
             name: config.name.clone(),
             kind: kind(config, column, rows.clone()),
         });
-        let schema = Schema { features: features.collect(), crosses: crosses.to_vec() };
+        let schema = Schema {
+            features: features.collect(),
+            crosses: crosses.to_vec(),
+            histories: Vec::new(),
+            affinities: Vec::new(),
+        };
         let mut vocabularies = columns().filter_map(|(config, column)| vocabulary(config, column, &rows));
         // The encoder asks for vocabularies in the order of the features that have one.
         let encoder = Encoder::new(schema, |feature| {

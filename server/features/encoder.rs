@@ -1,7 +1,7 @@
 //! The one code that encodes a row, in the trainer and on the request path.
 //!
 //! Layout of the model's inputs: `ids` I32 `[rows, categorical features + crosses]` and, where there are numeric
-//! features, `dense` F32 `[rows, numeric features]`. All tables are one: column `c` of `ids` holds row numbers in
+//! features or histories, `dense` F32 `[rows, numeric features + columns of histories + affinities]`. All tables are one: column `c` of `ids` holds row numbers in
 //! that column's own range, so a model needs a single gather, and an id can never reach another feature's rows.
 //! The ranges of the categorical features come first: a deep part that takes no crosses uses a prefix of both the
 //! columns and the table.
@@ -14,7 +14,10 @@ use std::{
 
 use xxhash_rust::xxh3::{Xxh3Default, xxh3_64};
 
-use super::{CategoricalSource, Cross, Feature, FeatureKind, RawValue, Schema, SchemaError, Vocabulary};
+use super::{
+    CategoricalSource, Cross, Feature, FeatureKind, Past, RawValue, Schema, SchemaError, Vocabulary,
+    recall::{Part, Recall},
+};
 use crate::tensor::{DType, Rows, Signature, TensorSpec};
 
 /// Why a raw value cannot be encoded; whose value it was, the caller knows.
@@ -44,6 +47,8 @@ pub struct Encoder {
     schema: Schema,
     slots: Vec<Slot>,
     crosses: Vec<CrossSlot>,
+    recall: Recall,
+    past: Past,
     signature: Signature,
     deep_columns: usize,
     deep_rows: usize,
@@ -68,7 +73,7 @@ struct CrossSlot {
 
 impl Encoder {
     /// Checks the schema and lays out columns and table rows. `vocabulary` is asked for the vocabulary of each
-    /// feature that has one.
+    /// feature that has one. Of the past the encoder knows nothing until [`Encoder::with_past`].
     pub fn new(
         schema: Schema,
         mut vocabulary: impl FnMut(&Feature) -> Result<Vocabulary, SchemaError>,
@@ -100,13 +105,25 @@ impl Encoder {
             .iter()
             .map(|cross| place_cross(cross, &schema, &slots, &mut layout))
             .collect::<Result<_, _>>()?;
-        let signature = signature(layout.columns, dense);
-        Ok(Self { schema, slots, crosses, signature, deep_columns, deep_rows, wide_rows: layout.rows })
+        let part = |name: &str| match position(&schema, name).map(|position| &slots[position]) {
+            Some(Slot::Vocabulary { column, offset, .. }) => Some(Part { column: *column, offset: *offset }),
+            _ => None,
+        };
+        let recall = Recall::new(&schema, dense, part)?;
+        let past = Past::unseen(&schema);
+        let signature = signature(layout.columns, dense + recall.width());
+        let wide_rows = layout.rows;
+        Ok(Self { schema, slots, crosses, recall, past, signature, deep_columns, deep_rows, wide_rows })
     }
 
-    /// Reads `schema.toml` and the vocabularies from the folder `directory`.
+    /// The same encoder with tables of the past, which must be of its schema.
+    pub fn with_past(self, past: Past) -> Self {
+        Self { past, ..self }
+    }
+
+    /// Reads `schema.toml`, the vocabularies and the tables of the past from the folder `directory`.
     pub fn read(directory: &Path) -> Result<Self, SchemaError> {
-        Self::new(Schema::read(directory)?, |feature| {
+        let encoder = Self::new(Schema::read(directory)?, |feature| {
             let path = vocabulary_path(directory, feature);
             let file = File::open(&path).map_err(|source| SchemaError::Read {
                 file: format!("{}.vocabulary", feature.name),
@@ -114,10 +131,12 @@ impl Encoder {
             })?;
             Vocabulary::read(BufReader::new(file))
                 .map_err(|source| SchemaError::Vocabulary { feature: feature.name.clone(), source })
-        })
+        })?;
+        let past = Past::read(&encoder.schema, directory, |name| encoder.vocabulary_rows(name))?;
+        Ok(encoder.with_past(past))
     }
 
-    /// Writes `schema.toml` and the vocabularies into the folder `directory`, which is made.
+    /// Writes `schema.toml`, the vocabularies and the tables of the past into the folder `directory`, which is made.
     pub fn write(&self, directory: &Path) -> io::Result<()> {
         fs::create_dir_all(directory)?;
         self.schema.write(directory)?;
@@ -128,7 +147,7 @@ impl Encoder {
                 file.into_inner()?.sync_all()?;
             }
         }
-        Ok(())
+        self.past.write(&self.schema, directory)
     }
 
     /// The declaration.
@@ -163,7 +182,7 @@ impl Encoder {
 
     /// The position of the feature called `name`.
     pub fn position(&self, name: &str) -> Option<usize> {
-        self.schema.features.iter().position(|feature| feature.name == name)
+        position(&self.schema, name)
     }
 
     /// Encodes the value of the feature at `position` into the last row of `rows`.
@@ -188,8 +207,14 @@ impl Encoder {
         Ok(())
     }
 
-    /// Completes the last row of `rows` once every feature is set: its crosses follow from its ids.
+    /// Completes the last row of `rows` once every feature is set: its crosses and its past follow from its ids.
     pub fn finish(&self, rows: &mut Rows) {
+        self.finish_as_of(&self.past, rows);
+    }
+
+    /// The same with another past than the encoder's own, which training examples need: theirs is as of their time.
+    pub fn finish_as_of(&self, past: &Past, rows: &mut Rows) {
+        self.recall.fill(past, rows, self.dense_input());
         if self.crosses.is_empty() {
             return;
         }
@@ -227,6 +252,18 @@ impl Encoder {
     fn dense_input(&self) -> usize {
         self.signature.inputs.len() - 1
     }
+
+    /// Rows of the vocabulary of the feature called `name`; 0 where it has none.
+    fn vocabulary_rows(&self, name: &str) -> usize {
+        match self.position(name).map(|position| &self.slots[position]) {
+            Some(Slot::Vocabulary { vocabulary, .. }) => vocabulary.rows(),
+            _ => 0,
+        }
+    }
+}
+
+fn position(schema: &Schema, name: &str) -> Option<usize> {
+    schema.features.iter().position(|feature| feature.name == name)
 }
 
 /// Hands out columns of `ids` and ranges of table rows in order.
@@ -274,7 +311,7 @@ fn check(schema: &Schema) -> Result<(), SchemaError> {
     Ok(())
 }
 
-fn is_name(name: &str) -> bool {
+pub(super) fn is_name(name: &str) -> bool {
     (1..=64).contains(&name.len())
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
 }
@@ -342,7 +379,7 @@ fn standardise(value: RawValue<'_>, mean: f64, std: f64) -> Result<f32, FeatureE
 }
 
 /// The position of `ids` among the inputs.
-const IDS: usize = 0;
+pub(super) const IDS: usize = 0;
 
 #[cfg(test)]
 mod tests {

@@ -4,13 +4,18 @@
 //! server reads them back. Both run the same [`Encoder`], so training and serving cannot disagree about a row.
 //! It holds no model weights and knows nothing of JSON.
 
+mod affinity;
 mod encoder;
+mod history;
+mod recall;
 mod schema;
 mod value;
 mod vocabulary;
 
 pub use self::{
+    affinity::{Affinity, AffinityTable},
     encoder::{Encoder, FeatureError},
+    history::{History, HistoryColumn, HistoryError, HistoryTable, Past},
     schema::{CategoricalSource, Cross, Feature, FeatureKind, Schema, SchemaError},
     value::{RawValue, Value},
     vocabulary::{Vocabulary, VocabularyError},
