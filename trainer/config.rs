@@ -9,7 +9,7 @@ use millrace::{
 };
 use serde::Deserialize;
 
-use crate::calendar;
+use crate::{calendar, history::HistoryConfig, windows::WindowsConfig};
 
 /// Why a pipeline was refused.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +50,8 @@ pub struct Pipeline {
     pub features: Vec<FeatureConfig>,
     /// Products of categorical features for the wide part.
     pub crosses: Vec<Cross>,
+    /// Features that follow from ids and their past.
+    pub histories: Vec<HistoryConfig>,
     /// The model and its optimisers.
     pub model: ModelConfig,
     /// What a version must reach to be published.
@@ -117,11 +119,13 @@ pub struct ExamplesConfig {
     /// The share of ids that training hides behind the row for unknown ids, so that the row learns what a stranger
     /// is like.
     pub unknown_share: f64,
+    /// The windows of time whose rows are learnt from; without them all are. History features need them.
+    pub windows: Option<WindowsConfig>,
 }
 
 impl Default for ExamplesConfig {
     fn default() -> Self {
-        Self { negatives_per_positive: 4, half_life_days: None, unknown_share: 0.01 }
+        Self { negatives_per_positive: 4, half_life_days: None, unknown_share: 0.01, windows: None }
     }
 }
 
@@ -252,6 +256,7 @@ impl Pipeline {
         check_examples(&raw.examples)?;
         check_model(&raw.model)?;
         check_features(&raw.features.columns)?;
+        check_histories(&raw.features.history, &raw.examples)?;
         Ok(Self {
             seed: raw.seed,
             split: raw.split.parse()?,
@@ -260,9 +265,17 @@ impl Pipeline {
             examples: raw.examples,
             features: raw.features.columns,
             crosses: raw.features.crosses,
+            histories: raw.features.history,
             model: raw.model,
             gates: raw.gates,
         })
+    }
+
+    /// Leaves out the history feature called `name`; false where there is none.
+    pub fn leave_out(&mut self, name: &str) -> bool {
+        let before = self.histories.len();
+        self.histories.retain(|history| history.name != name);
+        self.histories.len() < before
     }
 }
 
@@ -311,6 +324,8 @@ struct RawFeatures {
     columns: Vec<FeatureConfig>,
     #[serde(default)]
     crosses: Vec<Cross>,
+    #[serde(default)]
+    history: Vec<HistoryConfig>,
 }
 
 #[derive(Deserialize)]
@@ -333,6 +348,9 @@ fn check_examples(examples: &ExamplesConfig) -> Result<(), ConfigError> {
     }
     if !(0.0..1.0).contains(&examples.unknown_share) {
         return Err(ConfigError::Invalid("examples.unknown_share: must be at least 0 and below 1"));
+    }
+    if examples.windows.is_some_and(|windows| windows.days == 0 || !(1..=1000).contains(&windows.count)) {
+        return Err(ConfigError::Invalid("examples.windows: days must be above 0, count 1 to 1000"));
     }
     Ok(())
 }
@@ -357,6 +375,17 @@ fn check_features(features: &[FeatureConfig]) -> Result<(), ConfigError> {
         Ok(())
     } else {
         Err(ConfigError::Invalid("features.columns: needs at least one categorical feature"))
+    }
+}
+
+fn check_histories(histories: &[HistoryConfig], examples: &ExamplesConfig) -> Result<(), ConfigError> {
+    if let Some(fault) = histories.iter().find_map(HistoryConfig::fault) {
+        return Err(ConfigError::Invalid(fault));
+    }
+    if histories.is_empty() || examples.windows.is_some() {
+        Ok(())
+    } else {
+        Err(ConfigError::Invalid("features.history: needs examples.windows, as whose start it is known"))
     }
 }
 

@@ -5,8 +5,8 @@ use std::ops::Range;
 
 use millrace::{
     features::{
-        CategoricalSource, Cross, Encoder, Feature, FeatureError, FeatureKind, RawValue, Schema, SchemaError,
-        Value, Vocabulary, VocabularyError,
+        CategoricalSource, Cross, Encoder, Feature, FeatureError, FeatureKind, Past, RawValue, Schema,
+        SchemaError, Value, Vocabulary, VocabularyError,
     },
     tensor::Rows,
 };
@@ -15,8 +15,10 @@ use rand::Rng;
 use crate::{
     config::{Encoding, FeatureConfig},
     examples::Example,
+    history::{HistoryConfig, HistoryPlan},
     log::{FeatureColumn, Ids, Log},
     random::Random,
+    windows::{self, WindowsConfig},
 };
 
 /// Why features could not be fitted, or rows not encoded.
@@ -51,6 +53,8 @@ pub enum FitError {
 pub struct FittedFeatures {
     encoder: Encoder,
     configs: Vec<FeatureConfig>,
+    /// The past at the start of each window of training, the earliest first.
+    pasts: Vec<(i64, Past)>,
 }
 
 impl FittedFeatures {
@@ -66,19 +70,36 @@ impl FittedFeatures {
             name: config.name.clone(),
             kind: kind(config, column, rows.clone()),
         });
-        let schema = Schema {
-            features: features.collect(),
-            crosses: crosses.to_vec(),
-            histories: Vec::new(),
-            affinities: Vec::new(),
-        };
+        let (histories, affinities) = (Vec::new(), Vec::new());
+        let schema =
+            Schema { features: features.collect(), crosses: crosses.to_vec(), histories, affinities };
         let mut vocabularies = columns().filter_map(|(config, column)| vocabulary(config, column, &rows));
         // The encoder asks for vocabularies in the order of the features that have one.
         let encoder = Encoder::new(schema, |feature| {
             let vocabulary = vocabularies.next().expect("one for each feature with a vocabulary");
             vocabulary.map_err(|source| SchemaError::Vocabulary { feature: feature.name.clone(), source })
         })?;
-        Ok(Self { encoder, configs: configs.to_vec() })
+        Ok(Self { encoder, configs: configs.to_vec(), pasts: Vec::new() })
+    }
+
+    /// The same features with the histories of `configs`: as of the end of `rows` for what is scored, and as of the
+    /// start of its window for what is learnt from.
+    pub fn remembering(
+        self,
+        log: &Log,
+        rows: &Range<usize>,
+        configs: &[HistoryConfig],
+        windows: Option<WindowsConfig>,
+    ) -> Result<Self, FitError> {
+        if configs.is_empty() {
+            return Ok(self);
+        }
+        let plan = HistoryPlan::new(configs, log, rows.end, (&self.configs, &self.encoder))?;
+        let windows = windows.map(|windows| windows.of(&log.times, rows)).unwrap_or_default().into_iter();
+        let pasts = windows.map(|window| (window.start, plan.past(rows.clone(), window.start))).collect();
+        let past = plan.past(rows.clone(), windows::end_of(&log.times, rows));
+        let encoder = self.encoder.remembering(plan.declare(&past), past)?;
+        Ok(Self { encoder, configs: self.configs, pasts })
     }
 
     /// The encoder.
@@ -88,10 +109,11 @@ impl FittedFeatures {
 
     /// Encodes `examples` in their order.
     pub fn encode(&self, log: &Log, examples: &[Example]) -> Result<Rows, FitError> {
-        self.encode_each(log, examples, |_| false)
+        self.encode_each(log, examples, |_| None, |_| false)
     }
 
-    /// Encodes `examples`, a share of their ids hidden behind the row for unknown ids.
+    /// Encodes `examples` to learn from: with the past as it was at the start of their windows, and with a share of
+    /// their ids hidden behind the row for unknown ids.
     pub fn encode_hiding(
         &self,
         log: &Log,
@@ -100,7 +122,8 @@ impl FittedFeatures {
         random: &mut Random,
     ) -> Result<Rows, FitError> {
         let hides = |encoding| matches!(encoding, Encoding::Vocabulary { .. });
-        self.encode_each(log, examples, |encoding| hides(encoding) && random.random_bool(unknown_share))
+        let past = |example: &Example| self.past_at(log.times[example.user_row as usize]);
+        self.encode_each(log, examples, past, |encoding| hides(encoding) && random.random_bool(unknown_share))
     }
 
     /// The raw row of an example, as a request would send it.
@@ -113,10 +136,17 @@ impl FittedFeatures {
         columns.map(value).collect()
     }
 
-    fn encode_each(
-        &self,
+    /// The past as it was at the start of the window that holds `time`.
+    fn past_at(&self, time: i64) -> Option<&Past> {
+        let after = self.pasts.partition_point(|&(start, _)| start <= time);
+        Some(&self.pasts[after.checked_sub(1)?].1)
+    }
+
+    fn encode_each<'a>(
+        &'a self,
         log: &Log,
         examples: &[Example],
+        past: impl Fn(&Example) -> Option<&'a Past>,
         mut hide: impl FnMut(Encoding) -> bool,
     ) -> Result<Rows, FitError> {
         let mut rows = Rows::new(self.encoder.signature());
@@ -135,7 +165,10 @@ impl FittedFeatures {
                     .set(&mut rows, position, value)
                     .map_err(|source| FitError::Value { feature: config.name.clone(), source })?;
             }
-            self.encoder.finish(&mut rows);
+            match past(example) {
+                Some(past) => self.encoder.finish_as_of(past, &mut rows),
+                None => self.encoder.finish(&mut rows),
+            }
         }
         Ok(rows)
     }

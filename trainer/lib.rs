@@ -14,7 +14,11 @@ pub mod split;
 
 pub mod purchases;
 
+pub mod windows;
+
 pub mod examples;
+
+pub mod history;
 
 pub mod fit;
 

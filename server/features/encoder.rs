@@ -15,7 +15,8 @@ use std::{
 use xxhash_rust::xxh3::{Xxh3Default, xxh3_64};
 
 use super::{
-    CategoricalSource, Cross, Feature, FeatureKind, Past, RawValue, Schema, SchemaError, Vocabulary,
+    Affinity, CategoricalSource, Cross, Feature, FeatureKind, History, Past, RawValue, Schema, SchemaError,
+    Vocabulary,
     recall::{Part, Recall},
 };
 use crate::tensor::{DType, Rows, Signature, TensorSpec};
@@ -105,11 +106,7 @@ impl Encoder {
             .iter()
             .map(|cross| place_cross(cross, &schema, &slots, &mut layout))
             .collect::<Result<_, _>>()?;
-        let part = |name: &str| match position(&schema, name).map(|position| &slots[position]) {
-            Some(Slot::Vocabulary { column, offset, .. }) => Some(Part { column: *column, offset: *offset }),
-            _ => None,
-        };
-        let recall = Recall::new(&schema, dense, part)?;
+        let recall = Recall::new(&schema, dense, |name| part(&schema, &slots, name))?;
         let past = Past::unseen(&schema);
         let signature = signature(layout.columns, dense + recall.width());
         let wide_rows = layout.rows;
@@ -119,6 +116,20 @@ impl Encoder {
     /// The same encoder with tables of the past, which must be of its schema.
     pub fn with_past(self, past: Past) -> Self {
         Self { past, ..self }
+    }
+
+    /// The same encoder with other declarations of what follows from ids, and the tables that go with them.
+    pub fn remembering(
+        mut self,
+        (histories, affinities): (Vec<History>, Vec<Affinity>),
+        past: Past,
+    ) -> Result<Self, SchemaError> {
+        self.schema.histories = histories;
+        self.schema.affinities = affinities;
+        let numeric = self.slots.iter().filter(|slot| matches!(slot, Slot::Numeric { .. })).count();
+        self.recall = Recall::new(&self.schema, numeric, |name| part(&self.schema, &self.slots, name))?;
+        self.signature = signature(self.signature.inputs[IDS].width, numeric + self.recall.width());
+        Ok(self.with_past(past))
     }
 
     /// Reads `schema.toml`, the vocabularies and the tables of the past from the folder `directory`.
@@ -132,7 +143,8 @@ impl Encoder {
             Vocabulary::read(BufReader::new(file))
                 .map_err(|source| SchemaError::Vocabulary { feature: feature.name.clone(), source })
         })?;
-        let past = Past::read(&encoder.schema, directory, |name| encoder.vocabulary_rows(name))?;
+        let rows = |name: &str| encoder.vocabulary(name).map_or(0, Vocabulary::rows);
+        let past = Past::read(&encoder.schema, directory, rows)?;
         Ok(encoder.with_past(past))
     }
 
@@ -253,12 +265,20 @@ impl Encoder {
         self.signature.inputs.len() - 1
     }
 
-    /// Rows of the vocabulary of the feature called `name`; 0 where it has none.
-    fn vocabulary_rows(&self, name: &str) -> usize {
-        match self.position(name).map(|position| &self.slots[position]) {
-            Some(Slot::Vocabulary { vocabulary, .. }) => vocabulary.rows(),
-            _ => 0,
+    /// The vocabulary of the feature called `name`, where it has one.
+    pub fn vocabulary(&self, name: &str) -> Option<&Vocabulary> {
+        match &self.slots[self.position(name)?] {
+            Slot::Vocabulary { vocabulary, .. } => Some(vocabulary),
+            _ => None,
         }
+    }
+}
+
+/// Where the vocabulary of the feature called `name` is in a row.
+fn part(schema: &Schema, slots: &[Slot], name: &str) -> Option<Part> {
+    match &slots[position(schema, name)?] {
+        Slot::Vocabulary { column, offset, .. } => Some(Part { column: *column, offset: *offset }),
+        _ => None,
     }
 }
 
