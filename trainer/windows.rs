@@ -64,7 +64,7 @@ mod tests {
 
     #[test]
     fn a_window_without_a_past_or_without_rows_is_left_out() {
-        let times = [0, 1, 9 * DAY_SECONDS];
+        let times = [0, 0, 9 * DAY_SECONDS];
         let windows = WindowsConfig { days: 3, count: 9 }.of(&times, &(0..3));
         assert_eq!(windows.len(), 1);
         assert_eq!(windows[0].rows, 2..3);

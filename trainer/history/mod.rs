@@ -203,3 +203,6 @@ fn moments(numbers: impl Iterator<Item = f32>) -> (f32, f32) {
 const BASKET_PURCHASES: usize = 5000;
 /// Pairs that an affinity is standardised by.
 const SAMPLED_PAIRS: usize = 100_000;
+
+#[cfg(test)]
+mod tests;
