@@ -114,6 +114,7 @@ impl Encoder {
     }
 
     /// The same encoder with tables of the past, which must be of its schema.
+    #[must_use]
     pub fn with_past(self, past: Past) -> Self {
         Self { past, ..self }
     }
