@@ -392,6 +392,7 @@ fn check_histories(histories: &[HistoryConfig], examples: &ExamplesConfig) -> Re
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::history::Measure;
 
     const EXAMPLE: &str = r#"
         seed = 7
@@ -447,6 +448,41 @@ mod tests {
             let text = refusal((table, &format!("{table}\n{key} = 1")));
             assert!(text.contains(key), "{text}");
         }
+    }
+
+    /// The example with a history of `of` and `measure`, and with windows.
+    fn with_history(of: &str, measure: &str) -> String {
+        let history = format!("history = [{{ name = \"h\", of = {of}, measure = {measure} }}]");
+        let windows = "[examples]\nwindows = { days = 30, count = 4 }\n[features]";
+        EXAMPLE.replace("crosses =", &format!("{history}\ncrosses =")).replace("[features]", windows)
+    }
+
+    #[test]
+    fn a_history_names_its_measure_and_can_be_left_out() {
+        let text = with_history("[\"item_id\"]", "{ count = { window_days = 7 } }");
+        let mut pipeline = Pipeline::parse(&text).expect("a pipeline");
+        assert_eq!(pipeline.histories[0].measure, Measure::Count { window_days: 7 });
+        assert!(!pipeline.leave_out("g") && pipeline.leave_out("h") && pipeline.histories.is_empty());
+    }
+
+    #[test]
+    fn histories_that_mean_nothing_are_refused() {
+        for (of, measure, expected) in [
+            ("[]", "\"recency\"", "one or two"),
+            ("[\"item_id\"]", "{ affinity = { neighbours = 5 } }", "one or two"),
+            ("[\"item_id\"]", "{ count = { window_days = 0 } }", "above 0"),
+            ("[\"item_id\"]", "{ trend = { window_days = 9, base_days = 9 } }", "above window_days"),
+            ("[\"user_id\", \"item_id\"]", "{ affinity = { neighbours = 0 } }", "1 to 1000"),
+        ] {
+            let error = Pipeline::parse(&with_history(of, measure)).expect_err(measure).to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+        let text = with_history("[\"item_id\"]", "\"age\"");
+        let without_windows = text.replace("windows = { days = 30, count = 4 }", "");
+        let error = Pipeline::parse(&without_windows).expect_err("no windows").to_string();
+        assert!(error.contains("examples.windows"), "{error}");
+        let error = Pipeline::parse(&text.replace("days = 30", "days = 0")).expect_err("no days").to_string();
+        assert!(error.contains("examples.windows"), "{error}");
     }
 
     #[test]

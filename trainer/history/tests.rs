@@ -86,7 +86,7 @@ fn near(found: &[f32], expected: &[f32]) {
     }
 }
 
-fn events(length: std::ops::Range<usize>) -> impl Strategy<Value = Vec<(i64, u8, u8)>> {
+fn events(length: Range<usize>) -> impl Strategy<Value = Vec<(i64, u8, u8)>> {
     prop::collection::vec((0i64..20, 0u8..4, 0u8..5), length).prop_map(|mut events| {
         events.sort_unstable();
         events
