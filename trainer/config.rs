@@ -9,7 +9,7 @@ use millrace::{
 };
 use serde::Deserialize;
 
-use crate::calendar;
+use crate::{calendar, history::HistoryConfig, windows::WindowsConfig};
 
 /// Why a pipeline was refused.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +50,8 @@ pub struct Pipeline {
     pub features: Vec<FeatureConfig>,
     /// Products of categorical features for the wide part.
     pub crosses: Vec<Cross>,
+    /// Features that follow from ids and their past.
+    pub histories: Vec<HistoryConfig>,
     /// The model and its optimisers.
     pub model: ModelConfig,
     /// What a version must reach to be published.
@@ -127,11 +129,13 @@ pub struct ExamplesConfig {
     /// The share of ids that training hides behind the row for unknown ids, so that the row learns what a stranger
     /// is like.
     pub unknown_share: f64,
+    /// The windows of time whose rows are learnt from; without them all are. History features need them.
+    pub windows: Option<WindowsConfig>,
 }
 
 impl Default for ExamplesConfig {
     fn default() -> Self {
-        Self { negatives_per_positive: 4, half_life_days: None, unknown_share: 0.01 }
+        Self { negatives_per_positive: 4, half_life_days: None, unknown_share: 0.01, windows: None }
     }
 }
 
@@ -298,6 +302,7 @@ impl Pipeline {
         check_examples(&raw.examples, &raw.data)?;
         check_model(&raw.model)?;
         let features = parse_features(raw.features.columns)?;
+        check_histories(&raw.features.history, &raw.examples)?;
         Ok(Self {
             seed: raw.seed,
             split: if raw.data.test_path.is_some() { raw.split.of_table()? } else { raw.split.of_log()? },
@@ -306,9 +311,17 @@ impl Pipeline {
             examples: raw.examples,
             features,
             crosses: raw.features.crosses,
+            histories: raw.features.history,
             model: raw.model,
             gates: raw.gates,
         })
+    }
+
+    /// Leaves out the history feature called `name`; false where there is none.
+    pub fn leave_out(&mut self, name: &str) -> bool {
+        let before = self.histories.len();
+        self.histories.retain(|history| history.name != name);
+        self.histories.len() < before
     }
 }
 
@@ -378,6 +391,8 @@ struct RawFeatures {
     columns: Vec<RawFeature>,
     #[serde(default)]
     crosses: Vec<Cross>,
+    #[serde(default)]
+    history: Vec<HistoryConfig>,
 }
 
 #[derive(Deserialize)]
@@ -488,6 +503,9 @@ fn check_examples(examples: &ExamplesConfig, data: &DataConfig) -> Result<(), Co
     if !(0.0..1.0).contains(&examples.unknown_share) {
         return Err(ConfigError::Invalid("examples.unknown_share: must be at least 0 and below 1"));
     }
+    if examples.windows.is_some_and(|windows| windows.days == 0 || !(1..=1000).contains(&windows.count)) {
+        return Err(ConfigError::Invalid("examples.windows: days must be above 0, count 1 to 1000"));
+    }
     Ok(())
 }
 
@@ -517,9 +535,21 @@ fn check_features(features: &[FeatureConfig]) -> Result<(), ConfigError> {
     Ok(())
 }
 
+fn check_histories(histories: &[HistoryConfig], examples: &ExamplesConfig) -> Result<(), ConfigError> {
+    if let Some(fault) = histories.iter().find_map(HistoryConfig::fault) {
+        return Err(ConfigError::Invalid(fault));
+    }
+    if histories.is_empty() || examples.windows.is_some() {
+        Ok(())
+    } else {
+        Err(ConfigError::Invalid("features.history: needs examples.windows, as whose start it is known"))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::history::Measure;
 
     const EXAMPLE: &str = r#"
         seed = 7
@@ -586,6 +616,41 @@ mod tests {
             let text = refusal((table, &format!("{table}\n{key} = 1")));
             assert!(text.contains(key), "{text}");
         }
+    }
+
+    /// The example with a history of `of` and `measure`, and with windows.
+    fn with_history(of: &str, measure: &str) -> String {
+        let history = format!("history = [{{ name = \"h\", of = {of}, measure = {measure} }}]");
+        let windows = "[examples]\nwindows = { days = 30, count = 4 }\n[features]";
+        EXAMPLE.replace("crosses =", &format!("{history}\ncrosses =")).replace("[features]", windows)
+    }
+
+    #[test]
+    fn a_history_names_its_measure_and_can_be_left_out() {
+        let text = with_history("[\"item_id\"]", "{ count = { window_days = 7 } }");
+        let mut pipeline = Pipeline::parse(&text).expect("a pipeline");
+        assert_eq!(pipeline.histories[0].measure, Measure::Count { window_days: 7 });
+        assert!(!pipeline.leave_out("g") && pipeline.leave_out("h") && pipeline.histories.is_empty());
+    }
+
+    #[test]
+    fn histories_that_mean_nothing_are_refused() {
+        for (of, measure, expected) in [
+            ("[]", "\"recency\"", "one or two"),
+            ("[\"item_id\"]", "{ affinity = { neighbours = 5 } }", "one or two"),
+            ("[\"item_id\"]", "{ count = { window_days = 0 } }", "above 0"),
+            ("[\"item_id\"]", "{ trend = { window_days = 9, base_days = 9 } }", "above window_days"),
+            ("[\"user_id\", \"item_id\"]", "{ affinity = { neighbours = 0 } }", "1 to 1000"),
+        ] {
+            let error = Pipeline::parse(&with_history(of, measure)).expect_err(measure).to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+        let text = with_history("[\"item_id\"]", "\"age\"");
+        let without_windows = text.replace("windows = { days = 30, count = 4 }", "");
+        let error = Pipeline::parse(&without_windows).expect_err("no windows").to_string();
+        assert!(error.contains("examples.windows"), "{error}");
+        let error = Pipeline::parse(&text.replace("days = 30", "days = 0")).expect_err("no days").to_string();
+        assert!(error.contains("examples.windows"), "{error}");
     }
 
     #[test]

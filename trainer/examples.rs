@@ -40,7 +40,12 @@ impl Example {
 
 /// The training examples of `rows`, in the order of the log. Nothing outside `rows` is looked at.
 pub fn training(log: &Log, rows: Range<usize>, config: &ExamplesConfig, random: &mut Random) -> Vec<Example> {
-    let mut examples = if log.labels.is_some() {
+    let mut examples = if let Some(windows) = config.windows {
+        let windows = windows.of(&log.times, &rows).into_iter();
+        windows
+            .flat_map(|window| held_out(log, rows.start..window.rows.start, window.rows, config, random))
+            .collect()
+    } else if log.labels.is_some() {
         labelled(log, rows.clone())
     } else {
         let known = Purchases::of(log, rows.clone());

@@ -5,8 +5,8 @@ use std::ops::Range;
 
 use millrace::{
     features::{
-        CategoricalSource, Cross, Encoder, Feature, FeatureError, FeatureKind, RawValue, Schema, SchemaError,
-        Transform, Value, Vocabulary, VocabularyError,
+        CategoricalSource, Cross, Encoder, Feature, FeatureError, FeatureKind, Past, RawValue, Schema,
+        SchemaError, Transform, Value, Vocabulary, VocabularyError,
     },
     tensor::Rows,
 };
@@ -15,8 +15,10 @@ use rand::Rng;
 use crate::{
     config::{Encoding, FeatureConfig},
     examples::Example,
+    history::{HistoryConfig, HistoryPlan},
     log::{FeatureColumn, Ids, Log},
     random::Random,
+    windows::{self, WindowsConfig},
 };
 
 /// Why features could not be fitted, or rows not encoded.
@@ -52,6 +54,8 @@ pub struct FittedFeatures {
     encoder: Encoder,
     /// The features that have a column of their own in the log, which are those that callers send.
     sent: Vec<FeatureConfig>,
+    /// The past at the start of each window of training, the earliest first.
+    pasts: Vec<(i64, Past)>,
 }
 
 impl FittedFeatures {
@@ -75,14 +79,36 @@ impl FittedFeatures {
             optional: config.optional && config.from.is_none(),
             kind: kind(config, column(config), rows.clone()),
         });
-        let schema = Schema { features: features.collect(), crosses: crosses.to_vec() };
+        let (histories, affinities) = (Vec::new(), Vec::new());
+        let schema =
+            Schema { features: features.collect(), crosses: crosses.to_vec(), histories, affinities };
         let mut vocabularies = configs.iter().filter_map(|config| vocabulary(config, column(config), &rows));
         // The encoder asks for vocabularies in the order of the features that have one.
         let encoder = Encoder::new(schema, |feature| {
             let vocabulary = vocabularies.next().expect("one for each feature with a vocabulary");
             vocabulary.map_err(|source| SchemaError::Vocabulary { feature: feature.name.clone(), source })
         })?;
-        Ok(Self { encoder, sent })
+        Ok(Self { encoder, sent, pasts: Vec::new() })
+    }
+
+    /// The same features with the histories of `configs`: as of the end of `rows` for what is scored, and as of the
+    /// start of its window for what is learnt from.
+    pub fn remembering(
+        self,
+        log: &Log,
+        rows: &Range<usize>,
+        configs: &[HistoryConfig],
+        windows: Option<WindowsConfig>,
+    ) -> Result<Self, FitError> {
+        if configs.is_empty() {
+            return Ok(self);
+        }
+        let plan = HistoryPlan::new(configs, log, rows.end, (&self.sent, &self.encoder))?;
+        let windows = windows.map(|windows| windows.of(&log.times, rows)).unwrap_or_default().into_iter();
+        let pasts = windows.map(|window| (window.start, plan.past(rows.clone(), window.start))).collect();
+        let past = plan.past(rows.clone(), windows::end_of(&log.times, rows));
+        let encoder = self.encoder.remembering(plan.declare(&past), past)?;
+        Ok(Self { encoder, sent: self.sent, pasts })
     }
 
     /// The encoder.
@@ -92,10 +118,11 @@ impl FittedFeatures {
 
     /// Encodes `examples` in their order.
     pub fn encode(&self, log: &Log, examples: &[Example]) -> Result<Rows, FitError> {
-        self.encode_each(log, examples, |_| false)
+        self.encode_each(log, examples, |_| None, |_| false)
     }
 
-    /// Encodes `examples`, a share of their ids hidden behind the row for unknown ids.
+    /// Encodes `examples` to learn from: with the past as it was at the start of their windows, and with a share of
+    /// their ids hidden behind the row for unknown ids.
     pub fn encode_hiding(
         &self,
         log: &Log,
@@ -104,7 +131,8 @@ impl FittedFeatures {
         random: &mut Random,
     ) -> Result<Rows, FitError> {
         let hides = |encoding: &Encoding| matches!(encoding, Encoding::Vocabulary { .. });
-        self.encode_each(log, examples, |encoding| hides(encoding) && random.random_bool(unknown_share))
+        let past = |example: &Example| self.past_at(log.times[example.user_row as usize]);
+        self.encode_each(log, examples, past, |encoding| hides(encoding) && random.random_bool(unknown_share))
     }
 
     /// The raw row of an example, as a request would send it.
@@ -113,10 +141,17 @@ impl FittedFeatures {
         columns.map(|(config, column)| owned(column.raw(example.row(config.of)))).collect()
     }
 
-    fn encode_each(
-        &self,
+    /// The past as it was at the start of the window that holds `time`.
+    fn past_at(&self, time: i64) -> Option<&Past> {
+        let after = self.pasts.partition_point(|&(start, _)| start <= time);
+        Some(&self.pasts[after.checked_sub(1)?].1)
+    }
+
+    fn encode_each<'a>(
+        &'a self,
         log: &Log,
         examples: &[Example],
+        past: impl Fn(&Example) -> Option<&'a Past>,
         mut hide: impl FnMut(&Encoding) -> bool,
     ) -> Result<Rows, FitError> {
         let mut rows = Rows::new(self.encoder.signature());
@@ -129,7 +164,10 @@ impl FittedFeatures {
                     .set(&mut rows, position, value)
                     .map_err(|source| FitError::Value { feature: config.name.clone(), source })?;
             }
-            self.encoder.finish(&mut rows);
+            match past(example) {
+                Some(past) => self.encoder.finish_as_of(past, &mut rows),
+                None => self.encoder.finish(&mut rows),
+            }
         }
         Ok(rows)
     }

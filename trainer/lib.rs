@@ -16,7 +16,11 @@ pub mod explore;
 
 pub mod purchases;
 
+pub mod windows;
+
 pub mod examples;
+
+pub mod history;
 
 pub mod fit;
 

@@ -165,6 +165,9 @@ struct RunArgs {
     /// The model repository, in place of the pipeline's.
     #[arg(long)]
     repository: Option<PathBuf>,
+    /// A history feature to leave out, by name; may be given several times.
+    #[arg(long, value_name = "NAME")]
+    without: Vec<String>,
     /// The ONNX Runtime library; else `ORT_DYLIB_PATH`. deploy/onnxruntime.sh prints one.
     #[arg(long, env = "MILLRACE_ONNXRUNTIME")]
     onnxruntime: Option<PathBuf>,
@@ -324,6 +327,12 @@ impl RunArgs {
         pipeline.seed = pipeline.seed.wrapping_add(offset);
         if let Some(repository) = &self.repository {
             pipeline.publish.repository.clone_from(repository);
+        }
+        for name in &self.without {
+            anyhow::ensure!(
+                pipeline.leave_out(name),
+                "--without: the pipeline has no history feature `{name}`"
+            );
         }
         let library = self.onnxruntime.clone().or_else(|| env::var_os("ORT_DYLIB_PATH").map(PathBuf::from));
         let library = library.context(

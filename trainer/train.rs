@@ -135,6 +135,8 @@ struct Course<'a> {
 impl<'a> Course<'a> {
     fn new(log: &'a Log, rows: Range<usize>, pipeline: &'a Pipeline) -> Result<Self, TrainError> {
         let features = FittedFeatures::fit(log, rows.clone(), &pipeline.features, &pipeline.crosses)?;
+        let windows = pipeline.examples.windows;
+        let features = features.remembering(log, &rows, &pipeline.histories, windows)?;
         let mut draws = random(pipeline.seed, Purpose::Training, 0);
         let examples = examples::training(log, rows.clone(), &pipeline.examples, &mut draws);
         let base_rate = base_rate(&examples).ok_or(TrainError::NoExamples)?;

@@ -1,7 +1,8 @@
 //! The one code that encodes a row, in the trainer and on the request path.
 //!
 //! Layout of the model's inputs: `ids` I32 `[rows, categorical features + crosses]` and, where there are numeric
-//! features, `dense` F32 `[rows, numeric features]`. A caller's value fills a column for each feature that encodes it. All tables are one: column `c` of `ids` holds row numbers in
+//! features or histories, `dense` F32 `[rows, numeric features + columns of histories + affinities]`. A caller's value
+//! fills a column for each feature that encodes it. All tables are one: column `c` of `ids` holds row numbers in
 //! that column's own range, so a model needs a single gather, and an id can never reach another feature's rows.
 //! The ranges of the categorical features come first: a deep part that takes no crosses uses a prefix of both the
 //! columns and the table.
@@ -15,7 +16,9 @@ use std::{
 use xxhash_rust::xxh3::Xxh3Default;
 
 use super::{
-    CategoricalSource, Cross, Feature, FeatureKind, RawKind, RawValue, Schema, SchemaError, Vocabulary,
+    Affinity, CategoricalSource, Cross, Feature, FeatureKind, History, Past, RawKind, RawValue, Schema,
+    SchemaError, Vocabulary,
+    recall::{Part, Recall},
     slot::{Scale, Slot, TableRows, Target, bucket},
 };
 use crate::tensor::{DType, Rows, Signature, TensorSpec};
@@ -53,6 +56,8 @@ pub struct Encoder {
     schema: Schema,
     inputs: Vec<Input>,
     crosses: Vec<CrossSlot>,
+    recall: Recall,
+    past: Past,
     signature: Signature,
     deep_columns: usize,
     deep_rows: usize,
@@ -77,7 +82,7 @@ struct CrossSlot {
 
 impl Encoder {
     /// Checks the schema and lays out columns and table rows. `vocabulary` is asked for the vocabulary of each
-    /// feature that has one, in their order.
+    /// feature that has one, in their order. Of the past the encoder knows nothing until [`Encoder::with_past`].
     pub fn new(
         schema: Schema,
         mut vocabulary: impl FnMut(&Feature) -> Result<Vocabulary, SchemaError>,
@@ -105,13 +110,37 @@ impl Encoder {
         let (deep_columns, deep_rows) = (layout.columns, layout.rows);
         let crosses = schema.crosses.iter().map(|cross| place_cross(cross, &schema, &inputs, &mut layout));
         let crosses = crosses.collect::<Result<_, _>>()?;
-        let signature = signature(layout.columns, layout.dense);
-        Ok(Self { schema, inputs, crosses, signature, deep_columns, deep_rows, wide_rows: layout.rows })
+        let recall = Recall::new(&schema, layout.dense, |name| part(&schema, &inputs, name))?;
+        let past = Past::unseen(&schema);
+        let signature = signature(layout.columns, layout.dense + recall.width());
+        let wide_rows = layout.rows;
+        Ok(Self { schema, inputs, crosses, recall, past, signature, deep_columns, deep_rows, wide_rows })
     }
 
-    /// Reads `schema.toml` and the vocabularies from the folder `directory`.
+    /// The same encoder with tables of the past, which must be of its schema.
+    #[must_use]
+    pub fn with_past(self, past: Past) -> Self {
+        Self { past, ..self }
+    }
+
+    /// The same encoder with other declarations of what follows from ids, and the tables that go with them.
+    pub fn remembering(
+        mut self,
+        (histories, affinities): (Vec<History>, Vec<Affinity>),
+        past: Past,
+    ) -> Result<Self, SchemaError> {
+        self.schema.histories = histories;
+        self.schema.affinities = affinities;
+        let slots = self.inputs.iter().flat_map(|input| &input.slots);
+        let numeric = slots.filter(|slot| matches!(slot.target, Target::Dense(_))).count();
+        self.recall = Recall::new(&self.schema, numeric, |name| part(&self.schema, &self.inputs, name))?;
+        self.signature = signature(self.signature.inputs[IDS].width, numeric + self.recall.width());
+        Ok(self.with_past(past))
+    }
+
+    /// Reads `schema.toml`, the vocabularies and the tables of the past from the folder `directory`.
     pub fn read(directory: &Path) -> Result<Self, SchemaError> {
-        Self::new(Schema::read(directory)?, |feature| {
+        let encoder = Self::new(Schema::read(directory)?, |feature| {
             let path = vocabulary_path(directory, feature);
             let file = File::open(&path).map_err(|source| SchemaError::Read {
                 file: format!("{}.vocabulary", feature.name),
@@ -119,10 +148,13 @@ impl Encoder {
             })?;
             Vocabulary::read(BufReader::new(file))
                 .map_err(|source| SchemaError::Vocabulary { feature: feature.name.clone(), source })
-        })
+        })?;
+        let rows = |name: &str| encoder.vocabulary(name).map_or(0, Vocabulary::rows);
+        let past = Past::read(&encoder.schema, directory, rows)?;
+        Ok(encoder.with_past(past))
     }
 
-    /// Writes `schema.toml` and the vocabularies into the folder `directory`, which is made.
+    /// Writes `schema.toml`, the vocabularies and the tables of the past into the folder `directory`, which is made.
     pub fn write(&self, directory: &Path) -> io::Result<()> {
         fs::create_dir_all(directory)?;
         self.schema.write(directory)?;
@@ -134,7 +166,7 @@ impl Encoder {
                 file.into_inner()?.sync_all()?;
             }
         }
-        Ok(())
+        self.past.write(&self.schema, directory)
     }
 
     /// The declaration.
@@ -205,8 +237,14 @@ impl Encoder {
         Ok(())
     }
 
-    /// Completes the last row of `rows` once every feature is set: its crosses follow from its ids.
+    /// Completes the last row of `rows` once every feature is set: its crosses and its past follow from its ids.
     pub fn finish(&self, rows: &mut Rows) {
+        self.finish_as_of(&self.past, rows);
+    }
+
+    /// The same with another past than the encoder's own, which training examples need: theirs is as of their time.
+    pub fn finish_as_of(&self, past: &Past, rows: &mut Rows) {
+        self.recall.fill(past, rows, self.dense_input());
         if self.crosses.is_empty() {
             return;
         }
@@ -244,6 +282,30 @@ impl Encoder {
     fn dense_input(&self) -> usize {
         self.signature.inputs.len() - 1
     }
+
+    /// The vocabulary of the feature called `name`, where it has one.
+    pub fn vocabulary(&self, name: &str) -> Option<&Vocabulary> {
+        match &slot(&self.schema, &self.inputs, name)?.target {
+            Target::Table { rows: TableRows::Vocabulary(vocabulary), .. } => Some(vocabulary),
+            _ => None,
+        }
+    }
+}
+
+/// Where the vocabulary of the feature called `name` is in a row.
+fn part(schema: &Schema, inputs: &[Input], name: &str) -> Option<Part> {
+    let slot = slot(schema, inputs, name)?;
+    match slot.target {
+        Target::Table { offset, rows: TableRows::Vocabulary(_) } => {
+            Some(Part { column: slot.column, offset })
+        }
+        _ => None,
+    }
+}
+
+/// The slot of the feature called `name`.
+fn slot<'a>(schema: &Schema, inputs: &'a [Input], name: &str) -> Option<&'a Slot> {
+    inputs.iter().flat_map(|input| &input.slots).find(|slot| schema.features[slot.feature].name == name)
 }
 
 /// Hands out columns and ranges of table rows in order.
@@ -364,7 +426,7 @@ fn noun(kind: RawKind) -> &'static str {
     }
 }
 
-fn is_name(name: &str) -> bool {
+pub(super) fn is_name(name: &str) -> bool {
     (1..=64).contains(&name.len())
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
 }
@@ -378,13 +440,10 @@ fn place_cross(
     if cross.features.len() < 2 || cross.buckets == 0 {
         return Err(SchemaError::Invalid("a cross needs two features and one bucket at least".into()));
     }
-    let slots = || inputs.iter().flat_map(|input| &input.slots);
-    let parts = cross.features.iter().map(|name| {
-        match slots().find(|slot| schema.features[slot.feature].name == *name) {
-            Some(Slot { column, target: Target::Table { .. }, .. }) => Ok(*column),
-            Some(_) => Err(SchemaError::Invalid(format!("cross: `{name}` is numeric"))),
-            None => Err(SchemaError::Invalid(format!("cross: there is no feature `{name}`"))),
-        }
+    let parts = cross.features.iter().map(|name| match slot(schema, inputs, name) {
+        Some(Slot { column, target: Target::Table { .. }, .. }) => Ok(*column),
+        Some(_) => Err(SchemaError::Invalid(format!("cross: `{name}` is numeric"))),
+        None => Err(SchemaError::Invalid(format!("cross: there is no feature `{name}`"))),
     });
     let parts = parts.collect::<Result<_, _>>()?;
     let (column, offset) = layout.place(cross.buckets as usize)?;
@@ -408,7 +467,7 @@ fn table_index(row: u32) -> i32 {
 }
 
 /// The position of `ids` among the inputs.
-const IDS: usize = 0;
+pub(super) const IDS: usize = 0;
 /// Boundaries of one feature; more are no buckets any more.
 const MAX_BOUNDARIES: usize = 65_535;
 

@@ -4,15 +4,20 @@
 //! server reads them back. Both run the same [`Encoder`], so training and serving cannot disagree about a row.
 //! It holds no model weights and knows nothing of JSON.
 
+mod affinity;
 mod encoder;
+mod history;
 mod moment;
+mod recall;
 mod schema;
 mod slot;
 mod value;
 mod vocabulary;
 
 pub use self::{
+    affinity::{Affinity, AffinityTable},
     encoder::{Encoder, FeatureError},
+    history::{History, HistoryColumn, HistoryError, HistoryTable, Past},
     schema::{CategoricalSource, Cross, Feature, FeatureKind, RawKind, Schema, SchemaError, Transform},
     value::{RawValue, Value},
     vocabulary::{Vocabulary, VocabularyError},

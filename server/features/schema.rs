@@ -8,7 +8,7 @@ use std::{fs, io, path::Path};
 
 use serde::{Deserialize, Serialize};
 
-use super::VocabularyError;
+use super::{Affinity, History, HistoryError, VocabularyError};
 
 /// Why a schema was refused.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +38,15 @@ pub enum SchemaError {
         #[source]
         source: VocabularyError,
     },
+    /// A table of histories or affinities was refused.
+    #[error("{file}")]
+    History {
+        /// The file's name within the features folder.
+        file: String,
+        /// What is wrong with it.
+        #[source]
+        source: HistoryError,
+    },
 }
 
 /// All features of a model and their crosses.
@@ -50,6 +59,12 @@ pub struct Schema {
     /// Products of categorical features, for the wide part of a model.
     #[serde(rename = "cross", default, skip_serializing_if = "Vec::is_empty")]
     pub crosses: Vec<Cross>,
+    /// Numbers that follow from ids, as of the end of training.
+    #[serde(rename = "history", default, skip_serializing_if = "Vec::is_empty")]
+    pub histories: Vec<History>,
+    /// Likenesses that follow from two ids, as of the end of training.
+    #[serde(rename = "affinity", default, skip_serializing_if = "Vec::is_empty")]
+    pub affinities: Vec<Affinity>,
 }
 
 /// One feature of a row.

@@ -30,6 +30,20 @@ fn a_log_of_purchases_is_ranked_beside_popularity() {
 }
 
 #[test]
+fn what_the_past_says_is_learnt_served_and_published_with_its_tables() {
+    let shop = Shop::open();
+    let (publication, said) = run(&shop, &shop.remembering());
+    let (_, folder) = publication.expect("a run").published.expect("published");
+    for file in ["item_id.history", "user_id.item_id.history", "alike.affinity"] {
+        assert!(folder.join(Manifest::FEATURES).join(file).is_file(), "{file}");
+    }
+    // The proof compares scores of raw rows, encoded with the tables as read back, with the trainer's own.
+    assert!(said.iter().any(|line| line.contains("ONNX Runtime agrees")), "{said:#?}");
+    let manifest = std::fs::read_to_string(folder.join(Manifest::FILE)).expect("a manifest");
+    assert!(manifest.contains("features/alike.affinity"), "{manifest}");
+}
+
+#[test]
 fn a_seed_gives_the_same_version_byte_for_byte() {
     let version = || {
         let shop = Shop::open();

@@ -46,9 +46,19 @@ impl Shop {
         self.pipeline("keep = [{ column = \"clicked\", above = 0 }]")
     }
 
+    /// The same with what follows from the past of ids, learnt from two windows of five days.
+    pub(crate) fn remembering(&self) -> Pipeline {
+        let windows = "[examples]\nwindows = { days = 5, count = 2 }\n[features]";
+        let text = TEXT.replace("[features]", &format!("{windows}\n{HISTORY}"));
+        self.parse(&text.replace("# data", "keep = [{ column = \"clicked\", above = 0 }]"))
+    }
+
     fn pipeline(&self, data: &str) -> Pipeline {
-        let text = TEXT.replace("# data", data);
-        let mut pipeline = Pipeline::parse(&text).expect("a pipeline");
+        self.parse(&TEXT.replace("# data", data))
+    }
+
+    fn parse(&self, text: &str) -> Pipeline {
+        let mut pipeline = Pipeline::parse(text).expect("a pipeline");
         pipeline.publish.repository = self.repository();
         pipeline.gates = GatesConfig { accuracy: 0.7, ..pipeline.gates };
         pipeline
@@ -93,6 +103,15 @@ pub(crate) fn contents(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     files.sort();
     files
 }
+
+const HISTORY: &str = r#"
+    history = [
+      { name = "item_buyers", of = ["item_id"], measure = { buyers = { window_days = 10 } } },
+      { name = "item_trend", of = ["item_id"], measure = { trend = { window_days = 5, base_days = 10 } } },
+      { name = "pair_recency", of = ["user_id", "item_id"], measure = "recency" },
+      { name = "alike", of = ["user_id", "item_id"], measure = { affinity = { neighbours = 20 } } },
+    ]
+"#;
 
 const TEXT: &str = r#"
     seed = 7
