@@ -545,7 +545,7 @@ mod tests {
               { name = "log", from = "age", kind = "numeric", transform = "log", mean = 0.0, std = 1.0 },
               { name = "other", from = "user", kind = "categorical", source = "vocabulary" },
             ]
-            cross = [{ features = ["bucket", "user"], buckets = 50 }]
+            cross = [{ features = ["bucket", "user"], buckets = 5000 }]
             "#,
         )
         .expect("a schema");
@@ -553,7 +553,7 @@ mod tests {
         let sent: Vec<&str> = encoder.sent().map(|feature| &*feature.name).collect();
         assert_eq!((sent, encoder.width()), (vec!["user", "age"], 2));
         assert_eq!((encoder.position("age"), encoder.position("bucket")), (Some(1), None));
-        assert_eq!((encoder.deep_columns(), encoder.deep_rows(), encoder.wide_rows()), (3, 4 + 10 + 2, 66));
+        assert_eq!((encoder.deep_columns(), encoder.deep_rows(), encoder.wide_rows()), (3, 4 + 10 + 2, 5016));
         let mut rows = Rows::new(encoder.signature());
         for age in [RawValue::Int(60), RawValue::Missing, RawValue::Float(29.5)] {
             encoder.encode([RawValue::Text("u"), age].into_iter(), &mut rows).expect("a row");
@@ -566,7 +566,7 @@ mod tests {
         assert_eq!(column(0), [3, 0, 1]);
         assert_eq!(column(2), [15; 3]);
         let [first, second, third] = column(3);
-        assert!(first != second && second != third && ids.iter().all(|id| (0..66).contains(id)), "{ids:?}");
+        assert!(first != second && second != third && ids.iter().all(|id| (0..5016).contains(id)), "{ids:?}");
         assert_eq!((dense[0], dense[2], dense[3]), (2.0, 0.0, 0.0));
         assert!((dense[1] - 61.0_f32.ln()).abs() < 1e-6 && (dense[5] - 30.5_f32.ln()).abs() < 1e-6);
         // What is not optional may not be missing, and a mistake is that of the value, whichever feature finds it.
