@@ -1,3 +1,5 @@
+//! That nothing of the past comes from the future, and that what is learnt is what is served.
+
 use millrace::tensor::{Rows, Values};
 use proptest::prelude::*;
 
