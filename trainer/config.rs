@@ -9,7 +9,7 @@ use millrace::{
 };
 use serde::Deserialize;
 
-use crate::calendar;
+use crate::{calendar, onnx_file};
 
 /// Why a pipeline was refused.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +52,8 @@ pub struct Pipeline {
     pub crosses: Vec<Cross>,
     /// The model and its optimisers.
     pub model: ModelConfig,
+    /// The files of the model.
+    pub export: ExportConfig,
     /// What a version must reach to be published.
     pub gates: GatesConfig,
     /// Where a version is published.
@@ -213,6 +215,23 @@ impl Default for ModelConfig {
     }
 }
 
+/// The files of the model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ExportConfig {
+    /// Whether there is one in half precision too. The server does not compute with it; engines on GPUs are built of
+    /// it, and a version without such an engine is half as large again with it.
+    pub fp16: bool,
+    /// Tables of more bytes than this lie in a file of their own, which a runtime can map.
+    pub max_inline_bytes: u64,
+}
+
+impl Default for ExportConfig {
+    fn default() -> Self {
+        Self { fp16: false, max_inline_bytes: onnx_file::MAX_INLINE_BYTES }
+    }
+}
+
 /// What a version must reach to be published.
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -261,6 +280,7 @@ impl Pipeline {
             features: raw.features.columns,
             crosses: raw.features.crosses,
             model: raw.model,
+            export: raw.export,
             gates: raw.gates,
         })
     }
@@ -277,6 +297,8 @@ struct RawPipeline {
     features: RawFeatures,
     #[serde(default)]
     model: ModelConfig,
+    #[serde(default)]
+    export: ExportConfig,
     #[serde(default)]
     gates: GatesConfig,
     publish: RawPublish,

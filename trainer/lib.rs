@@ -29,6 +29,11 @@ pub mod ranking;
 pub mod artifact;
 pub mod check;
 pub mod onnx;
+pub mod onnx_file;
+
+pub mod element_types;
+pub mod half_precision;
+pub mod precision;
 
 pub mod gate;
 pub mod publish;

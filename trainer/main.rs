@@ -1,5 +1,7 @@
 //! The trainer's command line.
 
+mod export;
+
 use std::{
     env,
     io::{self, Write},
@@ -49,6 +51,8 @@ enum Command {
         #[arg(long)]
         artifact: PathBuf,
     },
+    /// Add other forms of the model to a trained artifact, for GPUs.
+    Export(export::Export),
     /// Train and publish; the last line of output is one JSON object with the figures.
     Pipeline(RunArgs),
 }
@@ -92,6 +96,10 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Synth(arguments) => synth(&arguments),
         Command::Train { run, artifact } => train(&run, &artifact),
         Command::Publish { run, artifact } => publish(&run, &artifact),
+        Command::Export(export) => {
+            export.run()?.iter().try_for_each(|line| print(line))?;
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Pipeline(run) => pipeline(&run),
     }
 }
@@ -151,16 +159,19 @@ impl RunArgs {
         if let Some(repository) = &self.repository {
             pipeline.publish.repository.clone_from(repository);
         }
-        let library = self.onnxruntime.clone().or_else(|| env::var_os("ORT_DYLIB_PATH").map(PathBuf::from));
-        let library = library.context(
-            "no ONNX Runtime library: name one with --onnxruntime, MILLRACE_ONNXRUNTIME or ORT_DYLIB_PATH; \
-             deploy/onnxruntime.sh prints one",
-        )?;
-        let runtime = OnnxRuntime::load(&library)?;
+        let runtime = OnnxRuntime::load(&onnxruntime(self.onnxruntime.as_ref())?)?;
         let log = log_path(&pipeline, self.data.as_deref());
         let mut say = |line: &str| eprintln!("{:7.1} s  {line}", start.elapsed().as_secs_f64());
         work(&mut Run { pipeline: &pipeline, log: &log, runtime: &runtime, say: &mut say })
     }
+}
+
+/// The ONNX Runtime library: the one that was named, or else the environment's.
+fn onnxruntime(named: Option<&PathBuf>) -> anyhow::Result<PathBuf> {
+    named.cloned().or_else(|| env::var_os("ORT_DYLIB_PATH").map(PathBuf::from)).context(
+        "no ONNX Runtime library: name one with --onnxruntime, MILLRACE_ONNXRUNTIME or ORT_DYLIB_PATH; \
+         deploy/onnxruntime.sh prints one",
+    )
 }
 
 /// The one place that writes to standard output, which scripts read.

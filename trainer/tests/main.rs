@@ -1,9 +1,12 @@
 //! The trainer as a whole, with ONNX Runtime behind it: what is exported, what is published, what a run comes to.
 
 mod export;
+mod graphs;
+mod half;
 mod pipeline;
 mod publish;
 mod retail;
+mod rules;
 mod shop;
 
 use std::{env, path::PathBuf};
