@@ -8,6 +8,8 @@ mod publish;
 mod retail;
 mod rules;
 mod shop;
+#[cfg(feature = "tract")]
+mod tract;
 
 use std::{env, path::PathBuf};
 
