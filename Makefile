@@ -11,9 +11,10 @@ TARGET = $(or $(CARGO_TARGET_DIR),target)
 demo:
 	deploy/demo.sh
 
-## All tests. Without a network once the first run has fetched the crates and ONNX Runtime; without a GPU.
+## All tests, a second implementation of ONNX among them. Without a network once the first run has fetched the crates
+## and ONNX Runtime; without a GPU.
 test:
-	$(WITH_ONNXRUNTIME) $(WITH_LIBCLANG) cargo test --workspace --quiet
+	$(WITH_ONNXRUNTIME) $(WITH_LIBCLANG) cargo test --workspace --features millrace-trainer/tract --quiet
 
 ## The server beside a bare hyper server, by wrk and oha, for some 10 minutes; ARGS="--quick" only tries the harness.
 loadtest: $(TARGET)/tools/bin/oha

@@ -4,7 +4,8 @@
 //! ```text
 //! <artifact>/summary.json      figures, lineage, epochs
 //! <artifact>/holdout.json      raw rows and labels that training never saw
-//! <artifact>/version/          model.onnx, features/, golden.json: what a version's folder will hold
+//! <artifact>/version/          model.onnx, features/, golden.json, model.fp16.onnx where it was asked for: what a
+//!                              version's folder will hold
 //! ```
 
 use std::{

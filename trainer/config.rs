@@ -9,7 +9,7 @@ use millrace::{
 };
 use serde::Deserialize;
 
-use crate::{calendar, history::HistoryConfig, windows::WindowsConfig};
+use crate::{calendar, history::HistoryConfig, onnx_file, windows::WindowsConfig};
 
 /// Why a pipeline was refused.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +54,8 @@ pub struct Pipeline {
     pub histories: Vec<HistoryConfig>,
     /// The model and its optimisers.
     pub model: ModelConfig,
+    /// The files of the model.
+    pub export: ExportConfig,
     /// What a version must reach to be published.
     pub gates: GatesConfig,
     /// Where a version is published.
@@ -262,6 +264,23 @@ impl Default for ModelConfig {
     }
 }
 
+/// The files of the model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ExportConfig {
+    /// Whether there is one in half precision too. The server does not compute with it; engines on GPUs are built of
+    /// it, and a version without such an engine is half as large again with it.
+    pub fp16: bool,
+    /// Tables of more bytes than this lie in a file of their own, which a runtime can map.
+    pub max_inline_bytes: u64,
+}
+
+impl Default for ExportConfig {
+    fn default() -> Self {
+        Self { fp16: false, max_inline_bytes: onnx_file::MAX_INLINE_BYTES }
+    }
+}
+
 /// What a version must reach to be published.
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -313,6 +332,7 @@ impl Pipeline {
             crosses: raw.features.crosses,
             histories: raw.features.history,
             model: raw.model,
+            export: raw.export,
             gates: raw.gates,
         })
     }
@@ -337,6 +357,8 @@ struct RawPipeline {
     features: RawFeatures,
     #[serde(default)]
     model: ModelConfig,
+    #[serde(default)]
+    export: ExportConfig,
     #[serde(default)]
     gates: GatesConfig,
     publish: RawPublish,

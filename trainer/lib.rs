@@ -35,6 +35,11 @@ pub mod ranking;
 pub mod artifact;
 pub mod check;
 pub mod onnx;
+pub mod onnx_file;
+
+pub mod element_types;
+pub mod half_precision;
+pub mod precision;
 
 pub mod engines;
 

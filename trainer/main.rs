@@ -1,5 +1,7 @@
 //! The trainer's command line.
 
+mod export;
+
 use std::{
     env, fs,
     io::{self, Write},
@@ -13,10 +15,9 @@ use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use millrace::engine::OnnxRuntime;
 use millrace_trainer::{
-    artifact::{self, Artifact},
+    artifact::Artifact,
     calendar,
     config::{Pipeline, TestStart},
-    engines::{self, EngineOptions},
     explore::{
         ExploreOptions, explore,
         page::page,
@@ -59,6 +60,8 @@ enum Command {
         #[arg(long)]
         artifact: PathBuf,
     },
+    /// Add other forms of the model to a trained artifact, for GPUs.
+    Export(export::Export),
     /// Train and publish; the last line of output is one JSON object with the figures.
     Pipeline {
         #[command(flatten)]
@@ -67,9 +70,6 @@ enum Command {
         #[arg(long, default_value_t = NonZeroU32::MIN)]
         seeds: NonZeroU32,
     },
-    /// Build engines for GPUs from the ONNX files of a trained artifact, before it is published; the last line of
-    /// output is one JSON object with sizes and seconds.
-    Export(Export),
 }
 
 #[derive(Args)]
@@ -131,31 +131,6 @@ struct Explore {
 }
 
 #[derive(Args)]
-struct Export {
-    /// Build `TensorRT` engines: of model.onnx, and of model.fp16.onnx where it is there.
-    #[arg(long, required = true)]
-    tensorrt: bool,
-    /// The artifact's folder.
-    #[arg(long, required_unless_present = "version_dir", conflicts_with = "version_dir")]
-    artifact: Option<PathBuf>,
-    /// In place of an artifact, a folder that holds a version's files.
-    #[arg(long)]
-    version_dir: Option<PathBuf>,
-    /// An FP16 model to take into the folder as model.fp16.onnx first.
-    #[arg(long)]
-    fp16_onnx: Option<PathBuf>,
-    /// Rows of the largest batch: the server's `max_batch_rows`.
-    #[arg(long, default_value_t = 4096, value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
-    max_batch_rows: u32,
-    /// A compute capability to build for, 8.9 say; again for each one more. By default 8.0, 8.6, 8.9 and 12.0.
-    #[arg(long = "compute-capability")]
-    compute_capabilities: Vec<String>,
-    /// The folder of the `TensorRT` libraries; `make tensorrt` prints one.
-    #[arg(long, env = "MILLRACE_TENSORRT")]
-    tensorrt_folder: Option<PathBuf>,
-}
-
-#[derive(Args)]
 struct RunArgs {
     /// The pipeline's file.
     pipeline: PathBuf,
@@ -180,7 +155,10 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Train { run, artifact } => train(&run, &artifact),
         Command::Publish { run, artifact } => publish(&run, &artifact),
         Command::Pipeline { run, seeds } => pipeline(&run, seeds),
-        Command::Export(arguments) => export(arguments),
+        Command::Export(export) => {
+            export.run()?.iter().try_for_each(|line| print(line))?;
+            Ok(ExitCode::SUCCESS)
+        }
     }
 }
 
@@ -253,22 +231,6 @@ fn pipeline(arguments: &RunArgs, seeds: NonZeroU32) -> anyhow::Result<ExitCode> 
     Ok(status(&publication))
 }
 
-fn export(arguments: Export) -> anyhow::Result<ExitCode> {
-    let start = Instant::now();
-    let folder = arguments.artifact.map(|folder| folder.join(artifact::VERSION)).or(arguments.version_dir);
-    let folder = folder.context("neither an artifact nor a version's folder")?;
-    let options = EngineOptions {
-        libraries: arguments.tensorrt_folder,
-        fp16_onnx: arguments.fp16_onnx,
-        max_batch_rows: arguments.max_batch_rows,
-        compute_capabilities: arguments.compute_capabilities,
-    };
-    let mut say = |line: &str| eprintln!("{:7.1} s  {line}", start.elapsed().as_secs_f64());
-    let built = engines::build(&folder, &options, &mut say)?;
-    print(&built.line(start.elapsed().as_secs_f64()))?;
-    Ok(ExitCode::SUCCESS)
-}
-
 fn finish(artifact: &Artifact, publication: &Publication, start: Instant) -> anyhow::Result<ExitCode> {
     print(&report::line(&artifact.summary, Some(publication), start.elapsed().as_secs_f64()))?;
     Ok(status(publication))
@@ -334,12 +296,7 @@ impl RunArgs {
                 "--without: the pipeline has no history feature `{name}`"
             );
         }
-        let library = self.onnxruntime.clone().or_else(|| env::var_os("ORT_DYLIB_PATH").map(PathBuf::from));
-        let library = library.context(
-            "no ONNX Runtime library: name one with --onnxruntime, MILLRACE_ONNXRUNTIME or ORT_DYLIB_PATH; \
-             deploy/onnxruntime.sh prints one",
-        )?;
-        let runtime = OnnxRuntime::load(&library)?;
+        let runtime = OnnxRuntime::load(&onnxruntime(self.onnxruntime.as_ref())?)?;
         let log = log_path(&pipeline, self.data.as_deref());
         let mut say = progress(start);
         work(&mut Run { pipeline: &pipeline, log: &log, runtime: &runtime, say: &mut say })
@@ -358,6 +315,14 @@ fn progress(start: Instant) -> impl FnMut(&str) {
 /// The second that `text` names, for clap.
 fn moment(text: &str) -> Result<i64, &'static str> {
     calendar::parse(text).ok_or("expected a date, or a date and a time")
+}
+
+/// The ONNX Runtime library: the one that was named, or else the environment's.
+fn onnxruntime(named: Option<&PathBuf>) -> anyhow::Result<PathBuf> {
+    named.cloned().or_else(|| env::var_os("ORT_DYLIB_PATH").map(PathBuf::from)).context(
+        "no ONNX Runtime library: name one with --onnxruntime, MILLRACE_ONNXRUNTIME or ORT_DYLIB_PATH; \
+         deploy/onnxruntime.sh prints one",
+    )
 }
 
 /// The one place that writes to standard output, which scripts read.

@@ -14,60 +14,59 @@
 //! | wide weights as a column of the embeddings, carried through the layers | 3.3 | 4.0 | 8.1 | 40.6 |
 //! | first layer multiplied into the table | 3.5 | 4.3 | 10.8 | 64.7 |
 //!
-//! Crosses have no embedding, so where there are any a Slice takes them off the ids first. Large tables go to a file of their own at page boundaries, which lets the
-//! runtime map them: several instances and versions then share one copy in memory.
+//! Crosses have no embedding, so where there are any a Slice takes them off the ids first. Large tables go to a file of
+//! their own.
 
-use std::{
-    fs::{self, File},
-    io::{self, BufWriter, Seek, SeekFrom, Write},
-    path::Path,
-};
+use std::{borrow::Cow, path::Path};
 
 use millrace::repository::manifest::Manifest;
 use onnx_rs::ast::{
-    Attribute, AttributeType, DataLocation, DataType, Dimension, Graph, Model, Node, OpType, OperatorSetId,
-    StringStringEntry, TensorProto, TensorShape, TensorShapeDimension, TensorTypeProto, TypeProto, TypeValue,
-    ValueInfo,
+    Attribute, AttributeType, DataType, Dimension, Graph, Model, Node, OpType, OperatorSetId, TensorProto,
+    TensorShape, TensorShapeDimension, TensorTypeProto, TypeProto, TypeValue, ValueInfo,
 };
 
-use crate::model::{LayerKind, LayerWeights, WideDeep};
+use crate::{
+    model::{LayerKind, LayerWeights, WideDeep},
+    onnx_file::{self, FileError},
+};
 
 /// Why a model could not be written.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ExportError {
-    /// A file cannot be written.
-    #[error("the model's files cannot be written")]
-    Write(#[from] io::Error),
+    /// The files cannot be written.
+    #[error(transparent)]
+    File(#[from] FileError),
 }
 
-/// The file of the tables that are too large for the model file, beside it.
-pub const EXTERNAL_FILE: &str = "model.onnx.data";
-
-/// Tables of more bytes than this go to [`EXTERNAL_FILE`].
-pub const EXTERNAL_BYTES: usize = 1 << 20;
-
-/// Writes `model` into `folder`.
-pub fn export(model: &WideDeep, folder: &Path) -> Result<(), ExportError> {
+/// Writes `model` into `folder`, its tables of more than `max_inline_bytes` to a file of their own.
+pub fn export(model: &WideDeep, folder: &Path, max_inline_bytes: u64) -> Result<(), ExportError> {
     let plan = Plan::of(model);
-    let places = plan.write_external(&folder.join(EXTERNAL_FILE))?;
-    fs::write(folder.join(Manifest::MODEL), onnx_rs::encode(&plan.model(&places)))?;
-    Ok(())
+    let path = folder.join(Manifest::MODEL);
+    onnx_file::write(&plan.model(), &path, max_inline_bytes, |index, to| {
+        let written = to.write_all(plan.tensors[index].numbers.bytes());
+        Ok(written.map_err(|source| FileError::Write { path: path.clone(), source })?)
+    })
 }
 
 /// The graph with names and numbers of its own, which the syntax tree then borrows.
-struct Plan {
+struct Plan<'m> {
     columns: usize,
     dense: usize,
-    tensors: Vec<Tensor>,
+    tensors: Vec<Tensor<'m>>,
     nodes: Vec<PlannedNode>,
 }
 
-struct Tensor {
+struct Tensor<'m> {
     name: String,
     shape: Vec<i64>,
-    kind: DataType,
-    bytes: Vec<u8>,
+    numbers: Numbers<'m>,
+}
+
+/// What a tensor is made of. Tables are those of the model in training.
+enum Numbers<'m> {
+    Floats(Cow<'m, [f32]>),
+    Integers(Vec<i64>),
 }
 
 struct PlannedNode {
@@ -77,14 +76,8 @@ struct PlannedNode {
     attributes: Vec<Attribute<'static>>,
 }
 
-/// Where a tensor lies in the external file, as the format wants it said.
-struct Place {
-    offset: String,
-    length: String,
-}
-
-impl Plan {
-    fn of(model: &WideDeep) -> Self {
+impl<'m> Plan<'m> {
+    fn of(model: &'m WideDeep) -> Self {
         let shape = model.shape();
         let mut plan =
             Self { columns: shape.columns, dense: shape.dense, tensors: Vec::new(), nodes: Vec::new() };
@@ -100,7 +93,7 @@ impl Plan {
     }
 
     /// The embeddings of each row side by side, and the dense values after them.
-    fn deep_input(&mut self, model: &WideDeep) -> String {
+    fn deep_input(&mut self, model: &'m WideDeep) -> String {
         let (shape, table) = (model.shape(), model.embeddings());
         let (rows, dimension) = (shape.deep_rows, table.dimension());
         let embeddings = self.floats("embeddings", &[rows, dimension], table.weights());
@@ -127,7 +120,7 @@ impl Plan {
         self.node(OpType::Slice, [IDS.to_owned(), start, end, axis], "deep_ids")
     }
 
-    fn hidden_layers(&mut self, first: &str, layers: &[LayerWeights<'_>]) -> String {
+    fn hidden_layers(&mut self, first: &str, layers: &[LayerWeights<'m>]) -> String {
         let mut input = first.to_owned();
         for (index, layer) in layers.iter().enumerate() {
             let weights =
@@ -152,7 +145,7 @@ impl Plan {
     fn wide(&mut self, model: &WideDeep, bias: f32) -> String {
         let share = bias / self.columns as f32;
         let weights: Vec<f32> = model.wide().weights().iter().map(|weight| weight + share).collect();
-        let weights = self.floats("wide", &[weights.len()], &weights);
+        let weights = self.floats("wide", &[weights.len()], weights);
         let gathered = self.node(OpType::Gather, [weights, IDS.to_owned()], "wide_weights");
         let axis = self.integers("wide_axis", &[1]);
         let sum = self.node(OpType::ReduceSum, [gathered, axis], "wide_sum");
@@ -172,32 +165,21 @@ impl Plan {
         self.nodes.last_mut().expect("an attribute follows its node").attributes.push(attribute);
     }
 
-    fn floats(&mut self, name: &str, shape: &[usize], values: &[f32]) -> String {
-        let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-        let shape = shape.iter().map(|&length| size(length)).collect();
-        self.tensors.push(Tensor { name: name.to_owned(), shape, kind: DataType::Float, bytes });
-        name.to_owned()
+    fn floats(&mut self, name: &str, shape: &[usize], values: impl Into<Cow<'m, [f32]>>) -> String {
+        self.tensor(name, shape, Numbers::Floats(values.into()))
     }
 
     fn integers(&mut self, name: &str, values: &[i64]) -> String {
-        let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-        let shape = vec![size(values.len())];
-        self.tensors.push(Tensor { name: name.to_owned(), shape, kind: DataType::Int64, bytes });
+        self.tensor(name, &[values.len()], Numbers::Integers(values.to_vec()))
+    }
+
+    fn tensor(&mut self, name: &str, shape: &[usize], numbers: Numbers<'m>) -> String {
+        let shape = shape.iter().map(|&length| size(length)).collect();
+        self.tensors.push(Tensor { name: name.to_owned(), shape, numbers });
         name.to_owned()
     }
 
-    /// Writes the large tensors to `path`, where there are any, and says where each tensor lies.
-    fn write_external(&self, path: &Path) -> io::Result<Vec<Option<Place>>> {
-        if self.tensors.iter().all(|tensor| !tensor.is_large()) {
-            return Ok(self.tensors.iter().map(|_| None).collect());
-        }
-        let mut file = BufWriter::new(File::create(path)?);
-        let places = self.tensors.iter().map(|tensor| tensor.write_external(&mut file)).collect();
-        file.into_inner()?.sync_all()?;
-        places
-    }
-
-    fn model<'a>(&'a self, places: &'a [Option<Place>]) -> Model<'a> {
+    fn model(&self) -> Model<'_> {
         let mut input = vec![value(IDS, DataType::Int32, self.columns)];
         if self.dense > 0 {
             input.push(value(DENSE, DataType::Float, self.dense));
@@ -205,12 +187,8 @@ impl Plan {
         let graph = Graph {
             name: "wide_and_deep",
             node: self.nodes.iter().map(PlannedNode::node).collect(),
-            initializer: self
-                .tensors
-                .iter()
-                .zip(places)
-                .map(|(tensor, place)| tensor.proto(place.as_ref()))
-                .collect(),
+            initializer: self.tensors.iter().map(Tensor::proto).collect(),
+            doc_string: "The probability that it happens, for each row of a batch.",
             input,
             output: vec![value(OUTPUT, DataType::Float, 1)],
             ..Graph::default()
@@ -220,39 +198,30 @@ impl Plan {
             opset_import: vec![OperatorSetId { domain: "", version: 17 }],
             producer_name: "millrace-trainer",
             producer_version: env!("CARGO_PKG_VERSION"),
+            doc_string: "Wide & Deep, trained for Millrace.",
             graph: Some(graph),
             ..Model::default()
         }
     }
 }
 
-impl Tensor {
-    fn is_large(&self) -> bool {
-        self.bytes.len() > EXTERNAL_BYTES
-    }
-
-    fn write_external(&self, file: &mut BufWriter<File>) -> io::Result<Option<Place>> {
-        if !self.is_large() {
-            return Ok(None);
-        }
-        let offset = file.stream_position()?.next_multiple_of(PAGE_BYTES);
-        file.seek(SeekFrom::Start(offset))?;
-        file.write_all(&self.bytes)?;
-        Ok(Some(Place { offset: offset.to_string(), length: self.bytes.len().to_string() }))
-    }
-
-    fn proto<'a>(&'a self, place: Option<&'a Place>) -> TensorProto<'a> {
-        let Some(place) = place else {
-            return TensorProto::from_raw(&self.name, self.shape.clone(), self.kind, &self.bytes);
+impl Tensor<'_> {
+    fn proto(&self) -> TensorProto<'_> {
+        let kind = match self.numbers {
+            Numbers::Floats(_) => DataType::Float,
+            Numbers::Integers(_) => DataType::Int64,
         };
-        let entry = |key, value| StringStringEntry { key, value };
-        TensorProto::from_raw(&self.name, self.shape.clone(), self.kind, &[])
-            .with_data_location(DataLocation::External)
-            .with_external_data(vec![
-                entry("location", EXTERNAL_FILE),
-                entry("offset", &place.offset),
-                entry("length", &place.length),
-            ])
+        TensorProto::from_raw(&self.name, self.shape.clone(), kind, self.numbers.bytes())
+    }
+}
+
+impl Numbers<'_> {
+    fn bytes(&self) -> &[u8] {
+        const { assert!(cfg!(target_endian = "little"), "ONNX keeps numbers in the order of this machine") };
+        match self {
+            Self::Floats(values) => bytemuck::cast_slice(values),
+            Self::Integers(values) => bytemuck::cast_slice(values),
+        }
     }
 }
 
@@ -290,5 +259,3 @@ fn size(length: usize) -> i64 {
 const IDS: &str = "ids";
 const DENSE: &str = "dense";
 const OUTPUT: &str = "probability";
-/// External tables start at multiples of this, which every system's page size divides or equals.
-const PAGE_BYTES: u64 = 65_536;

@@ -28,6 +28,7 @@ use crate::{
     log::{self, Log, LogError, LogFile},
     onnx::{self, ExportError},
     popularity::Popularity,
+    precision::{self, PrecisionError},
     publish::{self, Publication, PublishError},
     purchases::Purchases,
     random::{Purpose, random},
@@ -67,6 +68,9 @@ pub enum PipelineError {
     /// Checking what was exported.
     #[error(transparent)]
     Check(#[from] CheckError),
+    /// Adding half precision.
+    #[error(transparent)]
+    Precision(#[from] PrecisionError),
     /// Publishing.
     #[error(transparent)]
     Publish(#[from] PublishError),
@@ -98,8 +102,12 @@ impl Run<'_> {
         self.export(&trained, &version, &holdout, &scores)?;
         let lineage = self.lineage(&log, &split)?;
         let summary = Summary { metrics, lineage, epochs: trained.epochs };
-        let artifact = Artifact { folder: folder.to_path_buf(), summary, holdout };
+        let mut artifact = Artifact { folder: folder.to_path_buf(), summary, holdout };
         artifact.write()?;
+        let export = self.pipeline.export;
+        if export.fp16 {
+            self.tell(precision::add_half(&mut artifact, self.runtime, export.max_inline_bytes)?);
+        }
         Ok(artifact)
     }
 
@@ -209,7 +217,7 @@ impl Run<'_> {
         holdout: &Holdout,
         scores: &[f32],
     ) -> Result<(), PipelineError> {
-        onnx::export(&trained.model, version)?;
+        onnx::export(&trained.model, version, self.pipeline.export.max_inline_bytes)?;
         let features = version.join(Manifest::FEATURES);
         trained.features.encoder().write(&features).map_err(PipelineError::Features)?;
         let mut opened = Opened::open(self.runtime, version)?;

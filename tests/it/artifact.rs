@@ -20,8 +20,8 @@ use millrace::{
     tensor::{Rows, Values},
 };
 use onnx_rs::ast::{
-    DataType, Dimension, Graph, Model, Node, OpType, OperatorSetId, TensorProto, TensorShape,
-    TensorShapeDimension, TensorTypeProto, TypeProto, TypeValue, ValueInfo,
+    DataLocation, DataType, Dimension, Graph, Model, Node, OpType, OperatorSetId, StringStringEntry,
+    TensorProto, TensorShape, TensorShapeDimension, TensorTypeProto, TypeProto, TypeValue, ValueInfo,
 };
 use tempfile::TempDir;
 use time::OffsetDateTime;
@@ -30,6 +30,11 @@ use time::OffsetDateTime;
 pub(crate) const USERS: [&str; 4] = ["123", "456", "789", "17850"];
 /// The items whose ids the model knows, one of which no integer can name.
 pub(crate) const ITEMS: [&str; 4] = ["456", "22423", "85123A", "789"];
+
+/// The file of tables beside a model.
+pub(crate) const TABLE: &str = "model.onnx.data";
+/// Where the table starts in it.
+const PAGE_BYTES: usize = 4096;
 
 /// A model repository in a temporary folder.
 pub(crate) struct Models {
@@ -83,12 +88,18 @@ fn names(model: &str, version: u64) -> (ModelName, VersionNumber) {
 pub(crate) struct Artifact {
     bias: f32,
     golden_shift: f32,
+    table_beside: bool,
 }
 
 impl Artifact {
     /// A version whose scores rise with `bias`; between -2 and 2 they are far from both ends.
     pub(crate) fn with_bias(bias: f32) -> Self {
-        Self { bias, golden_shift: 0.0 }
+        Self { bias, golden_shift: 0.0, table_beside: false }
+    }
+
+    /// The same model with its weights in [`TABLE`], as large tables are, and beside them a file for other engines.
+    pub(crate) fn with_table_beside(self) -> Self {
+        Self { table_beside: true, ..self }
     }
 
     /// The same files with golden rows that they do not answer, so that no server may serve it.
@@ -112,6 +123,11 @@ impl Artifact {
         let encoder = encoder();
         encoder.write(&folder.join(Manifest::FEATURES)).expect("written");
         fs::write(folder.join(Manifest::MODEL), self.onnx(&encoder)).expect("written");
+        if self.table_beside {
+            let table = weights(&encoder).iter().flat_map(|weight| weight.to_le_bytes()).collect::<Vec<_>>();
+            fs::write(folder.join(TABLE), [vec![0; PAGE_BYTES], table].concat()).expect("written");
+            fs::write(folder.join("model.fp16.onnx"), "for an engine that is not here").expect("written");
+        }
         self.golden().write(folder).expect("written");
         let manifest = Manifest {
             model: model.clone(),
@@ -141,6 +157,15 @@ impl Artifact {
     fn onnx(self, encoder: &Encoder) -> Vec<u8> {
         let weights = weights(encoder);
         let rows = i64::try_from(weights.len()).expect("a few");
+        let (offset, length) = (PAGE_BYTES.to_string(), (weights.len() * 4).to_string());
+        let weights = if self.table_beside {
+            let entries = [("location", TABLE), ("offset", &*offset), ("length", &*length)];
+            TensorProto::from_raw("weights", vec![rows], DataType::Float, &[])
+                .with_data_location(DataLocation::External)
+                .with_external_data(entries.map(|(key, value)| StringStringEntry { key, value }).into())
+        } else {
+            TensorProto::from_f32("weights", vec![rows], weights)
+        };
         let node = |op_type, input, output| Node { op_type, input, output: vec![output], ..Node::default() };
         let graph = Graph {
             name: "sum_of_weights",
@@ -151,7 +176,7 @@ impl Artifact {
                 node(OpType::Sigmoid, vec!["logit"], "probability"),
             ],
             initializer: vec![
-                TensorProto::from_f32("weights", vec![rows], weights),
+                weights,
                 TensorProto::from_i64("axis", vec![1], vec![1]),
                 TensorProto::from_f32("bias", vec![1], vec![self.bias]),
             ],

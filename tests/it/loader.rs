@@ -21,7 +21,7 @@ use millrace::{
 };
 
 use crate::{
-    artifact::{Artifact, Models},
+    artifact::{Artifact, Models, TABLE},
     runtime,
 };
 
@@ -147,6 +147,24 @@ fn swap_two_users(folder: &Path) {
     let path = folder.join("features/user_id.vocabulary");
     let ids = fs::read_to_string(&path).expect("there");
     fs::write(&path, ids.replacen("123\n456\n", "456\n123\n", 1)).expect("written");
+}
+
+#[tokio::test]
+async fn a_table_beside_the_model_is_read_and_a_file_for_other_engines_let_be() {
+    let models = Models::new();
+    let artifact = Artifact::with_bias(BIAS).with_table_beside();
+    let folder = models.publish("shop", 1, artifact);
+    let version = load(&models).expect("a fit version");
+    assert!(version.manifest().files.contains_key(TABLE));
+    let (found, expected) = (score(&version, "123", "456").await, artifact.score("123", "456"));
+    assert!((found - expected).abs() < 1e-6, "{found} is not {expected}");
+    drop(version);
+    let table = folder.join(TABLE);
+    let mut bytes = fs::read(&table).expect("there");
+    *bytes.last_mut().expect("weights") ^= 1;
+    fs::write(&table, bytes).expect("written");
+    let error = chain(&load(&models).err().expect("changed"));
+    assert_eq!(error, "model.onnx.data: its SHA-256 is not the manifest's");
 }
 
 #[test]

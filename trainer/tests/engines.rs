@@ -39,7 +39,7 @@ mod with_tensorrt {
         config::ModelConfig,
         engines::{Engines, ShapeRange, TensorRecord},
         model::{ModelShape, WideDeep},
-        onnx,
+        onnx, onnx_file,
         random::{Purpose, random},
     };
     use time::OffsetDateTime;
@@ -98,6 +98,8 @@ mod with_tensorrt {
         assert!(matches!(error, EnginesError::Published(_)), "{error}");
     }
 
+    const EXTERNAL_FILE: &str = "model.onnx.data";
+
     const SCHEMA: &str = r#"
         [[feature]]
         name = "user"
@@ -120,8 +122,7 @@ mod with_tensorrt {
         let encoder = Encoder::new(schema, |_| Ok(Vocabulary::default())).expect("a layout");
         let mut draws = random(7, Purpose::Weights, 0);
         let model = WideDeep::new(ModelShape::of(&encoder), &ModelConfig::default(), 0.4, &mut draws);
-        let model = model.expect("a model");
-        onnx::export(&model, folder).expect("exported");
+        onnx::export(&model, folder, onnx_file::MAX_INLINE_BYTES).expect("exported");
     }
 
     #[test]
@@ -131,9 +132,9 @@ mod with_tensorrt {
         export(folder.path());
         let built = engines::build(folder.path(), &options, &mut quiet()).expect("built");
         let [engine] = built.engines.engines.as_slice() else { panic!("{built:?}") };
-        assert_eq!(engine.sources.keys().collect::<Vec<_>>(), ["model.onnx", onnx::EXTERNAL_FILE]);
+        assert_eq!(engine.sources.keys().collect::<Vec<_>>(), ["model.onnx", EXTERNAL_FILE]);
         assert_eq!(engine.inputs, [tensor("ids", "i32", 2), tensor("dense", "f32", 1)]);
-        let tables = engine.sources[onnx::EXTERNAL_FILE].bytes;
+        let tables = engine.sources[EXTERNAL_FILE].bytes;
         assert!(engine.record.bytes > tables, "{} bytes hold no tables of {tables}", engine.record.bytes);
     }
 

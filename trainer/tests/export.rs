@@ -11,7 +11,8 @@ use millrace::{
 use millrace_trainer::{
     config::ModelConfig,
     model::{ModelShape, Targets, WideDeep},
-    onnx::{self, EXTERNAL_BYTES, EXTERNAL_FILE},
+    onnx,
+    onnx_file::{self, MAX_INLINE_BYTES},
     random::{Purpose, random},
 };
 use onnx_rs::ast::{DataLocation, OpType};
@@ -77,7 +78,7 @@ fn export_and_compare(schema: &str, folder: &Path) {
     let encoder = encoder(schema);
     let rows = rows(&encoder, 200);
     let model = model(&encoder, &rows);
-    onnx::export(&model, folder).expect("exported");
+    onnx::export(&model, folder, MAX_INLINE_BYTES).expect("exported");
     let file = folder.join(Manifest::MODEL);
     let mut engine = OnnxEngine::open(&crate::runtime(), &file, encoder.signature()).expect("opened");
     let mut found = Vec::new();
@@ -105,7 +106,8 @@ fn ids_alone_need_neither_slice_nor_concat() {
         assert!(!operators.iter().any(|operator| operator == unneeded.as_str()), "{operators:?}");
     }
     assert_eq!(operators.len(), 10, "{operators:?}");
-    assert!(!folder.path().join(EXTERNAL_FILE).exists(), "small tables stay inside");
+    let tables = onnx_file::tables_path(&folder.path().join(Manifest::MODEL));
+    assert!(!tables.exists(), "small tables stay inside");
 }
 
 #[test]
@@ -126,7 +128,7 @@ fn large_tables_lie_beside_the_model_at_page_boundaries() {
     let schema = format!("{IDS}{CROSS}").replace("50", "40000").replace("300", "400000");
     export_and_compare(&schema, folder.path());
     let bytes = fs::read(folder.path().join(Manifest::MODEL)).expect("a model");
-    assert!(bytes.len() < EXTERNAL_BYTES);
+    assert!((bytes.len() as u64) < MAX_INLINE_BYTES);
     let model = onnx_rs::parse(&bytes).expect("well-formed");
     let tensors = model.graph.expect("a graph").initializer;
     let external: Vec<_> =

@@ -5,10 +5,15 @@ mod encoding;
 mod engines;
 mod explore;
 mod export;
+mod graphs;
+mod half;
 mod pipeline;
 mod publish;
 mod retail;
+mod rules;
 mod shop;
+#[cfg(feature = "tract")]
+mod tract;
 
 use std::{env, path::PathBuf};
 

@@ -1,0 +1,276 @@
+//! Models to export and to compare: one that the trainer has learnt, and by hand the graphs of two other architectures,
+//! so that what is done with a graph does not lean on the one that is written today.
+
+use std::path::{Path, PathBuf};
+
+use millrace::{
+    engine::{Engine, OnnxEngine},
+    features::Encoder,
+    repository::manifest::Manifest,
+    tensor::{DType, Rows, Signature, TensorSpec},
+};
+use millrace_trainer::{
+    artifact,
+    onnx_file::{self, FileError},
+    precision::{self, HALF_MODEL},
+    random::{Purpose, random},
+};
+use onnx_rs::ast::{
+    Attribute, AttributeType, DataType, Dimension, Graph, Model, Node, OpType, OperatorSetId, TensorProto,
+    TensorShape, TensorShapeDimension, TensorTypeProto, TypeProto, TypeValue, ValueInfo,
+};
+use rand::Rng;
+use tempfile::TempDir;
+
+use crate::shop::{Shop, with_run};
+
+/// A model in both precisions, in a folder of its own.
+pub(crate) struct Exported {
+    pub(crate) name: &'static str,
+    pub(crate) signature: Signature,
+    folder: PathBuf,
+    /// Its ids lie below this.
+    table_rows: i32,
+    _kept: Box<dyn std::any::Any>,
+}
+
+impl Exported {
+    /// Each architecture, with tables of more than `max_inline_bytes` beside it.
+    pub(crate) fn all(max_inline_bytes: u64) -> Vec<Self> {
+        vec![
+            Self::learnt(max_inline_bytes),
+            Self::by_hand("deep & cross", &deep_and_cross(), max_inline_bytes),
+            Self::by_hand("two towers", &two_towers(), max_inline_bytes),
+        ]
+    }
+
+    /// What the trainer learns of the synthetic shop.
+    pub(crate) fn learnt(max_inline_bytes: u64) -> Self {
+        let shop = Shop::open();
+        let mut pipeline = shop.labelled();
+        pipeline.export.fp16 = true;
+        pipeline.export.max_inline_bytes = max_inline_bytes;
+        let artifact = with_run(&shop, &pipeline, &mut Vec::new(), |run| run.train(&shop.artifact()));
+        let folder = artifact.expect("trained").version();
+        let encoder = Encoder::read(&folder.join(Manifest::FEATURES)).expect("features");
+        let table_rows = i32::try_from(encoder.wide_rows()).expect("a few");
+        let signature = encoder.signature().clone();
+        Self { name: "wide & deep", signature, folder, table_rows, _kept: Box::new(shop) }
+    }
+
+    fn by_hand(name: &'static str, drawn: &Drawing, max_inline_bytes: u64) -> Self {
+        let kept = TempDir::new().expect("a temporary folder");
+        let folder = kept.path().to_path_buf();
+        let model = drawn.model();
+        let path = folder.join(Manifest::MODEL);
+        onnx_file::write::<FileError>(&model, &path, max_inline_bytes, |index, to| {
+            let bytes = drawn.tensors[index].bytes();
+            to.write_all(bytes).map_err(|source| FileError::Write { path: path.clone(), source })
+        })
+        .expect("written");
+        precision::write_half(&folder, max_inline_bytes).expect("in half precision");
+        let signature = drawn.signature();
+        Self { name, signature, folder, table_rows: TABLE_ROWS, _kept: Box::new(kept) }
+    }
+
+    /// The file in single precision.
+    pub(crate) fn single(&self) -> PathBuf {
+        self.folder.join(Manifest::MODEL)
+    }
+
+    /// The file in half precision.
+    pub(crate) fn half(&self) -> PathBuf {
+        self.folder.join(HALF_MODEL)
+    }
+
+    /// Rows at random.
+    pub(crate) fn rows(&self, count: usize) -> Rows {
+        let mut draws = random(11, Purpose::Test, 0);
+        let mut rows = Rows::new(&self.signature);
+        for _ in 0..count {
+            rows.push_zeroed();
+            rows.last_i32(0).fill_with(|| draws.random_range(0..self.table_rows));
+            rows.last_f32(1).fill_with(|| draws.random_range(-2.0..2.0));
+        }
+        rows
+    }
+
+    /// The scores of `rows` by ONNX Runtime.
+    pub(crate) fn score(&self, file: &Path, rows: &Rows) -> Vec<f32> {
+        let mut engine = OnnxEngine::open(&crate::runtime(), file, &self.signature).expect("opened");
+        assert_eq!(engine.signature(), &self.signature);
+        artifact::score(&mut engine, rows).expect("scores")
+    }
+}
+
+/// The largest distance between two scores of a row.
+pub(crate) fn distance(some: &[f32], others: &[f32]) -> f32 {
+    assert_eq!(some.len(), others.len());
+    let distances = some.iter().zip(others).map(|(one, other)| (one - other).abs());
+    // A NaN is the largest of all distances.
+    distances.max_by(f32::total_cmp).expect("rows")
+}
+
+/// Table rows of the models that are drawn by hand.
+const TABLE_ROWS: i32 = 300;
+const DIMENSION: usize = 8;
+
+/// A graph by hand.
+struct Drawing {
+    ids: usize,
+    dense: usize,
+    nodes: Vec<Node<'static>>,
+    tensors: Vec<Weights>,
+}
+
+struct Weights {
+    name: &'static str,
+    shape: Vec<usize>,
+    numbers: Numbers,
+}
+
+enum Numbers {
+    Floats(Vec<f32>),
+    Integers(Vec<i64>),
+}
+
+impl Weights {
+    fn bytes(&self) -> &[u8] {
+        match &self.numbers {
+            Numbers::Floats(numbers) => bytemuck::cast_slice(numbers),
+            Numbers::Integers(numbers) => bytemuck::cast_slice(numbers),
+        }
+    }
+}
+
+impl Drawing {
+    fn node(&mut self, kind: OpType<'static>, inputs: &[&'static str], output: &'static str) {
+        let input = inputs.to_vec();
+        self.nodes.push(Node { name: output, op_type: kind, input, output: vec![output], ..Node::default() });
+    }
+
+    fn attribute(&mut self, name: &'static str, value: i64) {
+        let attribute = Attribute { name, r#type: AttributeType::Int, i: value, ..Attribute::default() };
+        self.nodes.last_mut().expect("a node").attribute.push(attribute);
+    }
+
+    /// Weights at random, within `size` of 0.
+    fn weights(&mut self, name: &'static str, shape: &[usize], size: f32) {
+        let mut draws = random(3, Purpose::Weights, self.tensors.len());
+        let numbers = (0..shape.iter().product()).map(|_| draws.random_range(-size..size));
+        let numbers = Numbers::Floats(numbers.collect());
+        self.tensors.push(Weights { name, shape: shape.to_vec(), numbers });
+    }
+
+    fn integers(&mut self, name: &'static str, numbers: &[i64]) {
+        let shape = vec![numbers.len()];
+        self.tensors.push(Weights { name, shape, numbers: Numbers::Integers(numbers.to_vec()) });
+    }
+
+    fn signature(&self) -> Signature {
+        let mut inputs = vec![TensorSpec { name: "ids".into(), dtype: DType::I32, width: self.ids }];
+        if self.dense > 0 {
+            inputs.push(TensorSpec { name: "dense".into(), dtype: DType::F32, width: self.dense });
+        }
+        Signature { inputs, output: "probability".into() }
+    }
+
+    fn model(&self) -> Model<'_> {
+        let mut input = vec![edge("ids", DataType::Int32, self.ids)];
+        if self.dense > 0 {
+            input.push(edge("dense", DataType::Float, self.dense));
+        }
+        let tensors = self.tensors.iter().map(|weights| {
+            let shape = weights.shape.iter().map(|&length| i64::try_from(length).expect("small")).collect();
+            let kind = match weights.numbers {
+                Numbers::Floats(_) => DataType::Float,
+                Numbers::Integers(_) => DataType::Int64,
+            };
+            TensorProto::from_raw(weights.name, shape, kind, weights.bytes())
+        });
+        let graph = Graph {
+            name: "by_hand",
+            node: self.nodes.clone(),
+            initializer: tensors.collect(),
+            input,
+            output: vec![edge("probability", DataType::Float, 1)],
+            ..Graph::default()
+        };
+        Model {
+            ir_version: 8,
+            opset_import: vec![OperatorSetId { domain: "", version: 17 }],
+            graph: Some(graph),
+            ..Model::default()
+        }
+    }
+}
+
+/// A tensor `[batch, width]` at the graph's edge.
+fn edge(name: &'static str, elem_type: DataType, width: usize) -> ValueInfo<'static> {
+    let dimension = |value| TensorShapeDimension { value, ..TensorShapeDimension::default() };
+    let width = Dimension::Value(i64::try_from(width).expect("small"));
+    let dim = vec![dimension(Dimension::Param("batch")), dimension(width)];
+    let tensor = TensorTypeProto { elem_type, shape: Some(TensorShape { dim }) };
+    let kind = TypeProto { value: Some(TypeValue::Tensor(tensor)), ..TypeProto::default() };
+    ValueInfo { name, r#type: Some(kind), ..ValueInfo::default() }
+}
+
+/// The second version of Deep & Cross: `x1 = x0 * (W x0 + b) + x0` beside a layer, both into the last one.
+fn deep_and_cross() -> Drawing {
+    const WIDTH: usize = 3 * DIMENSION + 2;
+    let mut graph = Drawing { ids: 3, dense: 2, nodes: Vec::new(), tensors: Vec::new() };
+    graph.weights("table", &[300, DIMENSION], 0.5);
+    graph.integers("flat_shape", &[-1, (3 * DIMENSION).try_into().expect("small")]);
+    graph.weights("cross_weights", &[WIDTH, WIDTH], 0.2);
+    graph.weights("cross_bias", &[WIDTH], 0.1);
+    graph.weights("deep_weights", &[WIDTH, 16], 0.3);
+    graph.weights("deep_bias", &[16], 0.1);
+    graph.weights("last_weights", &[WIDTH + 16, 1], 0.3);
+    graph.weights("last_bias", &[1], 0.1);
+    graph.node(OpType::Gather, &["table", "ids"], "gathered");
+    graph.node(OpType::Reshape, &["gathered", "flat_shape"], "flat");
+    graph.node(OpType::Concat, &["flat", "dense"], "x0");
+    graph.attribute("axis", 1);
+    graph.node(OpType::Gemm, &["x0", "cross_weights", "cross_bias"], "crossing");
+    graph.node(OpType::Mul, &["x0", "crossing"], "crossed");
+    graph.node(OpType::Add, &["crossed", "x0"], "x1");
+    graph.node(OpType::Gemm, &["x0", "deep_weights", "deep_bias"], "layer");
+    graph.node(OpType::Relu, &["layer"], "active");
+    graph.node(OpType::Concat, &["x1", "active"], "both");
+    graph.attribute("axis", 1);
+    graph.node(OpType::Gemm, &["both", "last_weights", "last_bias"], "logit");
+    graph.node(OpType::Sigmoid, &["logit"], "probability");
+    graph
+}
+
+/// Two towers: a vector of the user and one of the item, whose product is scaled and shifted.
+fn two_towers() -> Drawing {
+    let mut graph = Drawing { ids: 2, dense: 0, nodes: Vec::new(), tensors: Vec::new() };
+    graph.weights("table", &[300, DIMENSION], 1.0);
+    graph.integers("zero", &[0]);
+    graph.integers("one", &[1]);
+    graph.integers("two", &[2]);
+    graph.integers("flat_shape", &[-1, DIMENSION.try_into().expect("small")]);
+    graph.weights("scale", &[1], 2.0);
+    graph.weights("shift", &[1], 0.5);
+    let towers = [
+        ["zero", "one", "user_id", "user_row", "user_flat", "user_weights", "user_bias", "user_sum", "user"],
+        ["one", "two", "item_id", "item_row", "item_flat", "item_weights", "item_bias", "item_sum", "item"],
+    ];
+    for [start, end, id, row, flat, weights, bias, sum, vector] in towers {
+        graph.weights(weights, &[DIMENSION, DIMENSION], 0.6);
+        graph.weights(bias, &[DIMENSION], 0.1);
+        graph.node(OpType::Slice, &["ids", start, end, "one"], id);
+        graph.node(OpType::Gather, &["table", id], row);
+        graph.node(OpType::Reshape, &[row, "flat_shape"], flat);
+        graph.node(OpType::Gemm, &[flat, weights, bias], sum);
+        graph.node(OpType::Relu, &[sum], vector);
+    }
+    graph.node(OpType::Mul, &["user", "item"], "products");
+    graph.node(OpType::ReduceSum, &["products", "one"], "product");
+    graph.attribute("keepdims", 1);
+    graph.node(OpType::Mul, &["product", "scale"], "scaled");
+    graph.node(OpType::Add, &["scaled", "shift"], "logit");
+    graph.node(OpType::Sigmoid, &["logit"], "probability");
+    graph
+}
