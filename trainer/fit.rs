@@ -131,7 +131,7 @@ impl FittedFeatures {
         random: &mut Random,
     ) -> Result<Rows, FitError> {
         let hides = |encoding: &Encoding| matches!(encoding, Encoding::Vocabulary { .. });
-        let past = |example: &Example| self.past_at(log.times[example.user_row as usize]);
+        let past = |example: &Example| self.past_at(*log.times.get(example.user_row as usize)?);
         self.encode_each(log, examples, past, |encoding| hides(encoding) && random.random_bool(unknown_share))
     }
 
