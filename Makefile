@@ -1,6 +1,9 @@
 # Each target is a line or two over plain cargo; what it needs beyond Debian's packages it fetches itself.
 .PHONY: demo test loadtest train-retail train-adult bench-train tensorrt tensorrt-check tensorrt-memcheck
 
+# What a failed recipe has begun is not taken for done the next time.
+.DELETE_ON_ERROR:
+
 # Every program that computes needs the library; where it cannot be had, nothing goes on without it.
 WITH_ONNXRUNTIME = MILLRACE_ONNXRUNTIME="$${MILLRACE_ONNXRUNTIME:-$$(deploy/onnxruntime.sh)}" && export MILLRACE_ONNXRUNTIME &&
 # The crate over TensorRT needs libclang to compile, and none of TensorRT's libraries.

@@ -118,21 +118,23 @@ def main() -> None:
         pairs.append((mine, theirs))
         rate = mine["examples_per_second"]
         print(f"turn {turn + 1}: ours {rate:10,.0f}, PyTorch {theirs:10,.0f} examples/s, ratio {rate / theirs:.2f}")
-    small = [ours(arguments.program, features=1, ids=100_000, dimension=32, threads=THREADS, steps=2000)["step_ms"] for _ in range(3)]
-    large = [ours(arguments.program, features=1, ids=10_000_000, dimension=32, threads=THREADS, steps=2000)["step_ms"] for _ in range(3)]
+    tables = {"features": 1, "dimension": 32, "threads": THREADS, "steps": 2000}
+    sizes = [
+        [ours(arguments.program, ids=ids, **tables)["step_ms"] for ids in (100_000, 10_000_000)] for _ in range(3)
+    ]
+    small, large = (statistics.median(times) for times in zip(*sizes))
     after = stolen()
-    median = lambda values: statistics.median(list(values))
     print(
         json.dumps(
             {
-                "ratio": round(median(mine["examples_per_second"] / theirs for mine, theirs in pairs), 3),
-                "examples_per_second": round(median(mine["examples_per_second"] for mine, _ in pairs)),
-                "torch_examples_per_second": round(median(theirs for _, theirs in pairs)),
+                "ratio": round(statistics.median(mine["examples_per_second"] / theirs for mine, theirs in pairs), 3),
+                "examples_per_second": round(statistics.median(mine["examples_per_second"] for mine, _ in pairs)),
+                "torch_examples_per_second": round(statistics.median(theirs for _, theirs in pairs)),
                 "torch_setting": best,
                 "memory_ratio": round(max(mine["peak_bytes"] / mine["table_bytes"] for mine, _ in pairs), 3),
-                "step_ms_100_thousand_ids": round(median(small), 3),
-                "step_ms_10_million_ids": round(median(large), 3),
-                "step_ratio": round(median(large) / median(small), 3),
+                "step_ms_100_thousand_ids": round(small, 3),
+                "step_ms_10_million_ids": round(large, 3),
+                "step_ratio": round(large / small, 3),
                 "steal": round((after[0] - before[0]) / max(after[1] - before[1], 1), 4),
             }
         )

@@ -48,6 +48,8 @@ pub struct Artifact {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Summary {
+    /// What the model is: `wide_and_deep` or `dcn_v2`.
+    pub kind: String,
     /// Figures on rows that the training never saw, by name.
     pub metrics: BTreeMap<String, f64>,
     /// What it was trained on and with.
@@ -149,6 +151,7 @@ mod tests {
         let artifact = Artifact {
             folder: folder.path().to_path_buf(),
             summary: Summary {
+                kind: "dcn_v2".into(),
                 metrics: BTreeMap::from([("auc".into(), 0.9)]),
                 epochs: 3,
                 ..Summary::default()

@@ -185,7 +185,7 @@ impl<'m> Plan<'m> {
             input.push(value(DENSE, DataType::Float, self.dense));
         }
         let graph = Graph {
-            name: "wide_and_deep",
+            name: "ranking",
             node: self.nodes.iter().map(PlannedNode::node).collect(),
             initializer: self.tensors.iter().map(Tensor::proto).collect(),
             doc_string: "The probability that it happens, for each row of a batch.",

@@ -101,7 +101,8 @@ impl Run<'_> {
         let version = artifact::prepare(folder)?;
         self.export(&trained, &version, &holdout, &scores)?;
         let lineage = self.lineage(&log, &split)?;
-        let summary = Summary { metrics, lineage, epochs: trained.epochs };
+        let kind = self.pipeline.model.kind().to_owned();
+        let summary = Summary { kind, metrics, lineage, epochs: trained.epochs };
         let mut artifact = Artifact { folder: folder.to_path_buf(), summary, holdout };
         artifact.write()?;
         let export = self.pipeline.export;

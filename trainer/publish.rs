@@ -139,7 +139,7 @@ fn fill(
     let manifest = Manifest {
         model: config.model.clone(),
         version,
-        kind: "wide_and_deep".into(),
+        kind: artifact.summary.kind.clone(),
         created: now,
         parent,
         signature: opened.encoder.signature().clone(),

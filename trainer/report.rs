@@ -88,7 +88,7 @@ mod tests {
         let run = |seed, auc| {
             let metrics = BTreeMap::from([("auc".to_owned(), auc)]);
             let lineage = millrace::repository::manifest::Lineage { seed, ..Default::default() };
-            (Summary { metrics, lineage, epochs: 3 }, 2.0)
+            (Summary { metrics, lineage, epochs: 3, ..Summary::default() }, 2.0)
         };
         let line = line_over_seeds(&[run(7, 0.91), run(8, 0.93)], None);
         let report: Value = serde_json::from_str(&line).expect("one object");

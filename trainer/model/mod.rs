@@ -130,7 +130,7 @@ impl WideDeep {
             scores.par_chunks_mut(SHARD_ROWS).zip((0..rows.len()).into_par_iter().step_by(SHARD_ROWS));
         shards.for_each_init(Pass::default, |pass, (scores, start)| {
             let batch = Batch::new(rows, start..start + scores.len(), self.shape);
-            self.logits(&batch.part(0..batch.len), pass, scores);
+            self.logits(&batch, pass, scores);
             for score in scores {
                 *score = sigmoid(*score);
             }

@@ -31,10 +31,7 @@ mod with_tensorrt {
         path::{Path, PathBuf},
     };
 
-    use millrace::{
-        features::{Encoder, Schema, Vocabulary},
-        repository::manifest::Manifest,
-    };
+    use millrace::repository::manifest::Manifest;
     use millrace_trainer::{
         config::ModelConfig,
         engines::{Engines, ShapeRange, TensorRecord},
@@ -118,8 +115,7 @@ mod with_tensorrt {
 
     /// A model with embeddings too large for the ONNX file, and with a dense value.
     fn export(folder: &Path) {
-        let schema: Schema = toml::from_str(SCHEMA).expect("a schema");
-        let encoder = Encoder::new(schema, |_| Ok(Vocabulary::default())).expect("a layout");
+        let encoder = crate::encoder(SCHEMA);
         let mut draws = random(7, Purpose::Weights, 0);
         let model = WideDeep::new(ModelShape::of(&encoder), &ModelConfig::default(), 0.4, &mut draws);
         onnx::export(&model, folder, onnx_file::MAX_INLINE_BYTES).expect("exported");

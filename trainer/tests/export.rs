@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use millrace::{
     engine::{Engine, OnnxEngine},
-    features::{Encoder, RawValue, Schema, Vocabulary},
+    features::{Encoder, RawValue},
     repository::manifest::Manifest,
     tensor::Rows,
 };
@@ -40,11 +40,6 @@ const CROSS: &str = r#"
     buckets = 300
 "#;
 
-fn encoder(schema: &str) -> Encoder {
-    let schema: Schema = toml::from_str(schema).expect("a schema");
-    Encoder::new(schema, |_| Ok(Vocabulary::default())).expect("a layout")
-}
-
 fn rows(encoder: &Encoder, count: i32) -> Rows {
     let mut rows = Rows::new(encoder.signature());
     for row in 0..count {
@@ -59,9 +54,14 @@ fn rows(encoder: &Encoder, count: i32) -> Rows {
 }
 
 /// A model that has learnt something, so that none of its weights are zero by birth.
-fn model(encoder: &Encoder, rows: &Rows) -> WideDeep {
-    let config =
-        ModelConfig { hidden_units: vec![12, 6], mlp_rate: 0.01, wide_rate: 0.5, ..ModelConfig::default() };
+fn model(encoder: &Encoder, rows: &Rows, cross_layers: usize) -> WideDeep {
+    let config = ModelConfig {
+        cross_layers,
+        hidden_units: vec![12, 6],
+        mlp_rate: 0.01,
+        wide_rate: 0.5,
+        ..ModelConfig::default()
+    };
     let mut draws = random(7, Purpose::Weights, 0);
     let mut model = WideDeep::new(ModelShape::of(encoder), &config, 0.4, &mut draws);
     let labels: Vec<f32> = (0..rows.len()).map(|row| f32::from(u8::from(row % 3 == 0))).collect();
@@ -75,9 +75,14 @@ fn model(encoder: &Encoder, rows: &Rows) -> WideDeep {
 
 /// Exports a trained model into `folder` and compares all its answers with the trainer's own.
 fn export_and_compare(schema: &str, folder: &Path) {
-    let encoder = encoder(schema);
+    export_crossing_and_compare(schema, 0, folder);
+}
+
+/// The same with so many cross layers.
+fn export_crossing_and_compare(schema: &str, cross_layers: usize, folder: &Path) {
+    let encoder = crate::encoder(schema);
     let rows = rows(&encoder, 200);
-    let model = model(&encoder, &rows);
+    let model = model(&encoder, &rows, cross_layers);
     onnx::export(&model, folder, MAX_INLINE_BYTES).expect("exported");
     let file = folder.join(Manifest::MODEL);
     let mut engine = OnnxEngine::open(&crate::runtime(), &file, encoder.signature()).expect("opened");
@@ -120,6 +125,18 @@ fn dense_values_are_exported_faithfully() {
 fn crosses_are_exported_faithfully() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     export_and_compare(&format!("{IDS}{PRICE}{CROSS}"), folder.path());
+}
+
+#[test]
+fn cross_layers_are_exported_faithfully() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    export_crossing_and_compare(&format!("{IDS}{PRICE}"), 2, folder.path());
+    let operators = operators(folder.path());
+    assert_eq!(
+        operators.iter().filter(|operator| *operator == OpType::Mul.as_str()).count(),
+        2,
+        "{operators:?}"
+    );
 }
 
 #[test]

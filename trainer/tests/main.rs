@@ -17,7 +17,10 @@ mod tract;
 
 use std::{env, path::PathBuf};
 
-use millrace::engine::OnnxRuntime;
+use millrace::{
+    engine::OnnxRuntime,
+    features::{Encoder, Schema, Vocabulary},
+};
 
 /// The ONNX Runtime that the environment names, or else the one that `deploy/onnxruntime.sh` has fetched.
 fn runtime() -> OnnxRuntime {
@@ -26,6 +29,12 @@ fn runtime() -> OnnxRuntime {
     let path = named.map_or_else(fetched, PathBuf::from);
     assert!(path.exists(), "there is no ONNX Runtime at {}: run deploy/onnxruntime.sh", path.display());
     OnnxRuntime::load(&path).expect("a usable ONNX Runtime")
+}
+
+/// The encoder of a schema without vocabularies.
+fn encoder(schema: &str) -> Encoder {
+    let schema: Schema = toml::from_str(schema).expect("a schema");
+    Encoder::new(schema, |_| Ok(Vocabulary::default())).expect("a layout")
 }
 
 fn workspace() -> PathBuf {

@@ -44,6 +44,18 @@ fn what_the_past_says_is_learnt_served_and_published_with_its_tables() {
 }
 
 #[test]
+fn cross_layers_make_it_another_kind_of_model() {
+    let shop = Shop::open();
+    let mut pipeline = shop.labelled();
+    pipeline.model.cross_layers = 1;
+    let (publication, said) = run(&shop, &pipeline);
+    let (_, folder) = publication.expect("a run").published.expect("published");
+    assert!(said.iter().any(|line| line.contains("ONNX Runtime agrees")), "{said:#?}");
+    let manifest = std::fs::read_to_string(folder.join(Manifest::FILE)).expect("a manifest");
+    assert!(manifest.contains("kind = \"dcn_v2\""), "{manifest}");
+}
+
+#[test]
 fn a_seed_gives_the_same_version_byte_for_byte() {
     let version = || {
         let shop = Shop::open();

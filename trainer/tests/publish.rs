@@ -25,6 +25,7 @@ fn a_published_version_verifies_and_names_its_parent() {
     manifest.verify(&folder).expect("every file as published");
     assert_eq!(manifest.parent, Some(VersionNumber::FIRST));
     assert_eq!(manifest.lineage.rows, 19_200);
+    assert_eq!(manifest.kind, "wide_and_deep");
     for name in ["accuracy", "auc", "log_loss", "majority", "calibration_error"] {
         assert!(manifest.metrics.contains_key(name), "{name}");
     }

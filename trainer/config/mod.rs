@@ -1,14 +1,18 @@
 //! `pipeline.toml`: everything that decides what a training run does, read once and turned into types that cannot
 //! hold nonsense. Unknown keys are refused, and keys that carry a unit name it.
 
+mod features;
+
 use std::{fs, io, path::Path, path::PathBuf};
 
 use millrace::{
-    features::{Cross, RawKind},
+    features::Cross,
     repository::{ModelName, NameError},
 };
 use serde::Deserialize;
 
+pub use self::features::{Encoding, FeatureConfig, Owner};
+use self::features::{RawFeatures, check_histories, parse_features};
 use crate::{calendar, history::HistoryConfig, onnx_file, windows::WindowsConfig};
 
 /// Why a pipeline was refused.
@@ -141,83 +145,6 @@ impl Default for ExamplesConfig {
     }
 }
 
-/// One feature.
-#[derive(Clone, Debug, PartialEq)]
-pub struct FeatureConfig {
-    /// The name that callers and crosses use.
-    pub name: String,
-    /// The column that its values come from.
-    pub column: String,
-    /// The feature whose value it encodes once more, so that callers send that one alone.
-    pub from: Option<String>,
-    /// Whether the value may be missing. A row of the log that lacks another feature's is dropped.
-    pub optional: bool,
-    /// How values become inputs.
-    pub encoding: Encoding,
-    /// Whose property it is.
-    pub of: Owner,
-}
-
-/// How values become inputs.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum Encoding {
-    /// Ids, each with a row of its own where it is seen at least this often in training.
-    Vocabulary {
-        /// The least number of rows.
-        minimum_count: usize,
-    },
-    /// Ids, hashed into a number of rows.
-    Hash {
-        /// The number of rows.
-        buckets: u32,
-    },
-    /// Numbers, standardised.
-    Numeric,
-    /// Numbers, standardised once `sign(x) * ln(1 + |x|)` is taken of them.
-    Log,
-    /// Numbers, each the bucket between these ascending boundaries that it falls into.
-    Boundaries(Vec<f64>),
-    /// Numbers, each its bucket; the boundaries are fitted so that the buckets hold as many training rows each as
-    /// repeated values allow.
-    Quantiles {
-        /// The most buckets.
-        buckets: usize,
-    },
-    /// Moments, each its hour of the day in UTC.
-    HourOfDay,
-    /// Moments, each its day of the week in UTC.
-    DayOfWeek,
-}
-
-impl Encoding {
-    /// What the values are.
-    pub fn raw(&self) -> RawKind {
-        match self {
-            Self::Vocabulary { .. } | Self::Hash { .. } => RawKind::Id,
-            Self::Numeric | Self::Log | Self::Boundaries(_) | Self::Quantiles { .. } => RawKind::Number,
-            Self::HourOfDay | Self::DayOfWeek => RawKind::Moment,
-        }
-    }
-
-    /// Whether it fills a dense column in place of a column of ids.
-    pub fn is_dense(&self) -> bool {
-        matches!(self, Self::Numeric | Self::Log)
-    }
-}
-
-/// Whose property a feature is. It decides which value a row has that the log does not hold: the row of a user and
-/// an item that was drawn for them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Owner {
-    /// The user's, or the moment's: it comes from the row in which the user acted.
-    #[default]
-    User,
-    /// The item's: it comes from the item's last row in training.
-    Item,
-}
-
 /// The model and its optimisers.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -261,6 +188,13 @@ impl Default for ModelConfig {
             wide_l1: 0.0,
             wide_l2: 0.0,
         }
+    }
+}
+
+impl ModelConfig {
+    /// What the model is called, as its manifest says it.
+    pub fn kind(&self) -> &'static str {
+        if self.cross_layers > 0 { "dcn_v2" } else { "wide_and_deep" }
     }
 }
 
@@ -321,7 +255,7 @@ impl Pipeline {
         check_examples(&raw.examples, &raw.data)?;
         check_model(&raw.model)?;
         let features = parse_features(raw.features.columns)?;
-        check_histories(&raw.features.history, &raw.examples)?;
+        check_histories(&raw.features.history, raw.examples.windows)?;
         Ok(Self {
             seed: raw.seed,
             split: if raw.data.test_path.is_some() { raw.split.of_table()? } else { raw.split.of_log()? },
@@ -409,78 +343,6 @@ impl RawSplit {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct RawFeatures {
-    columns: Vec<RawFeature>,
-    #[serde(default)]
-    crosses: Vec<Cross>,
-    #[serde(default)]
-    history: Vec<HistoryConfig>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawFeature {
-    name: String,
-    column: Option<String>,
-    from: Option<String>,
-    #[serde(default)]
-    optional: bool,
-    encoding: Encoding,
-    of: Option<Owner>,
-}
-
-impl RawFeature {
-    /// The feature, once the ones that have a column of their own are known.
-    fn parse(self, origins: &[FeatureConfig]) -> Result<FeatureConfig, ConfigError> {
-        let Self { name, column, from, optional, encoding, of } = self;
-        let (column, optional, of) = match (column, &from) {
-            (Some(column), None) => (column, optional, of.unwrap_or_default()),
-            (None, Some(_)) if optional || of.is_some() => {
-                return Err(ConfigError::Invalid(
-                    "features.columns: one that is from another takes `optional` and `of` from there",
-                ));
-            }
-            (None, Some(from)) => match origins.iter().find(|origin| origin.name == *from) {
-                Some(origin) if origin.encoding.raw() == encoding.raw() => {
-                    (origin.column.clone(), origin.optional, origin.of)
-                }
-                Some(_) => {
-                    return Err(ConfigError::Invalid(
-                        "features.columns: one that is from another takes what that one takes: ids, numbers or times",
-                    ));
-                }
-                None => {
-                    return Err(ConfigError::Invalid(
-                        "features.columns: `from` must name a feature that has a column",
-                    ));
-                }
-            },
-            _ => return Err(ConfigError::Invalid("features.columns: each needs one of column and from")),
-        };
-        Ok(FeatureConfig { name, column, from, optional, encoding, of })
-    }
-}
-
-fn parse_features(raw: Vec<RawFeature>) -> Result<Vec<FeatureConfig>, ConfigError> {
-    let (with_column, others): (Vec<_>, Vec<_>) =
-        raw.into_iter().enumerate().partition(|(_, feature)| feature.from.is_none());
-    let parse = |(position, feature): (usize, RawFeature), origins: &[FeatureConfig]| {
-        feature.parse(origins).map(|feature| (position, feature))
-    };
-    let mut features: Vec<_> =
-        with_column.into_iter().map(|feature| parse(feature, &[])).collect::<Result<_, _>>()?;
-    let origins: Vec<_> = features.iter().map(|(_, feature)| feature.clone()).collect();
-    for feature in others {
-        features.push(parse(feature, &origins)?);
-    }
-    features.sort_by_key(|(position, _)| *position);
-    let features: Vec<_> = features.into_iter().map(|(_, feature)| feature).collect();
-    check_features(&features)?;
-    Ok(features)
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
 struct RawPublish {
     repository: PathBuf,
     model: String,
@@ -525,6 +387,9 @@ fn check_examples(examples: &ExamplesConfig, data: &DataConfig) -> Result<(), Co
     if !(0.0..1.0).contains(&examples.unknown_share) {
         return Err(ConfigError::Invalid("examples.unknown_share: must be at least 0 and below 1"));
     }
+    if examples.windows.is_some() && data.time.is_none() {
+        return Err(ConfigError::Invalid("examples.windows: needs data.time"));
+    }
     if examples.windows.is_some_and(|windows| windows.days == 0 || !(1..=1000).contains(&windows.count)) {
         return Err(ConfigError::Invalid("examples.windows: days must be above 0, count 1 to 1000"));
     }
@@ -543,28 +408,6 @@ fn check_model(model: &ModelConfig) -> Result<(), ConfigError> {
         Ok(())
     } else {
         Err(ConfigError::Invalid("model: rates must be above 0, penalties not below"))
-    }
-}
-
-fn check_features(features: &[FeatureConfig]) -> Result<(), ConfigError> {
-    let quantiles = |encoding: &Encoding| matches!(encoding, Encoding::Quantiles { buckets: 0 | 1 });
-    if features.iter().any(|feature| quantiles(&feature.encoding)) {
-        return Err(ConfigError::Invalid("features.columns: quantiles need at least two buckets"));
-    }
-    if features.iter().all(|feature| feature.encoding.is_dense()) {
-        return Err(ConfigError::Invalid("features.columns: needs at least one categorical feature"));
-    }
-    Ok(())
-}
-
-fn check_histories(histories: &[HistoryConfig], examples: &ExamplesConfig) -> Result<(), ConfigError> {
-    if let Some(fault) = histories.iter().find_map(HistoryConfig::fault) {
-        return Err(ConfigError::Invalid(fault));
-    }
-    if histories.is_empty() || examples.windows.is_some() {
-        Ok(())
-    } else {
-        Err(ConfigError::Invalid("features.history: needs examples.windows, as whose start it is known"))
     }
 }
 
@@ -722,8 +565,9 @@ mod tests {
         assert!(refusal((", test_path = \"test.csv\"", "")).contains("a log needs user, item and time"));
         assert!(refusal(("validation_share = 0.1", "test_fraction = 0.1")).contains("have no time"));
         assert!(refusal(("validation_share = 0.1", "validation_share = 1")).contains("below 1"));
-        assert!(
-            refusal(("features =", "examples = { half_life_days = 7 }\n features =")).contains("data.time")
-        );
+        for option in ["half_life_days = 7", "windows = { days = 7, count = 2 }"] {
+            let said = refusal(("features =", &format!("examples = {{ {option} }}\n features =")));
+            assert!(said.contains("needs data.time"), "{said}");
+        }
     }
 }
