@@ -142,7 +142,7 @@ impl Run<'_> {
             let split = Split::of_table(training, file.log.len() - training, &self.pipeline.split)?;
             return Ok((file, split));
         }
-        let file = log::read(self.log, data, features)?;
+        let file = log::read(self.log, data, features, &self.pipeline.measured())?;
         let split = Split::new(&file.log.times, &self.pipeline.split)?;
         Ok((file, split))
     }

@@ -221,6 +221,7 @@ mod tests {
             times: (0..rows).map(|row| row * 86_400).collect(),
             labels: Some(labels),
             features: vec![FeatureColumn::Ids(ids(&users)), FeatureColumn::Ids(ids(&items))],
+            ..Log::default()
         }
     }
 

@@ -6,6 +6,7 @@
 //! missing values.
 
 use std::{
+    collections::BTreeMap,
     fs::File,
     io::{self, BufRead, BufReader, Seek},
     path::{Path, PathBuf},
@@ -79,9 +80,15 @@ pub struct LogFile {
     pub dropped: usize,
 }
 
-/// Reads the log at `path`, which takes the place of the path that `data` names.
-pub fn read(path: &Path, data: &DataConfig, features: &[FeatureConfig]) -> Result<LogFile, LogError> {
-    let mut reader = Reader::new(data, features);
+/// Reads the log at `path`, which takes the place of the path that `data` names. `measured` are the columns that history
+/// features look at.
+pub fn read(
+    path: &Path,
+    data: &DataConfig,
+    features: &[FeatureConfig],
+    measured: &BTreeMap<String, RawKind>,
+) -> Result<LogFile, LogError> {
+    let mut reader = Reader::new(data, features, measured);
     collect(path, &mut reader)?;
     let mut file = reader.finish()?;
     file.log.sort();
@@ -96,7 +103,8 @@ pub fn read_table(
     features: &[FeatureConfig],
     seed: u64,
 ) -> Result<(LogFile, usize), LogError> {
-    let mut reader = Reader::new(data, features);
+    let nothing = BTreeMap::new();
+    let mut reader = Reader::new(data, features, &nothing);
     collect(training, &mut reader)?;
     let rows = reader.labels.len();
     collect(test, &mut reader)?;
@@ -168,6 +176,7 @@ struct Reader<'a> {
     times: Vec<i64>,
     labels: Vec<bool>,
     features: Vec<Collected>,
+    measured: BTreeMap<&'a str, Collected>,
     dropped: usize,
 }
 
@@ -178,20 +187,20 @@ enum Collected {
 }
 
 impl<'a> Reader<'a> {
-    fn new(data: &'a DataConfig, features: &'a [FeatureConfig]) -> Self {
+    fn new(
+        data: &'a DataConfig,
+        features: &'a [FeatureConfig],
+        measured: &'a BTreeMap<String, RawKind>,
+    ) -> Self {
         let specs: Vec<_> = features.iter().filter(|spec| spec.from.is_none()).collect();
-        let collected = |spec: &&FeatureConfig| match spec.encoding.raw() {
-            RawKind::Id => Collected::Ids(Interner::default()),
-            RawKind::Number => Collected::Numbers(Vec::new()),
-            RawKind::Moment => Collected::Moments(Vec::new()),
-        };
         Self {
             data,
             users: Interner::default(),
             items: Interner::default(),
             times: Vec::new(),
             labels: Vec::new(),
-            features: specs.iter().map(collected).collect(),
+            features: specs.iter().map(|spec| Collected::new(spec.encoding.raw())).collect(),
+            measured: measured.iter().map(|(name, &kind)| (name.as_str(), Collected::new(kind))).collect(),
             specs,
             dropped: 0,
         }
@@ -207,6 +216,9 @@ impl<'a> Reader<'a> {
         self.times.extend(cells.times.as_ref().and_then(|times| times[row]));
         self.labels.extend(cells.labels.as_ref().and_then(|labels| labels[row]));
         for (collected, cells) in self.features.iter_mut().zip(&cells.features) {
+            collected.push(cells, row);
+        }
+        for (collected, cells) in self.measured.values_mut().zip(&cells.measured) {
             collected.push(cells, row);
         }
     }
@@ -225,6 +237,11 @@ impl<'a> Reader<'a> {
             times: self.times,
             labels: self.data.label.is_some().then_some(self.labels),
             features: self.features.into_iter().map(Collected::finish).collect(),
+            measured: self
+                .measured
+                .into_iter()
+                .map(|(name, column)| (name.to_owned(), column.finish()))
+                .collect(),
         };
         if log.is_empty() { Err(LogError::Empty) } else { Ok(LogFile { log, dropped: self.dropped }) }
     }
@@ -238,7 +255,9 @@ impl Collect for Reader<'_> {
         let features = self.specs.iter().map(|spec| &spec.column);
         own.chain(conditions)
             .chain(features)
-            .map(|name| schema.index_of(name).map_err(|_| LogError::NoColumn(name.clone())))
+            .map(String::as_str)
+            .chain(self.measured.keys().copied())
+            .map(|name| schema.index_of(name).map_err(|_| LogError::NoColumn(name.to_owned())))
             .collect()
     }
 
@@ -251,7 +270,12 @@ impl Collect for Reader<'_> {
             features: self
                 .specs
                 .iter()
-                .map(|spec| FeatureCells::of(batch, spec))
+                .map(|spec| FeatureCells::of(batch, &spec.column, spec.encoding.raw()))
+                .collect::<Result<_, _>>()?,
+            measured: self
+                .measured
+                .iter()
+                .map(|(column, collected)| FeatureCells::of(batch, column, collected.kind()))
                 .collect::<Result<_, _>>()?,
             kept: kept(batch, &self.data.keep)?,
         };
@@ -267,6 +291,22 @@ impl Collect for Reader<'_> {
 }
 
 impl Collected {
+    fn new(kind: RawKind) -> Self {
+        match kind {
+            RawKind::Id => Self::Ids(Interner::default()),
+            RawKind::Number => Self::Numbers(Vec::new()),
+            RawKind::Moment => Self::Moments(Vec::new()),
+        }
+    }
+
+    fn kind(&self) -> RawKind {
+        match self {
+            Self::Ids(_) => RawKind::Id,
+            Self::Numbers(_) => RawKind::Number,
+            Self::Moments(_) => RawKind::Moment,
+        }
+    }
+
     fn push(&mut self, cells: &FeatureCells, row: usize) {
         match (self, cells) {
             (Self::Ids(interner), FeatureCells::Ids(ids)) => match &ids[row] {
@@ -297,6 +337,7 @@ struct Cells {
     times: Option<Vec<Option<i64>>>,
     labels: Option<Vec<Option<bool>>>,
     features: Vec<FeatureCells>,
+    measured: Vec<FeatureCells>,
     kept: Vec<bool>,
 }
 
@@ -324,11 +365,11 @@ enum FeatureCells {
 }
 
 impl FeatureCells {
-    fn of(batch: &RecordBatch, spec: &FeatureConfig) -> Result<Self, LogError> {
-        Ok(match spec.encoding.raw() {
-            RawKind::Id => Self::Ids(ids(batch, &spec.column)?),
-            RawKind::Number => Self::Numbers(numbers(batch, &spec.column)?),
-            RawKind::Moment => Self::Moments(times(batch, &spec.column)?),
+    fn of(batch: &RecordBatch, column: &str, kind: RawKind) -> Result<Self, LogError> {
+        Ok(match kind {
+            RawKind::Id => Self::Ids(ids(batch, column)?),
+            RawKind::Number => Self::Numbers(numbers(batch, column)?),
+            RawKind::Moment => Self::Moments(times(batch, column)?),
         })
     }
 
@@ -481,7 +522,7 @@ mod tests {
         fs::write(&path, text).expect("written");
         let features =
             [feature("who", Encoding::Vocabulary { minimum_count: 1 }), feature("price", Encoding::Numeric)];
-        read(&path, &data(label), &features)
+        read(&path, &data(label), &features, &BTreeMap::new())
     }
 
     #[test]
@@ -533,7 +574,7 @@ mod tests {
             ArrowWriter::try_new(File::create(&path).expect("made"), batch.schema(), None).expect("a writer");
         writer.write(&batch).expect("written");
         writer.close().expect("closed");
-        let LogFile { log, dropped } = read(&path, &data(None), &[]).expect("a log");
+        let LogFile { log, dropped } = read(&path, &data(None), &[], &BTreeMap::new()).expect("a log");
         assert_eq!((log.users.values(), dropped), (&[Value::Int(17850), Value::Int(13047)][..], 1));
         assert_eq!(log.items.values(), [Value::Text("85123A".into()), Value::Int(22423)]);
     }
