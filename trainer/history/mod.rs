@@ -135,18 +135,11 @@ impl TablePlan {
             };
             found.push((group[0].0, self.measures.iter().map(value).collect()));
         }
-        // What has no number of its own is taken for the usual.
-        for position in 0..self.measures.len() {
-            let there = found.iter().map(|(_, values)| values[position]).filter(|value| !value.is_nan());
-            let (mean, _) = moments(there);
-            found.iter_mut().map(|(_, values)| &mut values[position]).for_each(|value| {
-                if value.is_nan() {
-                    *value = mean;
-                }
-            });
-        }
+        (0..self.measures.len()).for_each(|position| fill(&mut found, position));
         let mut table = HistoryTable::new(self.measures.len());
-        found.into_iter().for_each(|(key, values)| table.insert(key, values.into_iter()));
+        for (key, values) in found {
+            table.insert(key, values);
+        }
         table
     }
 
@@ -213,6 +206,17 @@ impl AffinityPlan {
         let pairs = (0..SAMPLED_PAIRS).map(|n| (row(n * 7919, 0), row(n * 104_729, 1)));
         let (mean, std) = moments(pairs.map(|(owner, item)| table.get(owner, item)));
         Affinity { name: self.name.clone(), of: self.of.clone(), mean, std }
+    }
+}
+
+/// Takes the values that are missing at `position` for the mean of the others.
+fn fill(found: &mut [(u64, Vec<f32>)], position: usize) {
+    let there = found.iter().map(|(_, values)| values[position]).filter(|value| !value.is_nan());
+    let (mean, _) = moments(there);
+    for (_, values) in found {
+        if values[position].is_nan() {
+            values[position] = mean;
+        }
     }
 }
 

@@ -21,9 +21,13 @@ pub(super) fn similar(texts: &[Option<&str>], neighbours: usize) -> Vec<Vec<(u32
     let items: Vec<Vec<u32>> = by_word.into_values().collect();
     for (word, items) in items.iter().enumerate() {
         let weight = (described as f32 / items.len() as f32).ln();
-        items.iter().for_each(|&item| vectors[item as usize].push((word, weight)));
+        for &item in items {
+            vectors[item as usize].push((word, weight));
+        }
     }
-    vectors.iter_mut().for_each(normalise);
+    for vector in &mut vectors {
+        normalise(vector);
+    }
     let mut product = vec![0.0_f32; texts.len()];
     let similar = |item: usize| {
         let mut others = BTreeSet::new();
@@ -55,9 +59,11 @@ fn words(text: &str) -> BTreeSet<String> {
     words.map(str::to_lowercase).collect()
 }
 
-fn normalise(vector: &mut Vec<(usize, f32)>) {
+fn normalise(vector: &mut [(usize, f32)]) {
     let length = vector.iter().map(|(_, weight)| weight * weight).sum::<f32>().sqrt();
-    vector.iter_mut().for_each(|(_, weight)| *weight /= length);
+    for (_, weight) in vector {
+        *weight /= length;
+    }
 }
 
 /// A word that more items have says little of any, and the work grows with the square of their number.

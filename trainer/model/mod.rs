@@ -9,8 +9,9 @@ mod ftrl;
 mod matrix;
 mod network;
 mod sparse;
+mod state;
 
-use std::{borrow::Cow, ops::Range};
+use std::{borrow::Cow, io, ops::Range};
 
 use millrace::{
     features::Encoder,
@@ -24,6 +25,7 @@ pub use self::{
     ftrl::{FtrlOptions, FtrlWeights},
     network::{LayerKind, LayerWeights, Network},
     sparse::{Touch, touches},
+    state::Visitor,
 };
 use crate::{config::ModelConfig, random::Random};
 
@@ -121,6 +123,13 @@ impl WideDeep {
     /// The layers.
     pub fn network(&self) -> &Network {
         &self.network
+    }
+
+    /// Goes over everything that training changes.
+    pub fn visit(&mut self, visitor: &mut impl Visitor) -> io::Result<()> {
+        self.wide.visit(visitor)?;
+        self.embeddings.visit(visitor)?;
+        self.network.visit(visitor)
     }
 
     /// The probability of each of `rows`.

@@ -3,11 +3,14 @@
 //! All parameters lie in one vector, layer by layer, the weights `[inputs, outputs]` and then the bias of each: gradients
 //! and the optimiser's state have the same layout, and a sum over them is a sum over a vector.
 
+use std::io;
+
 use rand_distr::{Distribution, Normal};
 
 use super::{
     adam::Adam,
     matrix::{Keep, multiply, rows_of},
+    state::Visitor,
 };
 use crate::random::Random;
 
@@ -119,6 +122,11 @@ impl Network {
         *parameters.last_mut().expect("the logit's bias") = bias;
         let adam = Adam::new(parameters.len(), rate);
         Self { layers, parameters, adam }
+    }
+
+    pub(super) fn visit(&mut self, visitor: &mut impl Visitor) -> io::Result<()> {
+        visitor.numbers(&mut self.parameters)?;
+        self.adam.visit(visitor)
     }
 
     /// Each layer in order.
