@@ -14,6 +14,7 @@ mod loader;
 pub mod manifest;
 mod policy;
 mod reaper;
+pub mod reference;
 mod slots;
 mod version;
 mod watcher;

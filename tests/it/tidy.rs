@@ -23,12 +23,13 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("http", &["codec", "features", "repository", "batcher", "tensor", "metrics", "config"]),
     ("codec", &["features", "tensor"]),
     ("features", &["tensor"]),
-    ("repository", &["batcher", "engine", "features", "tensor", "metrics", "config"]),
+    ("repository", &["batcher", "engine", "features", "quality", "tensor", "metrics", "config"]),
     ("batcher", &["engine", "tensor", "metrics"]),
     ("engine", &["tensor"]),
     ("tensor", &[]),
     ("metrics", &[]),
-    ("quality", &[]),
+    // How far the values of rows have moved is a question about features.
+    ("quality", &["features", "tensor"]),
     // The options of a batcher and of a repository are its types.
     ("config", &["batcher", "repository"]),
     ("lib", &[]),

@@ -1,7 +1,4 @@
-//! How good scores are: pure functions over scores and labels, used by the trainer before a version is published
-//! and by the server once the labels have come back, so that both mean the same by a word.
-//!
-//! Scores are probabilities; a label is `true` where the event happened. All means are unweighted.
+//! How good scores are beside labels: do they order rows rightly, and do they mean what they say.
 
 /// The area under the ROC curve: the share of (positive, negative) pairs that the scores order rightly, ties
 /// counting half. `None` unless both classes occur.
@@ -36,6 +33,13 @@ pub fn log_loss(scores: &[f32], labels: &[bool]) -> Option<f64> {
     })
 }
 
+/// The mean squared distance between score and label, 0 at best. `None` without rows.
+///
+/// Source: Brier, 1950, in its form for two classes.
+pub fn brier(scores: &[f32], labels: &[bool]) -> Option<f64> {
+    mean(scores, labels, |score, label| (f64::from(score) - f64::from(u8::from(label))).powi(2))
+}
+
 /// The share of rows on the right side of `threshold`. `None` without rows.
 pub fn accuracy(scores: &[f32], labels: &[bool], threshold: f32) -> Option<f64> {
     mean(scores, labels, |score, label| f64::from(u8::from((score >= threshold) == label)))
@@ -57,32 +61,6 @@ pub fn calibration_error(scores: &[f32], labels: &[bool]) -> Option<f64> {
     }
     // A bin's weight times its mean distance is the absolute sum of its distances over all rows.
     Some(gaps.iter().map(|gap| gap.abs()).sum::<f64>() / scores.len() as f64)
-}
-
-/// Hits among the first `k` of `ranked`, over the most there could be: `min(relevant, k)`. `None` where nothing is
-/// relevant.
-pub fn recall_at(k: usize, ranked: &[bool]) -> Option<f64> {
-    let relevant = ranked.iter().filter(|&&hit| hit).count();
-    let hits = ranked.iter().take(k).filter(|&&hit| hit).count();
-    (relevant > 0).then(|| hits as f64 / relevant.min(k) as f64)
-}
-
-/// Whether any of the first `k` of `ranked` is relevant, as 0 or 1. `None` where nothing is relevant.
-pub fn hit_at(k: usize, ranked: &[bool]) -> Option<f64> {
-    ranked.contains(&true).then(|| f64::from(u8::from(ranked.iter().take(k).any(|&hit| hit))))
-}
-
-/// The normalised discounted cumulative gain of the first `k` of `ranked` with binary gain. `None` where nothing is
-/// relevant.
-///
-/// Source: Järvelin and Kekäläinen, 2002.
-pub fn ndcg_at(k: usize, ranked: &[bool]) -> Option<f64> {
-    let discount = |position: usize| 1.0 / (position as f64 + 2.0).log2();
-    let relevant = ranked.iter().filter(|&&hit| hit).count();
-    let gain: f64 =
-        ranked.iter().take(k).enumerate().filter(|&(_, &hit)| hit).map(|(i, _)| discount(i)).sum();
-    let ideal: f64 = (0..relevant.min(k)).map(discount).sum();
-    (relevant > 0).then(|| gain / ideal)
 }
 
 fn mean(scores: &[f32], labels: &[bool], each: impl Fn(f32, bool) -> f64) -> Option<f64> {
@@ -119,8 +97,7 @@ mod tests {
         assert_eq!(log_loss(&[], &[]), None);
         assert_eq!(accuracy(&[], &[], 0.5), None);
         assert_eq!(calibration_error(&[], &[]), None);
-        assert_eq!(recall_at(20, &[false, false]), None);
-        assert_eq!(ndcg_at(10, &[]), None);
+        assert_eq!(brier(&[], &[]), None);
     }
 
     #[test]
@@ -141,13 +118,9 @@ mod tests {
     }
 
     #[test]
-    fn ranking_measures_follow_their_definitions() {
-        let ranked = [true, false, true, false, true];
-        close(recall_at(2, &ranked), 0.5);
-        close(recall_at(20, &ranked), 1.0);
-        close(hit_at(1, &[false, true]), 0.0);
-        close(hit_at(2, &[false, true]), 1.0);
-        close(ndcg_at(2, &ranked), 1.0 / (1.0 + 1.0 / 3.0_f64.log2()));
+    fn brier_is_the_mean_squared_distance() {
+        close(brier(&[0.75, 0.5], &[true, false]), 0.15625);
+        close(brier(&[1.0, 0.0], &[true, false]), 0.0);
     }
 
     proptest! {
