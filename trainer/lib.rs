@@ -12,6 +12,8 @@ pub mod synth;
 pub mod log;
 pub mod split;
 
+mod page;
+
 pub mod explore;
 
 pub mod purchases;

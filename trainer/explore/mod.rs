@@ -20,8 +20,6 @@ pub mod warning;
 
 pub mod report;
 
-mod chart;
-mod figure;
 pub mod page;
 
 use std::path::Path;

@@ -1,15 +1,11 @@
-//! A report as one HTML page for people: no scripts, nothing that is fetched, every text of the file escaped.
+//! What is in a log as an HTML page for people.
 //!
 //! It computes nothing that is not in [`Report`]; each chart has its figures as a table beneath it.
 
-use std::fmt::Write;
-
 use super::{
     activity::Activity,
-    chart::{Bar, Shape, chart},
     column::{ColumnFigures, ValueRange},
     conversion::Conversion,
-    figure::{counted, cropped, duration, grouped, number, percent},
     overlap::{Known, KnownEvents, Overlap},
     report::Report,
     roles::{Role, Source},
@@ -18,11 +14,22 @@ use super::{
     values::ValueCount,
     warning::WarningKind,
 };
+use crate::page::{
+    Page, Point, Title,
+    chart::{Bar, Shape},
+    figure::{counted, cropped, duration, grouped, number, percent},
+};
 
 /// The page that shows `report`.
 pub fn page(report: &Report) -> String {
-    let mut page = Page::default();
-    page.open(report);
+    let mut page = Page::open(
+        &Title {
+            title: &format!("{}: what is in it", report.file),
+            heading: &report.file,
+            below: &format!("Explored by Millrace at {} UTC.", report.made_at),
+        },
+        &SECTIONS,
+    );
     overview(&mut page, report);
     warnings(&mut page, report);
     roles(&mut page, report);
@@ -34,25 +41,6 @@ pub fn page(report: &Report) -> String {
     users(&mut page, report);
     overlap(&mut page, report);
     page.close()
-}
-
-/// `text` as HTML shows it, between tags and in attributes.
-pub(super) fn escaped(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for letter in text.chars() {
-        match letter {
-            '&' => escaped.push_str("&amp;"),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '"' => escaped.push_str("&quot;"),
-            '\'' => escaped.push_str("&#39;"),
-            // Control characters are no part of HTML.
-            letter if letter.is_control() => escaped.push(' '),
-            letter => escaped.push(letter),
-        }
-    }
-    // A number keeps its unit.
-    escaped.replace(" %", "&nbsp;%")
 }
 
 fn overview(page: &mut Page, report: &Report) {
@@ -71,11 +59,7 @@ fn overview(page: &mut Page, report: &Report) {
     }
     tiles.push(("identical rows", grouped(report.duplicates)));
     tiles.push(("warnings", grouped(report.warnings.len())));
-    page.raw("<dl class=\"tiles\">");
-    for (name, value) in tiles {
-        page.raw(&format!("<div><dt>{name}</dt><dd>{value}</dd></div>"));
-    }
-    page.raw("</dl>");
+    page.tiles(&tiles);
     if let Some(timeline) = &report.timeline {
         page.text(&format!("Events from {} to {}.", timeline.first, timeline.last));
     }
@@ -91,13 +75,12 @@ fn warnings(page: &mut Page, report: &Report) {
         page.text("Nothing was found that is likely to mislead.");
         return;
     }
-    page.raw("<ul class=\"warnings\">");
-    for warning in &report.warnings {
-        let class = if warning.kind <= WarningKind::NoOwner { "grave" } else { "mild" };
-        let (title, text) = (title(warning.kind), marked(&warning.text));
-        page.raw(&format!("<li class=\"{class}\"><strong>{title}.</strong> {text}</li>"));
-    }
-    page.raw("</ul>");
+    let points = report.warnings.iter().map(|warning| Point {
+        is_grave: warning.kind <= WarningKind::NoOwner,
+        title: title(warning.kind),
+        text: &warning.text,
+    });
+    page.points(&points.collect::<Vec<_>>());
 }
 
 fn roles(page: &mut Page, report: &Report) {
@@ -166,7 +149,7 @@ fn column_row(column: &ColumnFigures, bound: &str) -> Vec<String> {
 fn times(page: &mut Page, report: &Report) {
     page.section(TIME);
     let Some(timeline) = &report.timeline else {
-        return page.absent(report, Role::Time);
+        return absent(page, report, Role::Time);
     };
     let unit = match timeline.unit {
         Unit::Day => "day",
@@ -176,16 +159,16 @@ fn times(page: &mut Page, report: &Report) {
     let bar = |start: &str, events| bar(start, events);
     let buckets: Vec<Bar> = timeline.buckets.iter().map(|bucket| bar(&bucket.start, bucket.events)).collect();
     let caption = format!("Events by {unit}. The first and the last {unit} may be cut short.");
-    page.figure(Shape::Columns, &caption, &format!("First day of the {unit}"), "Events", &buckets);
+    page.bars(Shape::Columns, &caption, &format!("First day of the {unit}"), "Events", &buckets);
     if timeline.only_dates {
         page.text("All times are midnight, so there is no profile of the hours.");
     } else {
         let hours: Vec<Bar> = (0..24).map(|hour| bar(&format!("{hour:02}"), timeline.hours[hour])).collect();
-        page.figure(Shape::Columns, "Events by hour of the day.", "Hour", "Events", &hours);
+        page.bars(Shape::Columns, "Events by hour of the day.", "Hour", "Events", &hours);
     }
     let weekdays: Vec<Bar> =
         WEEKDAYS.iter().zip(timeline.weekdays).map(|(day, events)| bar(day, events)).collect();
-    page.figure(Shape::Columns, "Events by day of the week.", "Day", "Events", &weekdays);
+    page.bars(Shape::Columns, "Events by day of the week.", "Day", "Events", &weekdays);
     gaps(page, timeline);
 }
 
@@ -205,7 +188,7 @@ fn gaps(page: &mut Page, timeline: &Timeline) {
 fn items(page: &mut Page, report: &Report) {
     page.section(ITEMS);
     let Some(activity) = &report.item_activity else {
-        return page.absent(report, Role::Item);
+        return absent(page, report, Role::Item);
     };
     let bars: Vec<Bar> = report
         .top_items
@@ -215,7 +198,7 @@ fn items(page: &mut Page, report: &Report) {
             counted_bar(title.as_deref().unwrap_or(&item.item), item.rows, item.share)
         })
         .collect();
-    page.figure(Shape::Rows, "The items with the most events.", "Item", "Events", &bars);
+    page.bars(Shape::Rows, "The items with the most events.", "Item", "Events", &bars);
     page.text(&format!(
         "The busiest 1 % of the items have {} of the events, the busiest 10 % have {}. Half of all events fall on {}.",
         percent(activity.top_1_percent_share),
@@ -228,7 +211,7 @@ fn items(page: &mut Page, report: &Report) {
 fn users(page: &mut Page, report: &Report) {
     page.section(USERS);
     let Some(activity) = &report.user_activity else {
-        return page.absent(report, Role::User);
+        return absent(page, report, Role::User);
     };
     page.text(&format!(
         "With one event only: {} ({}). The busiest 1 % of the users have {} of the events, the busiest 10 % have {}.",
@@ -254,20 +237,20 @@ fn activity_figure(page: &mut Page, activity: &Activity, owner: &str) {
         grouped(activity.median),
         grouped(activity.most),
     );
-    page.figure(Shape::Columns, &caption, "Events", &format!("Number of {owner}s"), &bars);
+    page.bars(Shape::Columns, &caption, "Events", &format!("Number of {owner}s"), &bars);
 }
 
 fn categories(page: &mut Page, report: &Report) {
     page.section(CATEGORIES);
     if report.top_categories.is_empty() {
-        return page.absent(report, Role::Category);
+        return absent(page, report, Role::Category);
     }
     let bars: Vec<Bar> = report
         .top_categories
         .iter()
         .map(|found| counted_bar(&found.value, found.rows, found.share))
         .collect();
-    page.figure(Shape::Rows, "The categories with the most events.", "Category", "Events", &bars);
+    page.bars(Shape::Rows, "The categories with the most events.", "Category", "Events", &bars);
 }
 
 fn conversion(page: &mut Page, report: &Report) {
@@ -278,7 +261,7 @@ fn conversion(page: &mut Page, report: &Report) {
             .iter()
             .map(|found| counted_bar(&found.value, found.rows, found.share))
             .collect();
-        page.figure(Shape::Rows, "The types of events.", "Type", "Events", &bars);
+        page.bars(Shape::Rows, "The types of events.", "Type", "Events", &bars);
     }
     let Some(conversion) = &report.conversion else {
         return page.text(
@@ -313,13 +296,13 @@ fn conversion_groups(page: &mut Page, conversion: &Conversion) {
         grouped(bars.len()),
         grouped(conversion.groups_in_all)
     );
-    page.figure(Shape::Rows, &caption, by, "Rate", &bars);
+    page.bars(Shape::Rows, &caption, by, "Rate", &bars);
 }
 
 fn overlap(page: &mut Page, report: &Report) {
     page.section(OVERLAP);
     let Some(overlap) = &report.overlap else {
-        return page.absent(report, Role::Time);
+        return absent(page, report, Role::Time);
     };
     let how = match report.cut_source {
         Some(Source::Given) => "as the command line says",
@@ -334,9 +317,9 @@ fn overlap(page: &mut Page, report: &Report) {
     ));
     let bars = known_bars(overlap);
     if bars.is_empty() {
-        return page.absent(report, Role::User);
+        return absent(page, report, Role::User);
     }
-    page.figure(
+    page.bars(
         Shape::Rows,
         "Events of the test period that the training period prepares for.",
         "Known",
@@ -372,125 +355,14 @@ fn known_bars(overlap: &Overlap) -> Vec<Bar> {
     bars.into_iter().flatten().collect()
 }
 
-/// The page so far.
-#[derive(Default)]
-struct Page {
-    html: String,
-    is_in_section: bool,
-}
-
-impl Page {
-    fn open(&mut self, report: &Report) {
-        let (file, made_at) = (escaped(&report.file), escaped(&report.made_at));
-        self.raw("<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">");
-        self.raw("<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">");
-        // The page fetches nothing and runs nothing, and a browser need not take its word for it.
-        self.raw(
-            "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">",
-        );
-        self.raw(&format!("<title>{file}: what is in it</title>\n<style>{STYLE}</style>\n</head>\n<body>"));
-        self.raw(&format!("<header><h1>{file}</h1><p>Explored by Millrace at {made_at} UTC.</p></header>"));
-        self.raw("<nav aria-label=\"Sections\">");
-        for (id, title) in SECTIONS {
-            self.raw(&format!("<a href=\"#{id}\">{title}</a>"));
-        }
-        self.raw("</nav>\n<main>");
-    }
-
-    fn close(mut self) -> String {
-        self.raw("</section>\n</main>\n</body>\n</html>");
-        self.html
-    }
-
-    fn section(&mut self, (id, title): (&str, &str)) {
-        if std::mem::replace(&mut self.is_in_section, true) {
-            self.raw("</section>");
-        }
-        self.raw(&format!(
-            "<section id=\"{id}\" aria-labelledby=\"{id}-title\">\n<h2 id=\"{id}-title\">{title}</h2>"
-        ));
-    }
-
-    fn heading(&mut self, text: &str) {
-        self.raw(&format!("<h3>{}</h3>", escaped(text)));
-    }
-
-    fn text(&mut self, text: &str) {
-        self.raw(&format!("<p>{}</p>", marked(text)));
-    }
-
-    /// Says why a section is empty.
-    fn absent(&mut self, report: &Report, role: Role) {
-        let flag = format!("--{} COLUMN", role.name());
-        let why = report.notes.iter().find(|note| note.contains(&flag));
-        self.text(why.map_or(
-            "There is nothing to show here; the notes on what the columns mean say why.",
-            String::as_str,
-        ));
-    }
-
-    /// A chart and, to unfold, its figures.
-    fn figure(&mut self, shape: Shape, caption: &str, name: &str, value: &str, bars: &[Bar]) {
-        self.raw("<figure>");
-        self.raw(&chart(shape, &caption.replace('`', ""), bars));
-        self.raw(&format!("<figcaption>{}</figcaption>", marked(caption)));
-        self.raw("<details><summary>The figures</summary>");
-        let rows: Vec<Vec<String>> =
-            bars.iter().map(|bar| vec![bar.label.clone(), bar.text.clone()]).collect();
-        self.table(&[name, value], &rows);
-        self.raw("</details></figure>");
-    }
-
-    fn table(&mut self, head: &[&str], rows: &[Vec<String>]) {
-        self.raw("<div class=\"scroll\" tabindex=\"0\"><table>");
-        self.rows(head, rows);
-    }
-
-    /// A table that is rather scrolled than squeezed.
-    fn wide_table(&mut self, head: &[&str], rows: &[Vec<String>]) {
-        self.raw("<div class=\"scroll\" tabindex=\"0\"><table class=\"wide\">");
-        self.rows(head, rows);
-    }
-
-    fn rows(&mut self, head: &[&str], rows: &[Vec<String>]) {
-        self.raw("<thead><tr>");
-        for name in head {
-            self.raw(&format!("<th scope=\"col\">{}</th>", escaped(name)));
-        }
-        self.raw("</tr></thead><tbody>");
-        for row in rows {
-            self.html.push_str("<tr>");
-            for (at, cell) in row.iter().enumerate() {
-                let tag = if at == 0 { "th scope=\"row\"" } else { "td" };
-                let end = if at == 0 { "th" } else { "td" };
-                write!(self.html, "<{tag}>{}</{end}>", escaped(cell))
-                    .expect("writing into memory does not fail");
-            }
-            self.raw("</tr>");
-        }
-        self.raw("</tbody></table></div>");
-    }
-
-    fn raw(&mut self, html: &str) {
-        self.html.push_str(html);
-        self.html.push('\n');
-    }
-}
-
-/// `text` as HTML, with what stands between backticks as code.
-fn marked(text: &str) -> String {
-    let text = escaped(text);
-    if !text.matches('`').count().is_multiple_of(2) {
-        return text;
-    }
-    let parts = text.split('`').enumerate();
-    parts.map(|(at, part)| if at % 2 == 0 { part.to_owned() } else { code(part) }).collect()
-}
-
-/// Code that is short does not break: the two hyphens of a flag would be a place for it.
-fn code(text: &str) -> String {
-    let class = if text.chars().count() <= 24 { " class=\"short\"" } else { "" };
-    format!("<code{class}>{text}</code>")
+/// Says why a section is empty.
+fn absent(page: &mut Page, report: &Report, role: Role) {
+    let flag = format!("--{} COLUMN", role.name());
+    let why = report.notes.iter().find(|note| note.contains(&flag));
+    page.text(why.map_or(
+        "There is nothing to show here; the notes on what the columns mean say why.",
+        String::as_str,
+    ));
 }
 
 fn bar(label: &str, value: usize) -> Bar {
@@ -571,20 +443,3 @@ const OVERLAP: (&str, &str) = ("overlap", "Training and test");
 /// The sections, in their order, each with its anchor.
 pub const SECTIONS: [(&str, &str); 10] =
     [OVERVIEW, WARNINGS, ROLES, COLUMNS, TIME, ITEMS, CATEGORIES, CONVERSION, USERS, OVERLAP];
-
-const STYLE: &str = include_str!("page.css");
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_a_file_says_is_never_markup() {
-        assert_eq!(
-            escaped("<a href=\"x\">'&'</a>\u{1}"),
-            "&lt;a href=&quot;x&quot;&gt;&#39;&amp;&#39;&lt;/a&gt; "
-        );
-        assert_eq!(marked("column `<b>` is"), "column <code class=\"short\">&lt;b&gt;</code> is");
-        assert_eq!(marked("a ` alone"), "a ` alone");
-    }
-}

@@ -5,7 +5,6 @@ use serde::Serialize;
 
 use super::{
     activity::Activity,
-    figure::{counted, grouped, percent},
     label::Label,
     leak::{is_the_label, single_feature_auc},
     roles::{Role, bare},
@@ -13,6 +12,7 @@ use super::{
     table::{Column, Kind, Table},
     values::{Values, ranked},
 };
+use crate::page::figure::{counted, grouped, percent};
 
 /// A finding.
 #[derive(Clone, Debug, PartialEq, Serialize)]

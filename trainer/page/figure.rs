@@ -1,7 +1,7 @@
 //! A figure as text, for people.
 
 /// `share` in per cent.
-pub(super) fn percent(share: f64) -> String {
+pub(crate) fn percent(share: f64) -> String {
     let digits = match share {
         share if share >= 0.01 || share <= 0.0 => 1,
         share if share >= 0.001 => 2,
@@ -11,7 +11,7 @@ pub(super) fn percent(share: f64) -> String {
 }
 
 /// `count` with a comma at each thousand.
-pub(super) fn grouped(count: usize) -> String {
+pub(crate) fn grouped(count: usize) -> String {
     let digits = count.to_string();
     let mut text = String::new();
     for (at, digit) in digits.chars().enumerate() {
@@ -24,12 +24,12 @@ pub(super) fn grouped(count: usize) -> String {
 }
 
 /// `count` of a thing whose plural has an s.
-pub(super) fn counted(count: usize, thing: &str) -> String {
+pub(crate) fn counted(count: usize, thing: &str) -> String {
     format!("{} {thing}{}", grouped(count), if count == 1 { "" } else { "s" })
 }
 
 /// `number` for an axis: thousands as k, millions as M.
-pub(super) fn short(number: f64) -> String {
+pub(crate) fn short(number: f64) -> String {
     let (scaled, unit) = match number.abs() {
         size if size >= 1e9 => (number / 1e9, "G"),
         size if size >= 1e6 => (number / 1e6, "M"),
@@ -41,12 +41,12 @@ pub(super) fn short(number: f64) -> String {
 }
 
 /// `number` as a value of a column: whole numbers without decimals.
-pub(super) fn number(number: f64) -> String {
+pub(crate) fn number(number: f64) -> String {
     if number.abs() >= 1e15 { format!("{number:e}") } else { number.to_string() }
 }
 
 /// A length of time, in the two largest units that it has.
-pub(super) fn duration(seconds: i64) -> String {
+pub(crate) fn duration(seconds: i64) -> String {
     let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
     match (days, hours, minutes) {
         (0, 0, 0) => format!("{seconds} s"),
@@ -57,7 +57,7 @@ pub(super) fn duration(seconds: i64) -> String {
 }
 
 /// `text` with no more than `most` characters, an ellipsis where it was longer.
-pub(super) fn cropped(text: &str, most: usize) -> String {
+pub(crate) fn cropped(text: &str, most: usize) -> String {
     if text.chars().count() <= most {
         return text.to_owned();
     }

@@ -14,18 +14,18 @@ use super::figure::{cropped, short};
 
 /// A value and what it is called.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Bar {
+pub(crate) struct Bar {
     /// What it is called.
-    pub(super) label: String,
+    pub(crate) label: String,
     /// What it is worth, not below 0.
-    pub(super) value: f64,
+    pub(crate) value: f64,
     /// Its value, as text.
-    pub(super) text: String,
+    pub(crate) text: String,
 }
 
 /// How bars stand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Shape {
+pub(crate) enum Shape {
     /// One below the other, for names.
     Rows,
     /// Side by side, for what has an order.
@@ -33,7 +33,7 @@ pub(super) enum Shape {
 }
 
 /// The chart of `bars`, which `alt` says in words.
-pub(super) fn chart(shape: Shape, alt: &str, bars: &[Bar]) -> String {
+pub(crate) fn chart(shape: Shape, alt: &str, bars: &[Bar]) -> String {
     let draw = |class: &str, width: u32| {
         let height = match shape {
             Shape::Rows => RowLayout::of(width, bars).height * count(bars) + 2 * MARGIN,
@@ -63,7 +63,7 @@ fn framed(svg: &str, class: &str, (width, height): (u32, u32), alt: &str) -> Str
     write!(
         framed,
         "<svg class=\"{class}\" viewBox=\"0 0 {width} {height}\" role=\"img\" aria-label=\"{}\">{}",
-        super::page::escaped(alt),
+        super::escaped(alt),
         &svg[start..]
     )
     .expect("writing into memory does not fail");
