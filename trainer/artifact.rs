@@ -4,8 +4,10 @@
 //! ```text
 //! <artifact>/summary.json      figures, lineage, epochs
 //! <artifact>/holdout.json      raw rows and labels that training never saw
-//! <artifact>/version/          model.onnx, features/, golden.json, model.fp16.onnx where it was asked for: what a
-//!                              version's folder will hold
+//! <artifact>/version/          model.onnx, features/, golden.json, reference.json, model.fp16.onnx where it was asked
+//!                              for: what a version's folder will hold
+//! <artifact>/report.html       what `evaluate` found, for people
+//! <artifact>/report.json       the same for programs
 //! ```
 
 use std::{
@@ -66,6 +68,9 @@ pub struct Holdout {
     pub input: Vec<Vec<Value>>,
     /// Whether it happened.
     pub label: Vec<bool>,
+    /// Whose row it is, as numbers that tell users apart; empty where there are no users.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub user: Vec<u32>,
 }
 
 impl Artifact {
@@ -78,7 +83,7 @@ impl Artifact {
     pub fn read(folder: &Path) -> Result<Self, ArtifactError> {
         Ok(Self {
             folder: folder.to_path_buf(),
-            summary: read(&folder.join(SUMMARY))?,
+            summary: Summary::read(folder)?,
             holdout: read(&folder.join(HOLDOUT))?,
         })
     }
@@ -90,6 +95,13 @@ impl Artifact {
         let (beside, summary) = (self.folder.join("summary.new"), self.folder.join(SUMMARY));
         write(&beside, &self.summary)?;
         fs::rename(&beside, &summary).map_err(|source| ArtifactError { file: summary, source })
+    }
+}
+
+impl Summary {
+    /// Reads the summary of the artifact in `folder`.
+    pub fn read(folder: &Path) -> Result<Self, ArtifactError> {
+        read(&folder.join(SUMMARY))
     }
 }
 
@@ -147,6 +159,10 @@ fn write<T: Serialize>(file: &Path, content: &T) -> Result<(), ArtifactError> {
 
 /// The folder of the version's files, in an artifact's.
 pub const VERSION: &str = "version";
+/// The report for people.
+pub const REPORT_HTML: &str = "report.html";
+/// The report for programs.
+pub const REPORT_JSON: &str = "report.json";
 const SUMMARY: &str = "summary.json";
 const HOLDOUT: &str = "holdout.json";
 
@@ -168,6 +184,7 @@ mod tests {
             holdout: Holdout {
                 input: vec![vec![Value::Int(123), Value::Text("x".into())]],
                 label: vec![true],
+                user: vec![3],
             },
         };
         artifact.write().expect("written");

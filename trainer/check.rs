@@ -124,6 +124,7 @@ mod tests {
         Holdout {
             input: (0..rows).map(|row| vec![Value::Int(row), Value::Float(0.5)]).collect(),
             label: vec![true; usize::try_from(rows).expect("small")],
+            user: Vec::new(),
         }
     }
 

@@ -222,7 +222,7 @@ fn moments(numbers: &[f64]) -> (f64, f64) {
 /// The boundaries between at most `buckets` buckets that hold as many of `numbers` each as repeated ones allow. A number
 /// that alone fills a bucket, as the zeros of a sparse column do, has it to itself, and the buckets that are left share
 /// the rest. A boundary is the least number of the bucket above it.
-fn boundaries(mut numbers: Vec<f64>, buckets: usize) -> Vec<f64> {
+pub(crate) fn boundaries(mut numbers: Vec<f64>, buckets: usize) -> Vec<f64> {
     numbers.sort_unstable_by(f64::total_cmp);
     let mut boundaries = Vec::new();
     let (mut rest, mut left, mut held) = (numbers.len(), buckets, 0);

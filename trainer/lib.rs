@@ -31,6 +31,8 @@ pub mod model;
 pub mod checkpoint;
 pub mod train;
 
+pub mod reference;
+
 pub mod evaluate;
 pub mod popularity;
 pub mod ranking;

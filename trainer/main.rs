@@ -1,5 +1,6 @@
 //! The trainer's command line.
 
+mod evaluation;
 mod export;
 
 use std::{
@@ -57,6 +58,8 @@ enum Command {
         #[arg(long)]
         artifact: PathBuf,
     },
+    /// Report how good a trained artifact is, and whether it differs from another version.
+    Evaluate(evaluation::Evaluation),
     /// Publish a trained artifact, if the gates let it; status 3 where they do not.
     Publish {
         #[command(flatten)]
@@ -187,6 +190,10 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Publish { run, artifact } => publish(&run, &artifact),
         Command::Pipeline { run, checkpoints, artifact, seeds } => {
             pipeline(&run, &checkpoints, artifact.as_deref(), seeds)
+        }
+        Command::Evaluate(evaluation) => {
+            print(&evaluation.run()?)?;
+            Ok(ExitCode::SUCCESS)
         }
         Command::Export(export) => {
             export.run()?.iter().try_for_each(|line| print(line))?;

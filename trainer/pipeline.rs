@@ -13,19 +13,21 @@ use millrace::{
     repository::{
         golden::Golden,
         manifest::{self, Lineage, Manifest},
+        reference,
     },
 };
 use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
 
 use crate::{
-    artifact::{self, Artifact, ArtifactError, Holdout, Summary},
+    artifact::{self, Artifact, ArtifactError, Holdout, REPORT_HTML, REPORT_JSON, Summary},
     calendar,
     check::{self, CheckError, Opened},
     checkpoint::{CheckpointError, CheckpointOptions, Checkpoints},
     config::Pipeline,
-    evaluate::RowFigures,
+    evaluate::{self, EvaluateError, EvaluateOptions, RowFigures},
     examples::{self, Example},
+    fit::FitError,
     log::{self, Log, LogError, LogFile},
     onnx::{self, ExportError},
     popularity::Popularity,
@@ -34,6 +36,7 @@ use crate::{
     purchases::Purchases,
     random::{Purpose, random},
     ranking::{BothFigures, RankingTask},
+    reference::TrainingSample,
     split::{EmptySplit, Split},
     train::{self, EpochReport, TrainError, Trained},
 };
@@ -69,12 +72,21 @@ pub enum PipelineError {
     /// Writing the features.
     #[error("the features cannot be written")]
     Features(#[source] io::Error),
+    /// Measuring the training rows.
+    #[error(transparent)]
+    Fit(#[from] FitError),
+    /// Writing what the training rows look like.
+    #[error("reference.json cannot be written")]
+    Reference(#[source] io::Error),
     /// Checking what was exported.
     #[error(transparent)]
     Check(#[from] CheckError),
     /// Adding half precision.
     #[error(transparent)]
     Precision(#[from] PrecisionError),
+    /// Reporting on what was trained.
+    #[error(transparent)]
+    Evaluate(#[from] EvaluateError),
     /// Publishing.
     #[error(transparent)]
     Publish(#[from] PublishError),
@@ -111,6 +123,7 @@ impl Run<'_> {
         let metrics = self.evaluate(&log, &split, &trained, (&scores, &holdout.label))?;
         let version = artifact::prepare(folder)?;
         self.export(&trained, &version, &holdout, &scores)?;
+        self.refer(&log, &split, &trained, &version)?;
         let lineage = self.lineage(&log, &split, &sources);
         let kind = self.pipeline.model.kind().to_owned();
         let summary = Summary { kind, metrics, lineage, epochs: trained.epochs };
@@ -120,6 +133,7 @@ impl Run<'_> {
         if export.fp16 {
             self.tell(precision::add_half(&mut artifact, self.runtime, export.max_inline_bytes)?);
         }
+        self.report(&artifact)?;
         checkpoints.finish()?;
         Ok(artifact)
     }
@@ -183,7 +197,10 @@ impl Run<'_> {
         let examples = examples::held_out(log, training, test, &self.pipeline.examples, &mut draws);
         let input = examples.iter().map(|example| trained.features.raw_row(log, example)).collect();
         let label = examples.iter().map(|example| example.label).collect();
-        (examples, Holdout { input, label })
+        // A table has no users.
+        let user = |example: &Example| log.users.codes().get(example.user_row as usize).copied();
+        let user = examples.iter().filter_map(user).collect();
+        (examples, Holdout { input, label, user })
     }
 
     fn evaluate(
@@ -272,6 +289,31 @@ impl Run<'_> {
             hasher.update(part);
         }
         hasher.finalize().into()
+    }
+
+    /// Writes what the training rows look like, and how the exported model scores them.
+    fn refer(
+        &self,
+        log: &Log,
+        split: &Split,
+        trained: &Trained,
+        version: &Path,
+    ) -> Result<(), PipelineError> {
+        let sample = TrainingSample::draw(log, split.training(), self.pipeline, trained)?;
+        let mut opened = Opened::open(self.runtime, version)?;
+        let scores = artifact::score(&mut opened.engine, sample.rows()).map_err(CheckError::from)?;
+        let reference = sample.reference(&scores, trained).map_err(CheckError::from)?;
+        reference::write(&reference, version).map_err(PipelineError::Reference)
+    }
+
+    /// Leaves a report in the artifact.
+    fn report(&mut self, artifact: &Artifact) -> Result<(), PipelineError> {
+        let options = EvaluateOptions::new(OffsetDateTime::now_utc());
+        let report = evaluate::evaluate(artifact, None, &options, self.runtime)?;
+        let [html, json] = [REPORT_HTML, REPORT_JSON].map(|file| artifact.folder.join(file));
+        evaluate::write(&report, &html, &json)?;
+        self.tell(format_args!("wrote {REPORT_HTML} and {REPORT_JSON} into the artifact"));
+        Ok(())
     }
 
     fn lineage(&self, log: &Log, split: &Split, sources: &[String]) -> Lineage {

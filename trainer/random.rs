@@ -25,6 +25,10 @@ pub enum Purpose {
     Ranking = 7,
     /// The order of a table's training rows.
     Table = 8,
+    /// The training rows that drift is measured against.
+    Reference = 9,
+    /// Held-out rows, drawn again and again to tell how far a figure may be from the true one.
+    Bootstrap = 10,
 }
 
 /// The generator for one purpose in one round, an epoch say.

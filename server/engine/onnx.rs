@@ -58,6 +58,9 @@ pub struct OnnxEngine {
 }
 
 impl OnnxEngine {
+    /// Threads that compute one batch: the caller's alone.
+    pub const THREADS: usize = 1;
+
     /// Opens the model file `model`, which must have the inputs and the output of `signature`.
     pub fn open(runtime: &OnnxRuntime, model: &Path, signature: &Signature) -> Result<Self, EngineError> {
         let session = build(&runtime.environment, model).map_err(EngineError::Runtime)?;
@@ -95,7 +98,7 @@ impl Engine for OnnxEngine {
 fn build(environment: &Environment, model: &Path) -> ort::Result<Session> {
     Session::builder(environment)?
         .with_optimization_level(GraphOptimizationLevel::Level3)?
-        .with_intra_threads(1)?
+        .with_intra_threads(OnnxEngine::THREADS)?
         .with_inter_threads(1)?
         .with_intra_op_spinning(false)?
         // Patterns are recorded per shape, and a batch has a new shape every time.

@@ -24,7 +24,7 @@ use crate::page::{
 pub fn page(report: &Report) -> String {
     let mut page = Page::open(
         &Title {
-            title: &format!("{}: what is in it", report.file),
+            tab: &format!("{}: what is in it", report.file),
             heading: &report.file,
             below: &format!("Explored by Millrace at {} UTC.", report.made_at),
         },

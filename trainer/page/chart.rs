@@ -32,29 +32,36 @@ pub(crate) enum Shape {
     Columns,
 }
 
-/// The chart of `bars`, which `alt` says in words.
-pub(crate) fn chart(shape: Shape, alt: &str, bars: &[Bar]) -> String {
-    let draw = |class: &str, width: u32| {
-        let height = match shape {
-            Shape::Rows => RowLayout::of(width, bars).height * count(bars) + 2 * MARGIN,
-            Shape::Columns => 260,
-        };
-        let mut svg = String::new();
-        {
-            let area = SVGBackend::with_string(&mut svg, (width, height)).into_drawing_area();
-            let drawn = match shape {
-                Shape::Rows => rows(&area, bars),
-                Shape::Columns => columns(&area, bars),
-            };
-            drawn.and_then(|()| area.present()).expect("drawing into memory does not fail");
-        }
-        framed(&svg, class, (width, height), alt)
+/// The chart of `bars`, which `alt` says in words. A bar of full length is worth the greatest of them, and `full` at
+/// least.
+pub(crate) fn chart(shape: Shape, full: f64, alt: &str, bars: &[Bar]) -> String {
+    let most = greatest(bars).max(full);
+    let height = |width: u32| match shape {
+        Shape::Rows => RowLayout::of(width, bars).height * count(bars) + 2 * MARGIN,
+        Shape::Columns => 260,
     };
-    draw("wide", 880) + &draw("narrow", 360)
+    drawn(height, alt, |area| match shape {
+        Shape::Rows => rows(area, bars, most),
+        Shape::Columns => columns(area, bars, most),
+    })
 }
 
-type Area<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
-type Drawn = Result<(), DrawingAreaErrorKind<io::Error>>;
+/// What `draw` draws, once for each kind of screen; `height` is that of a drawing of some width, in pixels.
+pub(super) fn drawn(height: impl Fn(u32) -> u32, alt: &str, draw: impl Fn(&Area<'_>) -> Drawn) -> String {
+    let one = |class: &str, width: u32| {
+        let size = (width, height(width));
+        let mut svg = String::new();
+        {
+            let area = SVGBackend::with_string(&mut svg, size).into_drawing_area();
+            draw(&area).and_then(|()| area.present()).expect("drawing into memory does not fail");
+        }
+        framed(&svg, class, size, alt)
+    };
+    one("wide", 880) + &one("narrow", 360)
+}
+
+pub(super) type Area<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
+pub(super) type Drawn = Result<(), DrawingAreaErrorKind<io::Error>>;
 
 /// The drawing in a frame of our own: one that scales, and that says in words what it shows.
 fn framed(svg: &str, class: &str, (width, height): (u32, u32), alt: &str) -> String {
@@ -70,11 +77,10 @@ fn framed(svg: &str, class: &str, (width, height): (u32, u32), alt: &str) -> Str
     framed
 }
 
-fn rows(area: &Area<'_>, bars: &[Bar]) -> Drawn {
+fn rows(area: &Area<'_>, bars: &[Bar], most: f64) -> Drawn {
     let (width, _) = area.dim_in_pixel();
     let layout = RowLayout::of(width, bars);
     let room = f64::from(width) - layout.left - widest(bars.iter().map(|bar| &bar.text)) - 2.0 * GAP;
-    let most = greatest(bars);
     let left = pixels(layout.left);
     for (at, bar) in bars.iter().enumerate() {
         let top = pixels(f64::from(MARGIN) + at as f64 * f64::from(layout.height));
@@ -119,7 +125,7 @@ impl RowLayout {
     }
 }
 
-fn columns(area: &Area<'_>, bars: &[Bar]) -> Drawn {
+fn columns(area: &Area<'_>, bars: &[Bar], most: f64) -> Drawn {
     let right = bars.len() as f64 - 0.5;
     // Few bars are no walls.
     let half = if bars.len() < 6 { 0.2 } else { 0.4 };
@@ -127,7 +133,7 @@ fn columns(area: &Area<'_>, bars: &[Bar]) -> Drawn {
         .margin(MARGIN)
         .set_label_area_size(LabelAreaPosition::Left, 46)
         .set_label_area_size(LabelAreaPosition::Bottom, 26)
-        .build_cartesian_2d(-0.5..right, 0.0..greatest(bars) * 1.05)?;
+        .build_cartesian_2d(-0.5..right, 0.0..most * 1.05)?;
     chart
         .configure_mesh()
         .disable_x_mesh()
@@ -177,7 +183,7 @@ fn shown(bars: &[Bar], width: f64, centre: impl Fn(usize) -> f64) -> Vec<(usize,
     every(bars.len().max(1))
 }
 
-fn text(horizontal: HPos, vertical: VPos) -> TextStyle<'static> {
+pub(super) fn text(horizontal: HPos, vertical: VPos) -> TextStyle<'static> {
     // The backend divides by 1.24.
     let style = TextStyle::from(("sans-serif", LETTERS * 1.24).into_font());
     style.color(&INK).pos(Pos::new(horizontal, vertical))
@@ -221,9 +227,9 @@ fn pixels(length: f64) -> i32 {
 }
 
 const INK: RGBColor = RGBColor(31, 41, 51);
-const BAR: RGBColor = RGBColor(46, 111, 158);
-const GRID: RGBColor = RGBColor(226, 232, 240);
-const AXIS: RGBColor = RGBColor(148, 163, 184);
+pub(super) const BAR: RGBColor = RGBColor(46, 111, 158);
+pub(super) const GRID: RGBColor = RGBColor(226, 232, 240);
+pub(super) const AXIS: RGBColor = RGBColor(148, 163, 184);
 /// The height of letters. This and the others below are in pixels.
 const LETTERS: f64 = 13.0;
 /// The thickness of a bar that lies.
@@ -234,7 +240,7 @@ const GAP: f64 = 7.0;
 const MOST_NAME: f64 = 380.0;
 /// A drawing that is narrower has no room for names beside bars.
 const WIDE: u32 = 500;
-const MARGIN: u32 = 6;
+pub(super) const MARGIN: u32 = 6;
 
 #[cfg(test)]
 mod tests {
@@ -251,7 +257,7 @@ mod tests {
 
     #[test]
     fn a_chart_says_in_words_what_it_shows_and_runs_nothing() {
-        let svg = chart(Shape::Rows, "Items \"by\" events", &bars(&["<script>alert(1)</script>", "b"]));
+        let svg = chart(Shape::Rows, 0.0, "Items \"by\" events", &bars(&["<script>alert(1)</script>", "b"]));
         assert_eq!(svg.matches("aria-label=\"Items &quot;by&quot; events\"").count(), 2, "{svg}");
         assert!(svg.contains("&lt;script&gt;") && !svg.contains("<script"), "{svg}");
         assert!(!svg.contains("http"), "{svg}");
@@ -260,10 +266,23 @@ mod tests {
 
     #[test]
     fn a_bar_each_and_nothing_below_none() {
-        let rectangles = |shape, labels: &[&str]| chart(shape, "", &bars(labels)).matches("<rect").count();
+        let rectangles =
+            |shape, labels: &[&str]| chart(shape, 0.0, "", &bars(labels)).matches("<rect").count();
         assert_eq!(rectangles(Shape::Rows, &["a", "b", "c"]), 2 * 3);
         assert_eq!(rectangles(Shape::Columns, &["a", "b", "c"]), 2 * 3);
         assert_eq!(rectangles(Shape::Columns, &[]), 0);
+    }
+
+    #[test]
+    fn small_bars_stay_small_beside_what_is_worth_a_full_one() {
+        let widths = |full: f64| {
+            let svg = chart(Shape::Rows, full, "", &bars(&["a", "b", "c"]));
+            let width = |bar: &str| bar.split('"').next().and_then(|width| width.parse::<f64>().ok());
+            let found = svg.split("width=\"").skip(1).filter_map(width);
+            found.fold(0.0, f64::max)
+        };
+        assert!(widths(20.0) < 0.15 * widths(0.0), "{} {}", widths(20.0), widths(0.0));
+        assert!((widths(1.0) - widths(0.0)).abs() < 0.5);
     }
 
     #[test]

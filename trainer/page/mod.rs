@@ -3,15 +3,19 @@
 
 pub(crate) mod chart;
 pub(crate) mod figure;
+pub(crate) mod plot;
 
 use std::fmt::Write;
 
-use self::chart::{Bar, Shape, chart};
+use self::{
+    chart::{Bar, Shape, chart},
+    plot::Ink,
+};
 
 /// What stands above a page.
 pub(crate) struct Title<'a> {
     /// What a browser calls it.
-    pub(crate) title: &'a str,
+    pub(crate) tab: &'a str,
     /// The heading.
     pub(crate) heading: &'a str,
     /// The line beneath it.
@@ -45,8 +49,8 @@ impl Page {
         page.raw(
             "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">",
         );
-        let Title { title, heading, below } = title;
-        page.raw(&format!("<title>{}</title>\n<style>{STYLE}</style>\n</head>\n<body>", escaped(title)));
+        let Title { tab, heading, below } = title;
+        page.raw(&format!("<title>{}</title>\n<style>{STYLE}</style>\n</head>\n<body>", escaped(tab)));
         page.raw(&format!("<header><h1>{}</h1><p>{}</p></header>", escaped(heading), escaped(below)));
         page.raw("<nav aria-label=\"Sections\">");
         for (id, title) in sections {
@@ -106,7 +110,7 @@ impl Page {
     pub(crate) fn bars(&mut self, shape: Shape, caption: &str, name: &str, value: &str, bars: &[Bar]) {
         let rows: Vec<Vec<String>> =
             bars.iter().map(|bar| vec![bar.label.clone(), bar.text.clone()]).collect();
-        self.figure(|alt| chart(shape, alt, bars), caption, &[name, value], &rows);
+        self.figure(|alt| chart(shape, 0.0, alt, bars), caption, &[name, value], &rows);
     }
 
     /// What `draw` makes of the caption as plain text and, to unfold, the figures that it shows.
@@ -123,6 +127,15 @@ impl Page {
         self.raw("<details><summary>The figures</summary>");
         self.table(head, rows);
         self.raw("</details></figure>");
+    }
+
+    /// Says which ink is what.
+    pub(crate) fn legend(&mut self, inks: &[(Ink, &str)]) {
+        self.raw("<p class=\"legend\">");
+        for (ink, name) in inks {
+            self.raw(&format!("<span class=\"{}\">{}</span>", ink.class(), escaped(name)));
+        }
+        self.raw("</p>");
     }
 
     /// A table whose first column names its rows.

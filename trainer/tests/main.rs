@@ -3,6 +3,7 @@
 mod adult;
 mod encoding;
 mod engines;
+mod evaluate;
 mod explore;
 mod export;
 mod graphs;

@@ -29,7 +29,9 @@ fn a_published_version_verifies_and_names_its_parent() {
     for name in ["accuracy", "auc", "log_loss", "majority", "calibration_error"] {
         assert!(manifest.metrics.contains_key(name), "{name}");
     }
-    for file in ["model.onnx", "golden.json", "features/schema.toml", "features/user_id.vocabulary"] {
+    for file in
+        ["model.onnx", "golden.json", "reference.json", "features/schema.toml", "features/user_id.vocabulary"]
+    {
         assert!(manifest.files.contains_key(file), "{file}");
     }
 }

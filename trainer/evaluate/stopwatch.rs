@@ -1,0 +1,83 @@
+//! Times an engine on batches of real rows. This is the one place of an evaluation that looks at a clock.
+
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
+
+use millrace::{
+    engine::{Engine, EngineError, OnnxEngine, OnnxRuntime},
+    tensor::{Rows, Signature},
+};
+
+use super::latency::{BatchLatency, CpuTicks, Latency};
+
+/// Times `engine` on stretches of `rows`, batch by batch, after some runs that do not count.
+///
+/// # Panics
+/// When there are no rows.
+pub(super) fn measure(
+    runtime: &OnnxRuntime,
+    engine: &mut OnnxEngine,
+    rows: &Rows,
+) -> Result<Latency, EngineError> {
+    let before = ticks();
+    let batches = SIZES.iter().map(|&(size, runs)| {
+        let batches = stretches(engine.signature(), rows, size);
+        let taken = time(engine, &batches, runs)?;
+        Ok(BatchLatency::of(size, &taken).expect("each size is run at least once"))
+    });
+    let batches = batches.collect::<Result<_, EngineError>>()?;
+    let steal_share = before.zip(ticks()).and_then(|(before, after)| before.steal_share(after));
+    Ok(Latency { engine: name(runtime), threads: OnnxEngine::THREADS, batches, steal_share })
+}
+
+/// What the library says of its build, without the compiler's flags.
+fn name(runtime: &OnnxRuntime) -> String {
+    let said = runtime.build_info().trim_start_matches("ORT Build Info: ");
+    let build = said.split(", cmake").next().unwrap_or_default();
+    format!("ONNX Runtime on the CPU ({build})")
+}
+
+/// Some batches of `size` rows, from different places, so that not every run finds its rows of the tables in a cache.
+fn stretches(signature: &Signature, rows: &Rows, size: usize) -> Vec<Rows> {
+    let count = rows.len().div_ceil(size).min(MOST_STRETCHES);
+    let stretch = |at: usize| {
+        let mut batch = Rows::new(signature);
+        let mut start = at * rows.len() / count;
+        while batch.len() < size {
+            let end = rows.len().min(start + size - batch.len());
+            batch.extend_from(rows, start..end);
+            start = 0;
+        }
+        batch
+    };
+    (0..count).map(stretch).collect()
+}
+
+fn time(engine: &mut dyn Engine, batches: &[Rows], runs: usize) -> Result<Vec<Duration>, EngineError> {
+    let mut scores = Vec::new();
+    let mut run = |at: usize| {
+        let start = Instant::now();
+        engine.run(&batches[at % batches.len()], &mut scores)?;
+        Ok::<_, EngineError>(start.elapsed())
+    };
+    let (warm_up, begin) = (runs / 10, Instant::now());
+    (0..warm_up).try_for_each(|at| run(at).map(drop))?;
+    let mut taken = Vec::with_capacity(runs);
+    while taken.len() < runs && (taken.len() < LEAST_RUNS || begin.elapsed() < MOST_TIME) {
+        taken.push(run(warm_up + taken.len())?);
+    }
+    Ok(taken)
+}
+
+fn ticks() -> Option<CpuTicks> {
+    CpuTicks::parse(&fs::read_to_string("/proc/stat").ok()?)
+}
+
+/// Rows of a batch, and how often one is run.
+const SIZES: [(usize, usize); 3] = [(1, 2000), (64, 1000), (1024, 300)];
+/// How long one size may take; a model that is slower is run less often.
+const MOST_TIME: Duration = Duration::from_secs(2);
+const LEAST_RUNS: usize = 20;
+const MOST_STRETCHES: usize = 64;
