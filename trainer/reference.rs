@@ -7,7 +7,7 @@ use std::{cmp::Reverse, collections::HashMap, ops::Range};
 
 use millrace::{
     features::{CategoricalSource, Feature, FeatureKind, SchemaError, Value},
-    quality::{Bins, Counts, Distribution, FeatureReference, Observed, Observer, Reference},
+    quality::{Bins, Counts, Distribution, FeatureReference, Observer, Reference, Seen},
     tensor::Rows,
 };
 use rand::seq::index;
@@ -76,8 +76,8 @@ impl TrainingSample {
         let mut ids: HashMap<String, usize> = HashMap::new();
         for row in &self.input {
             observer.observe(position, row[position].raw(), |observed| match observed {
-                Observed::Number(number) => numbers.push(number),
-                Observed::Id { id, is_known: true } => *ids.entry(id.to_owned()).or_default() += 1,
+                Seen::Number(number) => numbers.push(number),
+                Seen::Id { id, is_known: true } => *ids.entry(id.to_owned()).or_default() += 1,
                 _ => {}
             });
         }
@@ -113,7 +113,7 @@ fn score_distribution(scores: &[f32]) -> Distribution {
         f64::midpoint(ascending[below - 1], least)
     };
     let bins = Bins::Boundaries(boundaries(ascending.clone(), QUANTILES).into_iter().map(between).collect());
-    Distribution::of(bins, ascending.iter().map(|&score| Observed::Number(score)))
+    Distribution::of(bins, ascending.iter().map(|&score| Seen::Number(score)))
 }
 
 /// The most rows that are drawn.

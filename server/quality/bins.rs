@@ -19,7 +19,7 @@ pub enum Bins {
 
 /// A value as bins see it.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Observed<'a> {
+pub enum Seen<'a> {
     /// A number.
     Number(f64),
     /// An id.
@@ -61,18 +61,18 @@ impl Bins {
     }
 
     /// The bin of a value, below [`Bins::count`]. `None` for a value that is not of their kind, or no number at all.
-    pub fn place(&self, value: Observed<'_>) -> Option<usize> {
+    pub fn place(&self, value: Seen<'_>) -> Option<usize> {
         match (self, value) {
-            (_, Observed::Missing) => Some(self.count() - 1),
-            (Self::Boundaries(boundaries), Observed::Number(number)) => {
+            (_, Seen::Missing) => Some(self.count() - 1),
+            (Self::Boundaries(boundaries), Seen::Number(number)) => {
                 (!number.is_nan()).then(|| boundaries.partition_point(|&boundary| boundary <= number))
             }
             // They are few, and the most frequent come first.
-            (Self::Ids(ids), Observed::Id { id, is_known }) => {
+            (Self::Ids(ids), Seen::Id { id, is_known }) => {
                 let other = ids.len() + usize::from(!is_known);
                 Some(ids.iter().position(|listed| listed == id).unwrap_or(other))
             }
-            (Self::Parts(parts), Observed::Part(part)) => (part < *parts).then_some(part as usize),
+            (Self::Parts(parts), Seen::Part(part)) => (part < *parts).then_some(part as usize),
             _ => None,
         }
     }
@@ -136,7 +136,7 @@ impl Counts {
 
 impl Distribution {
     /// The distribution of `values`; those that have no bin are left out.
-    pub fn of<'a>(bins: Bins, values: impl Iterator<Item = Observed<'a>>) -> Self {
+    pub fn of<'a>(bins: Bins, values: impl Iterator<Item = Seen<'a>>) -> Self {
         let mut counts = Counts::none(bins.count());
         values.filter_map(|value| bins.place(value)).for_each(|bin| counts.add(bin));
         Self { bins, counts }
@@ -149,23 +149,23 @@ mod tests {
 
     use super::*;
 
-    fn id(id: &str, is_known: bool) -> Observed<'_> {
-        Observed::Id { id, is_known }
+    fn id(id: &str, is_known: bool) -> Seen<'_> {
+        Seen::Id { id, is_known }
     }
 
     #[test]
     fn each_value_has_the_bin_that_the_declaration_says() {
         let numbers = Bins::Boundaries(vec![0.0, 10.0]);
-        let found = [f64::MIN, -0.1, 0.0, 9.9, 10.0, f64::MAX].map(|x| numbers.place(Observed::Number(x)));
+        let found = [f64::MIN, -0.1, 0.0, 9.9, 10.0, f64::MAX].map(|x| numbers.place(Seen::Number(x)));
         assert_eq!(found, [0, 0, 1, 1, 2, 2].map(Some));
-        assert_eq!(numbers.place(Observed::Missing), Some(3));
-        assert_eq!(numbers.place(Observed::Number(f64::NAN)), None);
+        assert_eq!(numbers.place(Seen::Missing), Some(3));
+        assert_eq!(numbers.place(Seen::Number(f64::NAN)), None);
         let ids = Bins::Ids(vec!["x".into(), "y".into()]);
-        let found = [id("y", true), id("z", true), id("z", false), Observed::Missing].map(|id| ids.place(id));
+        let found = [id("y", true), id("z", true), id("z", false), Seen::Missing].map(|id| ids.place(id));
         assert_eq!(found, [1, 2, 3, 4].map(Some));
         assert_eq!((ids.unknown(), numbers.unknown()), (Some(3), None));
         let hours = Bins::Parts(24);
-        let found = [Observed::Part(23), Observed::Part(24), Observed::Missing].map(|part| hours.place(part));
+        let found = [Seen::Part(23), Seen::Part(24), Seen::Missing].map(|part| hours.place(part));
         assert_eq!(found, [Some(23), None, Some(24)]);
         assert_eq!(hours.place(id("x", true)), None);
     }
@@ -193,7 +193,7 @@ mod tests {
             numbers in prop::collection::vec(prop::option::of(-10.0f64..10.0), 0..60), cut: prop::sample::Index,
         ) {
             let bins = Bins::Boundaries(vec![-5.0, 0.0, 2.5]);
-            let observed = |number: &Option<f64>| number.map_or(Observed::Missing, Observed::Number);
+            let observed = |number: &Option<f64>| number.map_or(Seen::Missing, Seen::Number);
             let count = |numbers: &[Option<f64>]| {
                 Distribution::of(bins.clone(), numbers.iter().map(observed)).counts
             };

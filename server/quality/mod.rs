@@ -14,7 +14,7 @@ mod reference;
 mod scores;
 
 pub use self::{
-    bins::{Bins, Counts, Distribution, Observed},
+    bins::{Bins, Counts, Distribution, Seen},
     interval::wilson,
     observer::Observer,
     psi::{psi, psi_by_chance},

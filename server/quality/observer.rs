@@ -1,7 +1,7 @@
 //! Raw values as bins see them, by what a version's features say of each: an id may be unknown to a vocabulary, a
 //! moment is the hour or the weekday that the model sees of it, and a number is itself.
 
-use super::{Bins, Observed};
+use super::{Bins, Seen};
 use crate::{
     features::{CategoricalSource, Encoder, Feature, FeatureKind, RawValue, Schema, SchemaError, Vocabulary},
     tensor::{Rows, Values},
@@ -50,13 +50,13 @@ impl<'a> Observer<'a> {
         &self,
         position: usize,
         value: RawValue<'_>,
-        then: impl FnOnce(Observed<'_>) -> T,
+        then: impl FnOnce(Seen<'_>) -> T,
     ) -> Option<T> {
         let mut digits = itoa::Buffer::new();
         let observed = match (&self.sights[position], value) {
-            (_, RawValue::Missing) => Observed::Missing,
-            (Sight::Number, RawValue::Int(number)) => Observed::Number(number as f64),
-            (Sight::Number, RawValue::Float(number)) => Observed::Number(number),
+            (_, RawValue::Missing) => Seen::Missing,
+            (Sight::Number, RawValue::Int(number)) => Seen::Number(number as f64),
+            (Sight::Number, RawValue::Float(number)) => Seen::Number(number),
             (Sight::Id(vocabulary), RawValue::Int(_) | RawValue::Text(_)) => {
                 let is_known = vocabulary.is_none_or(|known| known.lookup(value).is_some_and(|row| row > 0));
                 let id = match value {
@@ -64,7 +64,7 @@ impl<'a> Observer<'a> {
                     RawValue::Text(id) => id,
                     _ => return None,
                 };
-                Observed::Id { id, is_known }
+                Seen::Id { id, is_known }
             }
             (Sight::Moment(encoder), value) => part(encoder, value)?,
             _ => return None,
@@ -92,12 +92,12 @@ fn alone(feature: &Feature) -> Result<Encoder, SchemaError> {
     Encoder::new(schema, |_| Err(SchemaError::Invalid(format!("feature `{name}` is a moment"))))
 }
 
-fn part(encoder: &Encoder, value: RawValue<'_>) -> Option<Observed<'static>> {
+fn part(encoder: &Encoder, value: RawValue<'_>) -> Option<Seen<'static>> {
     let mut rows = Rows::new(encoder.signature());
     encoder.encode([value].into_iter(), &mut rows).ok()?;
     match rows.columns()[0].values() {
         // Row 0 is for missing moments, which never come here.
-        Values::I32(ids) => u32::try_from(*ids.first()? - 1).ok().map(Observed::Part),
+        Values::I32(ids) => u32::try_from(*ids.first()? - 1).ok().map(Seen::Part),
         Values::F32(_) => None,
     }
 }
@@ -126,15 +126,15 @@ mod tests {
     #[test]
     fn a_value_is_seen_as_its_feature_takes_it() {
         let cases = [
-            (0, RawValue::Int(7), Observed::Id { id: "7", is_known: true }),
-            (0, RawValue::Text("7"), Observed::Id { id: "7", is_known: true }),
-            (0, RawValue::Text("y"), Observed::Id { id: "y", is_known: false }),
-            (1, RawValue::Text("Graz"), Observed::Id { id: "Graz", is_known: true }),
-            (1, RawValue::Missing, Observed::Missing),
-            (2, RawValue::Int(39), Observed::Number(39.0)),
-            (2, RawValue::Float(39.5), Observed::Number(39.5)),
-            (3, RawValue::Text("2010-11-01T08:30:00Z"), Observed::Part(8)),
-            (3, RawValue::Int(0), Observed::Part(0)),
+            (0, RawValue::Int(7), Seen::Id { id: "7", is_known: true }),
+            (0, RawValue::Text("7"), Seen::Id { id: "7", is_known: true }),
+            (0, RawValue::Text("y"), Seen::Id { id: "y", is_known: false }),
+            (1, RawValue::Text("Graz"), Seen::Id { id: "Graz", is_known: true }),
+            (1, RawValue::Missing, Seen::Missing),
+            (2, RawValue::Int(39), Seen::Number(39.0)),
+            (2, RawValue::Float(39.5), Seen::Number(39.5)),
+            (3, RawValue::Text("2010-11-01T08:30:00Z"), Seen::Part(8)),
+            (3, RawValue::Int(0), Seen::Part(0)),
         ];
         for (position, value, expected) in cases {
             assert_eq!(see(position, value), Some(format!("{expected:?}")), "{value:?}");

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Counts, Distribution, Observed, Observer, psi};
+use super::{Counts, Distribution, Observer, Seen, psi};
 use crate::features::RawValue;
 
 /// The distributions of a version's training rows: of each value that callers send, and of the score.
@@ -86,7 +86,7 @@ impl Tally {
         row: impl Iterator<Item = RawValue<'v>>,
         score: f32,
     ) {
-        if let Some(bin) = reference.score.bins.place(Observed::Number(f64::from(score))) {
+        if let Some(bin) = reference.score.bins.place(Seen::Number(f64::from(score))) {
             self.score.add(bin);
         }
         let features = reference.features.iter().zip(&mut self.features).zip(row).enumerate();

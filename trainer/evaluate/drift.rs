@@ -112,7 +112,7 @@ pub fn unknown_ids(reference: Option<&Reference>, encoder: &Encoder, holdout: &H
 mod tests {
     use millrace::{
         features::{Schema, Vocabulary},
-        quality::{Bins, Observed},
+        quality::{Bins, Seen},
     };
 
     use super::*;
@@ -130,9 +130,9 @@ mod tests {
 
     fn reference() -> Reference {
         let ids = [("7", true), ("7", true), ("9", false), ("8", true)];
-        let ids = ids.map(|(id, is_known)| Observed::Id { id, is_known });
+        let ids = ids.map(|(id, is_known)| Seen::Id { id, is_known });
         let numbers = |boundary, numbers: [f64; 4]| {
-            Distribution::of(Bins::Boundaries(vec![boundary]), numbers.map(Observed::Number).into_iter())
+            Distribution::of(Bins::Boundaries(vec![boundary]), numbers.map(Seen::Number).into_iter())
         };
         let feature = |name: &str, distribution| FeatureReference { name: name.into(), distribution };
         Reference {

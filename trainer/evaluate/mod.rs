@@ -162,23 +162,21 @@ pub fn evaluate(
     let Artifact { holdout, .. } = artifact;
     check_holdout(holdout)?;
     let mut version = Examined::open(Subject::of_artifact(artifact), runtime)?;
-    let against = against.map(|folder| Examined::open(Subject::read(folder)?, runtime)).transpose()?;
-    let against = against.map(|mut against| {
-        same_features(&version, &against)?;
-        let scores = against.score(holdout)?;
-        Ok::<_, EvaluateError>((against, scores))
-    });
-    let against = against.transpose()?;
+    let against = against.map(|folder| Examined::open(Subject::read(folder)?, runtime));
+    let mut against = against.transpose()?;
+    if let Some(against) = &against {
+        same_features(&version, against)?;
+    }
     let scores = version.score(holdout)?;
-    let mut notes = Vec::new();
-    let comparison = against.as_ref().map(|(against, others)| {
-        notes.extend(version.overlap(against));
-        compare(holdout, [&scores, others], options)
-    });
+    let others = against.as_mut().map(|against| against.score(holdout)).transpose()?;
+    let comparison = others.as_ref().map(|others| compare(holdout, [&scores, others], options));
     let comparison = comparison.transpose()?;
+    let overlap = against.as_ref().and_then(|against| version.overlap(against));
     let version = version.report(holdout, &scores, options, runtime)?;
-    let against = against.map(|(against, scores)| against.report(holdout, &scores, options, runtime));
+    let against = against.zip(others);
+    let against = against.map(|(against, others)| against.report(holdout, &others, options, runtime));
     let against = against.transpose()?;
+    let mut notes: Vec<String> = overlap.into_iter().collect();
     notes.extend([Some(&version), against.as_ref()].into_iter().flatten().flat_map(remarks));
     let positives = holdout.label.iter().filter(|&&label| label).count();
     let users = holdout.user.iter().collect::<HashSet<_>>().len();

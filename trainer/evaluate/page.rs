@@ -476,7 +476,11 @@ fn or_none(figure: Option<f64>) -> String {
 }
 
 fn micros(micros: f64) -> String {
-    if micros >= 10_000.0 { format!("{:.1} ms", micros / 1000.0) } else { format!("{micros:.0} µs") }
+    if micros >= 10_000.0 {
+        format!("{:.1}\u{a0}ms", micros / 1000.0)
+    } else {
+        format!("{micros:.0}\u{a0}µs")
+    }
 }
 
 #[expect(
@@ -490,9 +494,9 @@ fn whole(rate: f64) -> String {
 
 fn bytes(bytes: u64) -> String {
     match bytes as f64 {
-        size if size >= 1e9 => format!("{:.2} GB", size / 1e9),
-        size if size >= 1e6 => format!("{:.2} MB", size / 1e6),
-        size if size >= 1e3 => format!("{:.1} kB", size / 1e3),
+        size if size >= 1e9 => format!("{:.2}\u{a0}GB", size / 1e9),
+        size if size >= 1e6 => format!("{:.2}\u{a0}MB", size / 1e6),
+        size if size >= 1e3 => format!("{:.1}\u{a0}kB", size / 1e3),
         _ => counted(usize::try_from(bytes).unwrap_or(usize::MAX), "byte"),
     }
 }
@@ -530,8 +534,11 @@ mod tests {
     #[test]
     fn figures_are_written_as_people_read_them() {
         assert_eq!([0.012_344, -0.5, 0.0].map(signed), ["+0.01234", "\u{2212}0.50000", "+0.00000"]);
-        assert_eq!([1, 999, 1_500, 2_400_000].map(bytes), ["1 byte", "999 bytes", "1.5 kB", "2.40 MB"]);
-        assert_eq!([31.4, 12_345.0].map(micros), ["31 µs", "12.3 ms"]);
+        assert_eq!(
+            [1, 999, 1_500, 2_400_000].map(bytes),
+            ["1 byte", "999 bytes", "1.5\u{a0}kB", "2.40\u{a0}MB"]
+        );
+        assert_eq!([31.4, 12_345.0].map(micros), ["31\u{a0}µs", "12.3\u{a0}ms"]);
         assert_eq!((whole(1_234_567.8), capitalised("new")), ("1,234,568".into(), "New".into()));
     }
 }

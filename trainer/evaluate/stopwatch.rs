@@ -32,11 +32,11 @@ pub(super) fn measure(
     Ok(Latency { engine: name(runtime), threads: OnnxEngine::THREADS, batches, steal_share })
 }
 
-/// What the library says of its build, without the compiler's flags.
+/// The engine, with what names the library's build.
 fn name(runtime: &OnnxRuntime) -> String {
-    let said = runtime.build_info().trim_start_matches("ORT Build Info: ");
-    let build = said.split(", cmake").next().unwrap_or_default();
-    format!("ONNX Runtime on the CPU ({build})")
+    let mut facts = runtime.build_info().split(", ");
+    let commit = facts.find_map(|fact| fact.strip_prefix("git-commit-id="));
+    format!("ONNX Runtime (build {}) on the CPU", commit.unwrap_or("unknown"))
 }
 
 /// Some batches of `size` rows, from different places, so that not every run finds its rows of the tables in a cache.
@@ -81,3 +81,38 @@ const SIZES: [(usize, usize); 3] = [(1, 2000), (64, 1000), (1024, 300)];
 const MOST_TIME: Duration = Duration::from_secs(2);
 const LEAST_RUNS: usize = 20;
 const MOST_STRETCHES: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use millrace::tensor::{DType, TensorSpec, Values};
+
+    use super::*;
+
+    fn rows(count: i32) -> (Signature, Rows) {
+        let inputs = vec![TensorSpec { name: "ids".into(), dtype: DType::I32, width: 1 }];
+        let signature = Signature { inputs, output: "score".into() };
+        let mut rows = Rows::new(&signature);
+        for row in 0..count {
+            rows.push_zeroed();
+            rows.last_i32(0)[0] = row;
+        }
+        (signature, rows)
+    }
+
+    fn ids(rows: &Rows) -> &[i32] {
+        match rows.columns()[0].values() {
+            Values::I32(ids) => ids,
+            Values::F32(_) => panic!("ids are integers"),
+        }
+    }
+
+    #[test]
+    fn batches_come_from_different_places_and_few_rows_are_repeated() {
+        let (signature, many) = rows(1000);
+        let found = stretches(&signature, &many, 10);
+        assert_eq!((found.len(), found[1].len(), ids(&found[32])[0]), (MOST_STRETCHES, 10, 500));
+        let (signature, few) = rows(3);
+        let found = stretches(&signature, &few, 7);
+        assert_eq!((found.len(), ids(&found[0])), (1, &[0, 1, 2, 0, 1, 2, 0][..]));
+    }
+}
