@@ -313,18 +313,52 @@ fn compare(
 /// What a reader should know of one version's figures.
 fn remarks(version: &VersionReport) -> impl Iterator<Item = String> {
     let name = &version.name;
-    let stolen = version.latency.steal_share.filter(|&share| share > MOST_STEAL).map(|share| {
-        let percent = share * 100.0;
-        format!(
-            "While {name} was timed, other machines took {percent:.1} % of this one's time: its latency is not what it \
-             could be."
-        )
-    });
+    let stolen = version.latency.steal_share.and_then(|share| stolen(name, share));
     let unreferred = version.drift.is_none().then(|| {
         format!("{name} has no reference.json, so nothing is known of how far the held-out rows lie from its training rows.")
     });
     [stolen, unreferred].into_iter().flatten()
 }
 
+fn stolen(name: &str, share: f64) -> Option<String> {
+    let percent = share * 100.0;
+    (share > MOST_STEAL).then(|| {
+        format!(
+            "while {name} was timed, other machines took {percent:.1} % of this one's time: its latency is not what it \
+             could be."
+        )
+    })
+}
+
 /// The share of stolen time above which a latency is not to be trusted.
 const MOST_STEAL: f64 = 0.02;
+
+#[cfg(test)]
+mod tests {
+    use millrace::features::Value;
+
+    use super::*;
+
+    #[test]
+    fn stolen_time_is_said_where_it_is_more_than_two_per_cent() {
+        assert_eq!(stolen("shop version 3", 0.02), None);
+        let said = stolen("shop version 3", 0.034).expect("too much");
+        assert!(said.starts_with("while shop version 3 was timed, other machines took 3.4 %"), "{said}");
+    }
+
+    #[test]
+    fn held_out_rows_need_labels_of_both_kinds_and_users_for_all_or_none() {
+        let holdout = |label: &[bool], users: usize| Holdout {
+            input: vec![vec![Value::Int(1)]; 2],
+            label: label.to_vec(),
+            user: vec![7; users],
+        };
+        assert!(check_holdout(&holdout(&[true, false], 0)).is_ok());
+        assert!(check_holdout(&holdout(&[true, false], 2)).is_ok());
+        assert!(matches!(check_holdout(&holdout(&[true, true], 2)), Err(EvaluateError::OneLabel)));
+        for odd in [holdout(&[true, false], 1), holdout(&[true], 0)] {
+            assert!(matches!(check_holdout(&odd), Err(EvaluateError::Holdout { rows: 2, .. })));
+        }
+        assert!(matches!(check_holdout(&Holdout::default()), Err(EvaluateError::OneLabel)));
+    }
+}
