@@ -60,8 +60,9 @@ impl TrainingSample {
         let features = encoder.sent().enumerate().map(|(position, feature)| {
             let bins = self.bins(&observer, position, feature);
             let mut counts = Counts::none(bins.count());
-            let values = self.input.iter().map(|row| row[position].raw());
-            values.filter_map(|value| observer.place(position, value, &bins)).for_each(|bin| counts.add(bin));
+            for row in &self.input {
+                observer.count(position, row[position].raw(), (&bins, &mut counts));
+            }
             FeatureReference { name: feature.name.clone(), distribution: Distribution { bins, counts } }
         });
         Ok(Reference {
@@ -75,7 +76,7 @@ impl TrainingSample {
         let mut numbers = Vec::new();
         let mut ids: HashMap<String, usize> = HashMap::new();
         for row in &self.input {
-            observer.observe(position, row[position].raw(), |observed| match observed {
+            observer.observe(position, row[position].raw(), |seen| match seen {
                 Seen::Number(number) => numbers.push(number),
                 Seen::Id { id, is_known: true } => *ids.entry(id.to_owned()).or_default() += 1,
                 _ => {}

@@ -1,7 +1,7 @@
 //! Raw values as bins see them, by what a version's features say of each: an id may be unknown to a vocabulary, a
 //! moment is the hour or the weekday that the model sees of it, and a number is itself.
 
-use super::{Bins, Seen};
+use super::{Bins, Counts, Seen};
 use crate::{
     features::{CategoricalSource, Encoder, Feature, FeatureKind, RawValue, Schema, SchemaError, Vocabulary},
     tensor::{Rows, Values},
@@ -41,44 +41,44 @@ impl<'a> Observer<'a> {
         Ok(Self { sights: encoder.sent().map(sight).collect::<Result<_, SchemaError>>()? })
     }
 
-    /// Shows `then` what the value at `position` of a positional row is to bins. `None` for a value that the feature
-    /// does not take.
+    /// Shows `see` what the value at `position` of a positional row is to bins; nothing where the feature does not take
+    /// it, for then no row has it.
     ///
     /// # Panics
     /// When `position` is not below the width of a row.
-    pub fn observe<T>(
-        &self,
-        position: usize,
-        value: RawValue<'_>,
-        then: impl FnOnce(Seen<'_>) -> T,
-    ) -> Option<T> {
-        let mut digits = itoa::Buffer::new();
-        let observed = match (&self.sights[position], value) {
-            (_, RawValue::Missing) => Seen::Missing,
-            (Sight::Number, RawValue::Int(number)) => Seen::Number(number as f64),
-            (Sight::Number, RawValue::Float(number)) => Seen::Number(number),
-            (Sight::Id(vocabulary), RawValue::Int(_) | RawValue::Text(_)) => {
-                let is_known = vocabulary.is_none_or(|known| known.lookup(value).is_some_and(|row| row > 0));
-                let id = match value {
-                    RawValue::Int(number) => digits.format(number),
-                    RawValue::Text(id) => id,
-                    _ => return None,
-                };
-                Seen::Id { id, is_known }
-            }
-            (Sight::Moment(encoder), value) => part(encoder, value)?,
-            _ => return None,
-        };
-        Some(then(observed))
+    pub fn observe(&self, position: usize, value: RawValue<'_>, mut see: impl FnMut(Seen<'_>)) {
+        self.sights[position].show(value, &mut see);
     }
 
-    /// The bin of `bins` for the value at `position` of a positional row. `None` for a value that has none.
+    /// Adds the value at `position` of a positional row to the `counts` of `bins`, where it has a bin.
     ///
     /// # Panics
     /// When `position` is not below the width of a row.
-    pub fn place(&self, position: usize, value: RawValue<'_>, bins: &Bins) -> Option<usize> {
-        self.observe(position, value, |observed| bins.place(observed)).flatten()
+    pub fn count(&self, position: usize, value: RawValue<'_>, (bins, counts): (&Bins, &mut Counts)) {
+        self.observe(position, value, |seen| bins.place(seen).into_iter().for_each(|bin| counts.add(bin)));
     }
+}
+
+impl Sight<'_> {
+    fn show(&self, value: RawValue<'_>, see: &mut impl FnMut(Seen<'_>)) {
+        match (self, value) {
+            (_, RawValue::Missing) => see(Seen::Missing),
+            (Self::Number, RawValue::Int(number)) => see(Seen::Number(number as f64)),
+            (Self::Number, RawValue::Float(number)) => see(Seen::Number(number)),
+            (Self::Id(known), RawValue::Int(id)) => {
+                see(Seen::Id { id: itoa::Buffer::new().format(id), is_known: is_known(*known, value) });
+            }
+            (Self::Id(known), RawValue::Text(id)) => {
+                see(Seen::Id { id, is_known: is_known(*known, value) });
+            }
+            (Self::Moment(encoder), value) => part(encoder, value).into_iter().for_each(see),
+            _ => {}
+        }
+    }
+}
+
+fn is_known(vocabulary: Option<&Vocabulary>, id: RawValue<'_>) -> bool {
+    vocabulary.is_none_or(|known| known.lookup(id).is_some_and(|row| row > 0))
 }
 
 fn alone(feature: &Feature) -> Result<Encoder, SchemaError> {
@@ -115,12 +115,14 @@ mod tests {
         ]
     "#;
 
-    fn see(position: usize, value: RawValue<'_>) -> Option<String> {
+    fn see(position: usize, value: RawValue<'_>) -> Vec<String> {
         let schema: Schema = toml::from_str(SCHEMA).expect("a schema");
         let known = Vocabulary::new(["7", "x"]).expect("two ids");
         let encoder = Encoder::new(schema, |_| Ok(known.clone())).expect("a layout");
         let observer = Observer::new(&encoder).expect("an observer");
-        observer.observe(position, value, |observed| format!("{observed:?}"))
+        let mut found = Vec::new();
+        observer.observe(position, value, |seen| found.push(format!("{seen:?}")));
+        found
     }
 
     #[test]
@@ -137,7 +139,7 @@ mod tests {
             (3, RawValue::Int(0), Seen::Part(0)),
         ];
         for (position, value, expected) in cases {
-            assert_eq!(see(position, value), Some(format!("{expected:?}")), "{value:?}");
+            assert_eq!(see(position, value), [format!("{expected:?}")], "{value:?}");
         }
     }
 
@@ -146,7 +148,7 @@ mod tests {
         for (position, value) in
             [(0, RawValue::Float(1.5)), (2, RawValue::Text("old")), (3, RawValue::Text("noon"))]
         {
-            assert_eq!(see(position, value), None, "{value:?}");
+            assert_eq!(see(position, value), [""; 0], "{value:?}");
         }
     }
 }

@@ -91,9 +91,7 @@ impl Tally {
         }
         let features = reference.features.iter().zip(&mut self.features).zip(row).enumerate();
         for (position, ((feature, counts), value)) in features {
-            if let Some(bin) = observer.place(position, value, &feature.distribution.bins) {
-                counts.add(bin);
-            }
+            observer.count(position, value, (&feature.distribution.bins, counts));
         }
     }
 
