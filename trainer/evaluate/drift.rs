@@ -1,7 +1,7 @@
 //! How far the held-out rows lie from the training rows: the bins of the version's own reference, counted again.
 
 use millrace::{
-    features::{Encoder, RawKind, RawValue, SchemaError, Value},
+    features::{Encoder, RawKind, RawValue, SchemaError, Value, Vocabulary},
     quality::{Counts, Distribution, FeatureReference, Observer, Reference, Tally, psi, psi_by_chance},
 };
 use serde::Serialize;
@@ -43,7 +43,7 @@ pub struct FeatureStability {
 pub struct UnknownIds {
     /// The feature.
     pub feature: String,
-    /// The share of the held-out rows whose id is unknown to it; a missing id is none.
+    /// The share of the held-out rows' values that are unknown to it; a missing id is not.
     pub held_out_share: f64,
     /// The same of the training rows, where the version has a reference that says so.
     pub training_share: Option<f64>,
@@ -88,11 +88,8 @@ pub fn unknown_ids(reference: Option<&Reference>, encoder: &Encoder, holdout: &H
     let unknown = features.filter_map(|feature| {
         let vocabulary = encoder.vocabulary(&feature.name)?;
         let position = encoder.position(feature.from.as_ref().unwrap_or(&feature.name))?;
-        let is_unknown = |row: &&Vec<Value>| {
-            let value = row[position].raw();
-            value != RawValue::Missing && vocabulary.lookup(value) == Some(0)
-        };
-        let count = holdout.input.iter().filter(is_unknown).count();
+        let counts = holdout.input.iter().map(|row| unknown_of(vocabulary, row[position].raw()));
+        let [unknown, all] = counts.fold([0, 0], |[unknown, all], [more, of]| [unknown + more, all + of]);
         // The reference tells unknown ids of what callers send, not of what is encoded once more.
         let referred = reference.filter(|_| feature.from.is_none());
         let referred = referred.and_then(|reference| reference.features.get(position));
@@ -101,17 +98,25 @@ pub fn unknown_ids(reference: Option<&Reference>, encoder: &Encoder, holdout: &H
         });
         Some(UnknownIds {
             feature: feature.name.clone(),
-            held_out_share: count as f64 / holdout.input.len().max(1) as f64,
+            held_out_share: unknown as f64 / all.max(1) as f64,
             training_share: training,
         })
     });
     unknown.collect()
 }
 
+/// How many unknown ids a value has, and how many values it is.
+fn unknown_of(vocabulary: &Vocabulary, value: RawValue<'_>) -> [usize; 2] {
+    match value {
+        RawValue::Missing => [0, 1],
+        id => [usize::from(vocabulary.lookup(id) == Some(0)), 1],
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use millrace::{
-        features::{Schema, Vocabulary},
+        features::Schema,
         quality::{Bins, Seen},
     };
 
