@@ -7,6 +7,7 @@ use millrace::engine::OnnxRuntime;
 use millrace_trainer::{
     artifact::{Artifact, REPORT_HTML, REPORT_JSON},
     evaluate::{self, EvaluateOptions, bootstrap::Bootstrap},
+    progress::Progress,
 };
 use time::OffsetDateTime;
 
@@ -41,9 +42,8 @@ pub(crate) struct Evaluation {
 
 impl Evaluation {
     /// Writes the reports and returns the line that a run ends with.
-    pub(crate) fn run(self) -> anyhow::Result<String> {
+    pub(crate) fn run(self, progress: &mut dyn Progress) -> anyhow::Result<String> {
         let start = Instant::now();
-        let mut say = crate::progress(start);
         let artifact = Artifact::read(&self.artifact)?;
         let runtime = OnnxRuntime::load(&crate::onnxruntime(self.onnxruntime.as_ref())?)?;
         let options = EvaluateOptions {
@@ -51,13 +51,13 @@ impl Evaluation {
             bootstrap: Bootstrap { resamples: self.resamples, seed: self.seed },
             now: OffsetDateTime::now_utc(),
         };
-        say(&format!("scoring {} held-out rows", artifact.holdout.label.len()));
+        progress.say(&format!("scoring {} held-out rows", artifact.holdout.label.len()));
         let report = evaluate::evaluate(&artifact, self.against.as_deref(), &options, &runtime)?;
-        report.notes.iter().for_each(|note| say(&format!("note: {note}")));
+        report.notes.iter().for_each(|note| progress.say(&format!("note: {note}")));
         let html = self.out.unwrap_or_else(|| self.artifact.join(REPORT_HTML));
         let json = self.json.unwrap_or_else(|| self.artifact.join(REPORT_JSON));
         evaluate::write(&report, &html, &json)?;
-        say(&format!("wrote {} and {}", html.display(), json.display()));
+        progress.say(&format!("wrote {} and {}", html.display(), json.display()));
         Ok(report.line(start.elapsed().as_secs_f64()))
     }
 }

@@ -11,7 +11,7 @@ use rand::{Rng, seq::IndexedRandom};
 use crate::{
     calendar::DAY_SECONDS,
     config::{ExamplesConfig, Owner},
-    log::Log,
+    log::{Ids, Log},
     purchases::Purchases,
     random::Random,
 };
@@ -55,6 +55,9 @@ pub fn training(log: &Log, rows: Range<usize>, config: &ExamplesConfig, random: 
     };
     if let Some(half_life_days) = config.half_life_days {
         weigh_by_age(&mut examples, &log.times[..rows.end], half_life_days);
+    }
+    if config.user_balance > 0.0 {
+        balance_users(&mut examples, &log.users, config.user_balance);
     }
     examples
 }
@@ -117,15 +120,31 @@ impl Negatives<'_> {
     }
 }
 
-/// Halves the weight of an example for each half-life between its time and the last of `times`. The mean weight stays
-/// one, so that learning rates keep their meaning.
-#[expect(clippy::cast_possible_truncation, reason = "weights are single precision")]
+/// Halves the weight of an example for each half-life between its time and the last of `times`.
 fn weigh_by_age(examples: &mut [Example], times: &[i64], half_life_days: f64) {
     let Some(&now) = times.last() else { return };
     let weight = |example: &Example| {
         let age_days = (now - times[example.user_row as usize]) as f64 / DAY_SECONDS as f64;
         0.5_f64.powf(age_days / half_life_days)
     };
+    weigh(examples, weight);
+}
+
+/// Divides the weight of an example by a `power` of the number of its user's examples.
+fn balance_users(examples: &mut [Example], users: &Ids, power: f64) {
+    let user = |example: &Example| users.codes()[example.user_row as usize] as usize;
+    let mut counts = vec![0_u32; users.distinct()];
+    for example in &*examples {
+        counts[user(example)] += 1;
+    }
+    weigh(examples, |example| f64::from(counts[user(example)]).powf(-power));
+}
+
+/// Multiplies each weight by `factor`, and all by what keeps their mean at one, so that learning rates keep their
+/// meaning.
+#[expect(clippy::cast_possible_truncation, reason = "weights are single precision")]
+fn weigh(examples: &mut [Example], factor: impl Fn(&Example) -> f64) {
+    let weight = |example: &Example| f64::from(example.weight) * factor(example);
     let mean = examples.iter().map(weight).sum::<f64>() / examples.len().max(1) as f64;
     for example in examples {
         example.weight = (weight(example) / mean) as f32;
@@ -239,6 +258,21 @@ mod tests {
         assert!((weights[1] / weights[0] - 2.0).abs() < 1e-6);
         assert!((weights[2] / weights[1] - 2.0).abs() < 1e-6);
         assert!((weights.iter().sum::<f32>() / 3.0 - 1.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn balance_lets_users_with_many_examples_count_for_less() {
+        let log = log(&[(1, 1), (2, 1), (2, 2), (2, 3), (2, 4)]);
+        let example = |user_row| Example { user_row, item_row: 0, label: true, weight: 1.0 };
+        let weights = |power: f64| {
+            let mut examples: Vec<Example> = (0..5).map(example).collect();
+            balance_users(&mut examples, &log.users, power);
+            assert!((examples.iter().map(|example| example.weight).sum::<f32>() - 5.0).abs() < 1e-5);
+            (examples[0].weight, examples[1].weight)
+        };
+        // Four examples weigh half as much each with the root of their number, and as much together with all of it.
+        let ((one, many), (alone, among)) = (weights(0.5), weights(1.0));
+        assert!((one / many - 2.0).abs() < 1e-5 && (alone / among - 4.0).abs() < 1e-5);
     }
 
     #[test]

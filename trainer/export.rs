@@ -9,6 +9,7 @@ use millrace_trainer::{
     artifact::{self, Artifact},
     engines::{self, EngineOptions},
     onnx_file, precision,
+    progress::Progress,
 };
 
 /// What to add, and to what.
@@ -50,7 +51,7 @@ pub(crate) struct Export {
 
 impl Export {
     /// Adds the forms, and says a line of each.
-    pub(crate) fn run(self) -> anyhow::Result<Vec<String>> {
+    pub(crate) fn run(self, progress: &mut dyn Progress) -> anyhow::Result<Vec<String>> {
         let mut lines = Vec::new();
         if self.fp16 {
             let folder = self.artifact.as_ref().context("half precision is measured on an artifact")?;
@@ -59,12 +60,12 @@ impl Export {
             lines.push(precision::add_half(&mut artifact, &runtime, self.max_inline_bytes)?.to_string());
         }
         if self.tensorrt {
-            lines.push(self.engines()?);
+            lines.push(self.engines(progress)?);
         }
         Ok(lines)
     }
 
-    fn engines(self) -> anyhow::Result<String> {
+    fn engines(self, progress: &mut dyn Progress) -> anyhow::Result<String> {
         let start = Instant::now();
         let folder = self.artifact.map(|folder| folder.join(artifact::VERSION)).or(self.version_dir);
         let folder = folder.context("neither an artifact nor a version's folder")?;
@@ -74,7 +75,7 @@ impl Export {
             max_batch_rows: self.max_batch_rows,
             compute_capabilities: self.compute_capabilities,
         };
-        let built = engines::build(&folder, &options, &mut crate::progress(start))?;
+        let built = engines::build(&folder, &options, &mut |line| progress.say(line))?;
         Ok(built.line(start.elapsed().as_secs_f64()))
     }
 }

@@ -6,6 +6,7 @@
 pub mod config;
 
 pub mod calendar;
+pub mod progress;
 pub mod random;
 pub mod synth;
 

@@ -2,6 +2,7 @@
 
 mod evaluation;
 mod export;
+mod terminal;
 
 use std::{
     env, fs,
@@ -17,7 +18,7 @@ use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use millrace::engine::OnnxRuntime;
 use millrace_trainer::{
-    artifact::Artifact,
+    artifact::{Artifact, Summary},
     calendar,
     checkpoint::CheckpointOptions,
     config::{Pipeline, TestStart},
@@ -27,6 +28,7 @@ use millrace_trainer::{
         roles::{Role, Source},
     },
     pipeline::{PipelineError, Run, log_path},
+    progress::Progress,
     publish::Publication,
     report,
     synth::{SynthLog, SynthOptions},
@@ -34,10 +36,15 @@ use millrace_trainer::{
 };
 use time::OffsetDateTime;
 
+use self::terminal::{LogFormat, Terminal};
+
 /// Trains, judges and publishes the models that Millrace serves.
 #[derive(Parser)]
 #[command(version)]
 struct Cli {
+    /// How a run says on standard error what it does.
+    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
+    log_format: LogFormat,
     #[command(subcommand)]
     command: Command,
 }
@@ -64,6 +71,9 @@ enum Command {
     Publish {
         #[command(flatten)]
         run: RunArgs,
+        /// Ask the gates, say what they answer, and publish nothing.
+        #[arg(long)]
+        dry_run: bool,
         /// The artifact's folder.
         #[arg(long)]
         artifact: PathBuf,
@@ -79,6 +89,9 @@ enum Command {
         /// Keep the artifact in this folder, and go on there where an earlier run was killed.
         #[arg(long, conflicts_with = "seeds")]
         artifact: Option<PathBuf>,
+        /// Train and ask the gates, and publish nothing.
+        #[arg(long)]
+        dry_run: bool,
         /// Train with so many seeds, from the pipeline's on, and report the means as well. The first is published.
         #[arg(long, default_value_t = NonZeroU32::MIN)]
         seeds: NonZeroU32,
@@ -171,35 +184,111 @@ struct RunArgs {
     onnxruntime: Option<PathBuf>,
 }
 
-fn main() -> anyhow::Result<ExitCode> {
-    let result = run(Cli::parse().command);
-    if let Err(error) = &result
-        && matches!(error.downcast_ref(), Some(PipelineError::Train(TrainError::Interrupted { .. })))
-    {
-        eprintln!("{error}; the same command goes on from here");
-        return Ok(ExitCode::from(INTERRUPTED));
+fn main() -> ExitCode {
+    let Cli { command, log_format } = Cli::parse();
+    let mut terminal = Terminal::new(log_format, Instant::now());
+    let error = match run(command, &mut terminal) {
+        Ok(status) => return status,
+        Err(error) => error,
+    };
+    let interrupted =
+        matches!(error.downcast_ref(), Some(PipelineError::Train(TrainError::Interrupted { .. })));
+    if interrupted {
+        terminal.fail(&error.context("the same command goes on from here"));
+        return ExitCode::from(INTERRUPTED);
     }
-    result
+    terminal.fail(&error);
+    ExitCode::FAILURE
 }
 
-fn run(command: Command) -> anyhow::Result<ExitCode> {
+fn run(command: Command, terminal: &mut Terminal) -> anyhow::Result<ExitCode> {
+    let start = Instant::now();
     match command {
         Command::Synth(arguments) => synth(&arguments),
-        Command::Explore(arguments) => explore_log(&arguments),
-        Command::Train { run, checkpoints, artifact } => train(&run, &checkpoints, &artifact),
-        Command::Publish { run, artifact } => publish(&run, &artifact),
-        Command::Pipeline { run, checkpoints, artifact, seeds } => {
-            pipeline(&run, &checkpoints, artifact.as_deref(), seeds)
+        Command::Explore(arguments) => explore_log(&arguments, start, terminal),
+        Command::Train { run, checkpoints, artifact } => {
+            let artifact = run.run(0, checkpoints.options()?, terminal, |run| Ok(run.train(&artifact)?))?;
+            print(&report::line(&artifact.summary, None, start.elapsed().as_secs_f64()))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Publish { run, dry_run, artifact } => {
+            let artifact = Artifact::read(&artifact)?;
+            let outcome =
+                run.run(0, CheckpointOptions::default(), terminal, |run| release(run, &artifact, dry_run))?;
+            finish(&artifact, &outcome, start)
+        }
+        Command::Pipeline { run, checkpoints, artifact, dry_run, seeds } => {
+            let folder = tempfile::tempdir().context("a temporary folder")?;
+            let artifact = artifact.unwrap_or_else(|| folder.path().join("artifact"));
+            let checkpoints = checkpoints.options()?;
+            let others = train_others(&run, checkpoints, seeds, terminal)?;
+            let first = Instant::now();
+            let (artifact, outcome) = run.run(0, checkpoints, terminal, |run| {
+                let artifact = run.train(&artifact)?;
+                let outcome = release(run, &artifact, dry_run)?;
+                Ok((artifact, outcome))
+            })?;
+            if others.is_empty() {
+                return finish(&artifact, &outcome, start);
+            }
+            let mut runs = vec![(artifact.summary, first.elapsed().as_secs_f64())];
+            runs.extend(others);
+            print(&report::line_over_seeds(&runs, outcome.publication.as_ref()))?;
+            Ok(outcome.status())
         }
         Command::Evaluate(evaluation) => {
-            print(&evaluation.run()?)?;
+            print(&evaluation.run(terminal)?)?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Export(export) => {
-            export.run()?.iter().try_for_each(|line| print(line))?;
+            export.run(terminal)?.iter().try_for_each(|line| print(line))?;
             Ok(ExitCode::SUCCESS)
         }
     }
+}
+
+/// What the gates said, and what came of it.
+struct Outcome {
+    passed: bool,
+    /// None of a dry run.
+    publication: Option<Publication>,
+}
+
+impl Outcome {
+    fn status(&self) -> ExitCode {
+        if self.passed { ExitCode::SUCCESS } else { ExitCode::from(REFUSED) }
+    }
+}
+
+/// Publishes the artifact if the gates let it, or only asks them.
+fn release(run: &mut Run<'_>, artifact: &Artifact, dry_run: bool) -> anyhow::Result<Outcome> {
+    if dry_run {
+        return Ok(Outcome { passed: run.judge(artifact)?, publication: None });
+    }
+    let publication = run.publish(artifact, OffsetDateTime::now_utc())?;
+    Ok(Outcome { passed: publication.published.is_some(), publication: Some(publication) })
+}
+
+/// Trains with the seeds after the pipeline's own, and keeps their figures alone.
+fn train_others(
+    arguments: &RunArgs,
+    checkpoints: CheckpointOptions<'_>,
+    seeds: NonZeroU32,
+    terminal: &mut Terminal,
+) -> anyhow::Result<Vec<(Summary, f64)>> {
+    let folder = tempfile::tempdir().context("a temporary folder")?;
+    let one = |offset: u64| {
+        let start = Instant::now();
+        let artifact = arguments.run(offset, checkpoints, terminal, |run| Ok(run.train(folder.path())?))?;
+        Ok((artifact.summary, start.elapsed().as_secs_f64()))
+    };
+    (1..u64::from(seeds.get())).map(one).collect()
+}
+
+fn finish(artifact: &Artifact, outcome: &Outcome, start: Instant) -> anyhow::Result<ExitCode> {
+    let seconds = start.elapsed().as_secs_f64();
+    print(&report::line(&artifact.summary, outcome.publication.as_ref(), seconds))?;
+    Ok(outcome.status())
 }
 
 fn synth(arguments: &Synth) -> anyhow::Result<ExitCode> {
@@ -215,78 +304,19 @@ fn synth(arguments: &Synth) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn explore_log(arguments: &Explore) -> anyhow::Result<ExitCode> {
-    let start = Instant::now();
-    let mut say = progress(start);
-    let report = explore(&arguments.log, &arguments.options()?, &mut say)?;
+fn explore_log(arguments: &Explore, start: Instant, terminal: &mut Terminal) -> anyhow::Result<ExitCode> {
+    let report = explore(&arguments.log, &arguments.options()?, terminal)?;
     let write = |path: &Path, text: &str| {
         fs::write(path, text).with_context(|| format!("{}: cannot be written", path.display()))
     };
     write(&arguments.out, &page(&report))?;
-    say(&format!("wrote {}", arguments.out.display()));
+    terminal.say(&format!("wrote {}", arguments.out.display()));
     if let Some(path) = &arguments.json {
         write(path, &(serde_json::to_string_pretty(&report)? + "\n"))?;
-        say(&format!("wrote {}", path.display()));
+        terminal.say(&format!("wrote {}", path.display()));
     }
     print(&report.line(start.elapsed().as_secs_f64()))?;
     Ok(ExitCode::SUCCESS)
-}
-
-fn train(arguments: &RunArgs, checkpoints: &CheckpointArgs, artifact: &Path) -> anyhow::Result<ExitCode> {
-    let start = Instant::now();
-    let checkpoints = checkpoints.options()?;
-    let artifact = arguments.run(start, checkpoints, |run| Ok(run.train(artifact)?))?;
-    print(&report::line(&artifact.summary, None, start.elapsed().as_secs_f64()))?;
-    Ok(ExitCode::SUCCESS)
-}
-
-fn publish(arguments: &RunArgs, artifact: &Path) -> anyhow::Result<ExitCode> {
-    let start = Instant::now();
-    let artifact = Artifact::read(artifact)?;
-    let publication = arguments.run(start, CheckpointOptions::default(), |run| {
-        Ok(run.publish(&artifact, OffsetDateTime::now_utc())?)
-    })?;
-    finish(&artifact, &publication, start)
-}
-
-fn pipeline(
-    arguments: &RunArgs,
-    checkpoints: &CheckpointArgs,
-    artifact: Option<&Path>,
-    seeds: NonZeroU32,
-) -> anyhow::Result<ExitCode> {
-    let start = Instant::now();
-    let checkpoints = checkpoints.options()?;
-    let folder = tempfile::tempdir().context("a temporary folder")?;
-    let mut others = Vec::new();
-    for offset in 1..u64::from(seeds.get()) {
-        let start = Instant::now();
-        let folder = folder.path().join("other");
-        let artifact = arguments.run_seed(offset, start, checkpoints, |run| Ok(run.train(&folder)?))?;
-        others.push((artifact.summary, start.elapsed().as_secs_f64()));
-    }
-    let first = Instant::now();
-    let (artifact, publication) = arguments.run(first, checkpoints, |run| {
-        let artifact = run.train(artifact.unwrap_or(&folder.path().join("first")))?;
-        let publication = run.publish(&artifact, OffsetDateTime::now_utc())?;
-        Ok((artifact, publication))
-    })?;
-    if others.is_empty() {
-        return finish(&artifact, &publication, start);
-    }
-    let mut runs = vec![(artifact.summary, first.elapsed().as_secs_f64())];
-    runs.append(&mut others);
-    print(&report::line_over_seeds(&runs, Some(&publication)))?;
-    Ok(status(&publication))
-}
-
-fn finish(artifact: &Artifact, publication: &Publication, start: Instant) -> anyhow::Result<ExitCode> {
-    print(&report::line(&artifact.summary, Some(publication), start.elapsed().as_secs_f64()))?;
-    Ok(status(publication))
-}
-
-fn status(publication: &Publication) -> ExitCode {
-    if publication.published.is_some() { ExitCode::SUCCESS } else { ExitCode::from(REFUSED) }
 }
 
 impl Explore {
@@ -333,22 +363,12 @@ impl CheckpointArgs {
 }
 
 impl RunArgs {
-    /// Does `work` with the run that the arguments describe; progress goes to standard error.
+    /// Does `work` with the run that the arguments describe, with a seed that lies `offset` above the pipeline's.
     fn run<T>(
         &self,
-        start: Instant,
-        checkpoints: CheckpointOptions<'_>,
-        work: impl FnOnce(&mut Run<'_>) -> anyhow::Result<T>,
-    ) -> anyhow::Result<T> {
-        self.run_seed(0, start, checkpoints, work)
-    }
-
-    /// The same with a seed that lies `offset` above the pipeline's.
-    fn run_seed<T>(
-        &self,
         offset: u64,
-        start: Instant,
         checkpoints: CheckpointOptions<'_>,
+        terminal: &mut Terminal,
         work: impl FnOnce(&mut Run<'_>) -> anyhow::Result<T>,
     ) -> anyhow::Result<T> {
         let mut pipeline = read_pipeline(&self.pipeline)?;
@@ -364,18 +384,12 @@ impl RunArgs {
         }
         let runtime = OnnxRuntime::load(&onnxruntime(self.onnxruntime.as_ref())?)?;
         let log = log_path(&pipeline, self.data.as_deref());
-        let mut say = progress(start);
-        work(&mut Run { pipeline: &pipeline, log: &log, runtime: &runtime, checkpoints, say: &mut say })
+        work(&mut Run { pipeline: &pipeline, log: &log, runtime: &runtime, checkpoints, progress: terminal })
     }
 }
 
 fn read_pipeline(path: &Path) -> anyhow::Result<Pipeline> {
     Pipeline::read(path).with_context(|| format!("the pipeline {}", path.display()))
-}
-
-/// Says lines on standard error, each with the time since `start`.
-fn progress(start: Instant) -> impl FnMut(&str) {
-    move |line| eprintln!("{:7.1} s  {line}", start.elapsed().as_secs_f64())
 }
 
 /// The second that `text` names, for clap.

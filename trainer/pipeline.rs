@@ -28,17 +28,19 @@ use crate::{
     evaluate::{self, EvaluateError, EvaluateOptions, RowFigures},
     examples::{self, Example},
     fit::FitError,
+    gate::Verdict,
     log::{self, Log, LogError, LogFile},
     onnx::{self, ExportError},
     popularity::Popularity,
     precision::{self, PrecisionError},
+    progress::{Progress, Step, Work},
     publish::{self, Publication, PublishError},
     purchases::Purchases,
     random::{Purpose, random},
     ranking::{BothFigures, RankingTask},
     reference::TrainingSample,
     split::{EmptySplit, Split},
-    train::{self, EpochReport, TrainError, Trained},
+    train::{self, TrainError, Trained},
 };
 
 /// Which step failed.
@@ -102,8 +104,8 @@ pub struct Run<'a> {
     pub runtime: &'a OnnxRuntime,
     /// How a training that is killed goes on.
     pub checkpoints: CheckpointOptions<'a>,
-    /// Hears what is being done, a line at a time.
-    pub say: &'a mut dyn FnMut(&str),
+    /// Hears what is being done.
+    pub progress: &'a mut dyn Progress,
 }
 
 impl Run<'_> {
@@ -146,9 +148,7 @@ impl Run<'_> {
     ) -> Result<Publication, PipelineError> {
         let Pipeline { publish: config, gates, .. } = self.pipeline;
         let publication = publish::publish(artifact, config, gates, self.runtime, now)?;
-        for verdict in &publication.verdicts {
-            self.tell(format_args!("gate {verdict}"));
-        }
+        self.tell_verdicts(&publication.verdicts);
         match &publication.published {
             Some((_, folder)) => self.tell(format_args!("published {}", folder.display())),
             None => self.tell("not published"),
@@ -156,19 +156,34 @@ impl Run<'_> {
         Ok(publication)
     }
 
-    fn tell(&mut self, line: impl std::fmt::Display) {
-        (self.say)(&line.to_string());
+    /// Judges the artifact as [`Run::publish`] would, and changes nothing. Whether it would be published.
+    pub fn judge(&mut self, artifact: &Artifact) -> Result<bool, PipelineError> {
+        let Pipeline { publish: config, gates, .. } = self.pipeline;
+        let judgement = publish::judge(artifact, config, gates, self.runtime)?;
+        self.tell_verdicts(&judgement.verdicts);
+        self.tell(if judgement.passed() { "would be published" } else { "would not be published" });
+        Ok(judgement.passed())
     }
 
-    fn read(&self) -> Result<(LogFile, Split), PipelineError> {
+    fn tell_verdicts(&mut self, verdicts: &[Verdict]) {
+        for verdict in verdicts {
+            self.tell(format_args!("gate {verdict}"));
+        }
+    }
+
+    fn tell(&mut self, line: impl std::fmt::Display) {
+        self.progress.say(&line.to_string());
+    }
+
+    fn read(&mut self) -> Result<(LogFile, Split), PipelineError> {
         let Pipeline { data, features, seed, .. } = self.pipeline;
         if let Some(test) = &data.test_path {
             let test = self.log.with_file_name("").join(test);
-            let (file, training) = log::read_table((self.log, &test), data, features, *seed)?;
+            let (file, training) = log::read_table((self.log, &test), data, features, *seed, self.progress)?;
             let split = Split::of_table(training, file.log.len() - training, &self.pipeline.split)?;
             return Ok((file, split));
         }
-        let file = log::read(self.log, data, features, &self.pipeline.measured())?;
+        let file = log::read(self.log, data, features, &self.pipeline.measured(), self.progress)?;
         let split = Split::new(&file.log.times, &self.pipeline.split)?;
         Ok((file, split))
     }
@@ -179,9 +194,7 @@ impl Run<'_> {
         split: &Split,
         checkpoints: &mut Checkpoints<'_>,
     ) -> Result<Trained, PipelineError> {
-        let say = &mut *self.say;
-        let mut report = |report: EpochReport| say(&report.to_string());
-        let trained = train::train(log, split, self.pipeline, checkpoints, &mut report)?;
+        let trained = train::train(log, split, self.pipeline, checkpoints, self.progress)?;
         let shape = trained.model.shape();
         self.tell(format_args!(
             "trained for {} epochs: {} table rows, {} of them with an embedding",
@@ -230,7 +243,12 @@ impl Run<'_> {
         let task = RankingTask::new(log, training.clone(), test, self.pipeline.seed);
         self.tell(format_args!("ranking {} items for {} customers", task.items(), task.customers()));
         let known = Purchases::of(log, training.clone());
-        let model = task.judge(|user, items| trained.score(log, &candidates(&known, user, items)))?;
+        let (mut done, of) = (0, Some(task.customers() as u64));
+        let model = task.judge(|user, items| {
+            done += 1;
+            self.progress.step(Step { work: Work::Ranking, done, of });
+            trained.score(log, &candidates(&known, user, items))
+        })?;
         let year = Popularity::of(log, training.clone());
         let month = Popularity::of_last_days(log, training, RECENT_DAYS);
         let judge = |baseline: Popularity| task.judge(|_, items| Ok::<_, TrainError>(baseline.score(items)));
@@ -327,8 +345,16 @@ impl Run<'_> {
             to: moment(training.last()),
             seed: self.pipeline.seed,
             revision: millrace::REVISION.to_owned(),
+            libraries: libraries(self.runtime),
         }
     }
+}
+
+/// The versions of what decides the numbers of a model.
+fn libraries(runtime: &OnnxRuntime) -> BTreeMap<String, String> {
+    let linked = env!("MILLRACE_LIBRARIES").split_whitespace().filter_map(|library| library.split_once('='));
+    let all = [("millrace-trainer", env!("CARGO_PKG_VERSION")), ("onnxruntime", runtime.revision())];
+    all.into_iter().chain(linked).map(|(name, version)| (name.to_owned(), version.to_owned())).collect()
 }
 
 /// The log that a pipeline names, looked for in `data` where that is given.

@@ -20,11 +20,11 @@ use millrace::{
 use time::OffsetDateTime;
 
 use crate::{
-    artifact::{Artifact, Holdout},
+    artifact::{self, Artifact, Holdout},
     check::{CheckError, Opened},
     config::{GatesConfig, PublishConfig},
-    evaluate::RowFigures,
-    gate::{self, Live, LiveAuc, Verdict},
+    evaluate::{RowFigures, stopwatch},
+    gate::{self, Candidate, Live, LiveAuc, Verdict},
 };
 
 /// Why nothing was published, apart from the gates.
@@ -34,9 +34,6 @@ pub enum PublishError {
     /// The candidate's files do not work.
     #[error("the trained version")]
     Check(#[from] CheckError),
-    /// The candidate's golden rows are missing or not answered.
-    #[error("the trained version")]
-    Golden(#[from] GoldenError),
     /// The held-out rows are all of one label, so that nothing can be judged.
     #[error("the held-out rows need both labels")]
     OneLabel,
@@ -54,6 +51,22 @@ pub enum PublishError {
     Manifest(#[from] ManifestError),
 }
 
+/// What the gates say of a candidate.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Judgement {
+    /// What each gate said.
+    pub verdicts: Vec<Verdict>,
+    /// The live version that it was compared with.
+    live: Option<VersionNumber>,
+}
+
+impl Judgement {
+    /// Whether every gate lets the candidate pass.
+    pub fn passed(&self) -> bool {
+        self.verdicts.iter().all(|verdict| verdict.passed)
+    }
+}
+
 /// What became of a candidate.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Publication {
@@ -63,7 +76,21 @@ pub struct Publication {
     pub published: Option<(VersionNumber, PathBuf)>,
 }
 
-/// Judges `artifact` and publishes it as the version after the last one. `now` goes into the manifest.
+/// Judges `artifact` beside the last version. Nothing is written.
+pub fn judge(
+    artifact: &Artifact,
+    config: &PublishConfig,
+    gates: &GatesConfig,
+    runtime: &OnnxRuntime,
+) -> Result<Judgement, PublishError> {
+    let layout = Layout::new(&config.repository);
+    let last = layout.versions(&config.model)?.last().copied();
+    let candidate = candidate(artifact, runtime)?;
+    let live = last.map(|version| live(&layout, config, version, &artifact.holdout, runtime));
+    Ok(Judgement { verdicts: gate::judge(gates, &candidate, live.as_ref()), live: last })
+}
+
+/// Publishes `artifact` as the version after the last one, if the gates let it. `now` goes into the manifest.
 pub fn publish(
     artifact: &Artifact,
     config: &PublishConfig,
@@ -72,11 +99,10 @@ pub fn publish(
     now: OffsetDateTime,
 ) -> Result<Publication, PublishError> {
     let layout = Layout::new(&config.repository);
-    let last = layout.versions(&config.model)?.last().copied();
-    let figures = candidate_figures(artifact, runtime)?;
-    let live = last.map(|version| live(&layout, config, version, &artifact.holdout, runtime));
-    let verdicts = gate::judge(gates, &figures, live.as_ref());
-    if verdicts.iter().any(|verdict| !verdict.passed) {
+    let judgement = judge(artifact, config, gates, runtime)?;
+    let passed = judgement.passed();
+    let Judgement { verdicts, live: last } = judgement;
+    if !passed {
         return Ok(Publication { verdicts, published: None });
     }
     let version = last.map_or(VersionNumber::FIRST, VersionNumber::next);
@@ -92,14 +118,25 @@ pub fn publish(
     Ok(Publication { verdicts, published: Some((version, folder)) })
 }
 
-fn candidate_figures(artifact: &Artifact, runtime: &OnnxRuntime) -> Result<RowFigures, PublishError> {
+fn candidate(artifact: &Artifact, runtime: &OnnxRuntime) -> Result<Candidate, PublishError> {
     let version = artifact.version();
-    let mut candidate = Opened::open(runtime, &version)?;
-    let golden = Golden::read(&version)?;
-    let rows = golden.encode(&candidate.encoder)?;
-    golden.check(&mut candidate.engine, &rows)?;
-    let scores = candidate.score(&artifact.holdout)?;
-    RowFigures::of(&scores, &artifact.holdout.label).ok_or(PublishError::OneLabel)
+    let mut opened = Opened::open(runtime, &version)?;
+    let golden = golden(&mut opened, &version).map_err(|error| chain(&error));
+    let rows = artifact.holdout.encode(&opened.encoder).map_err(CheckError::from)?;
+    let scores = artifact::score(&mut opened.engine, &rows).map_err(CheckError::from)?;
+    let figures = RowFigures::of(&scores, &artifact.holdout.label).ok_or(PublishError::OneLabel)?;
+    let latency = stopwatch::measure_size(&mut opened.engine, &rows, gate::LATENCY_ROWS, LATENCY_RUNS);
+    let latency_ms = latency.map_err(CheckError::from)?.p99_us / 1e3;
+    let bytes = Manifest::record_files(&version)?.values().map(|file| file.bytes).sum();
+    Ok(Candidate { figures, golden, latency_ms, bytes })
+}
+
+/// The number of golden rows that the version answers.
+fn golden(opened: &mut Opened, version: &Path) -> Result<usize, GoldenError> {
+    let golden = Golden::read(version)?;
+    let rows = golden.encode(&opened.encoder)?;
+    golden.check(&mut opened.engine, &rows)?;
+    Ok(rows.len())
 }
 
 /// The live version's AUC on the held-out rows, or else by its manifest.
@@ -171,3 +208,6 @@ fn copy(from: &Path, to: &Path) -> io::Result<()> {
     }
     Ok(())
 }
+
+/// Batches that are timed: enough for the slowest in a hundred to be more than one.
+const LATENCY_RUNS: usize = 500;

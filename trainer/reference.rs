@@ -180,8 +180,8 @@ mod tests {
     fn reference(test_price: f64) -> Reference {
         let (log, split) = log(test_price);
         let pipeline = Pipeline::parse(PIPELINE).expect("a pipeline");
-        let trained =
-            train::train(&log, &split, &pipeline, &mut Checkpoints::none(), &mut |_| {}).expect("a model");
+        let trained = train::train(&log, &split, &pipeline, &mut Checkpoints::none(), &mut |_: &str| {})
+            .expect("a model");
         let sample = TrainingSample::draw(&log, split.training(), &pipeline, &trained).expect("a sample");
         let scores = trained.model.score(sample.rows());
         sample.reference(&scores, &trained).expect("a reference")

@@ -15,6 +15,7 @@ use crate::{
     fit::{FitError, FittedFeatures},
     log::Log,
     model::{ModelShape, Targets, WideDeep},
+    progress::{Progress, Step, Work},
     random::{Purpose, random},
     split::Split,
 };
@@ -85,14 +86,13 @@ impl fmt::Display for EpochReport {
     }
 }
 
-/// Trains the pipeline's model on everything before the test period, from where the checkpoint is. `report` hears of
-/// each epoch.
+/// Trains the pipeline's model on everything before the test period, from where the checkpoint is.
 pub fn train(
     log: &Log,
     split: &Split,
     pipeline: &Pipeline,
     checkpoints: &mut Checkpoints<'_>,
-    report: &mut dyn FnMut(EpochReport),
+    progress: &mut dyn Progress,
 ) -> Result<Trained, TrainError> {
     let most = pipeline.model.epochs;
     let mut found = checkpoints.find()?;
@@ -105,7 +105,7 @@ pub fn train(
         if let Some(found) = found.take() {
             found.restore(&mut course.model)?;
         }
-        let epochs = choose_epochs(course, split, position, checkpoints, report)?;
+        let epochs = choose_epochs(course, split, position, checkpoints, progress)?;
         (epochs, Position::start(Some(epochs), most))
     };
     let mut course = Course::new(log, split.training(), pipeline)?;
@@ -113,8 +113,8 @@ pub fn train(
         found.restore(&mut course.model)?;
     }
     while position.epoch <= epochs {
-        let loss = course.epoch(&mut position, checkpoints)?;
-        report(EpochReport { epoch: position.epoch, is_final: true, loss, validation_loss: None });
+        let loss = course.epoch(&mut position, checkpoints, progress)?;
+        progress.epoch(&EpochReport { epoch: position.epoch, is_final: true, loss, validation_loss: None });
         position = position.next_epoch();
         course.keep(&position, checkpoints)?;
     }
@@ -127,7 +127,7 @@ fn choose_epochs(
     split: &Split,
     mut position: Position,
     checkpoints: &mut Checkpoints<'_>,
-    report: &mut dyn FnMut(EpochReport),
+    progress: &mut dyn Progress,
 ) -> Result<usize, TrainError> {
     const PATIENCE: usize = 2;
     let Course { log, pipeline, .. } = course;
@@ -138,9 +138,9 @@ fn choose_epochs(
     let labels: Vec<bool> = examples.iter().map(|example| example.label).collect();
     while position.epoch <= pipeline.model.epochs.min(position.best.1.saturating_add(PATIENCE)) {
         let epoch = position.epoch;
-        let loss = course.epoch(&mut position, checkpoints)?;
+        let loss = course.epoch(&mut position, checkpoints, progress)?;
         let validation_loss = quality::log_loss(&course.model.score(&rows), &labels);
-        report(EpochReport { epoch, is_final: false, loss, validation_loss });
+        progress.epoch(&EpochReport { epoch, is_final: false, loss, validation_loss });
         if let Some(loss) = validation_loss.filter(|&loss| loss < position.best.0) {
             position.best = (loss, epoch);
         }
@@ -178,13 +178,14 @@ impl<'a> Course<'a> {
         &mut self,
         position: &mut Position,
         checkpoints: &mut Checkpoints<'_>,
+        progress: &mut dyn Progress,
     ) -> Result<f64, TrainError> {
         let Pipeline { seed, examples: config, .. } = self.pipeline;
         let mut draws = random(*seed, Purpose::Training, position.epoch);
         let mut examples = examples::training(self.log, self.rows.clone(), config, &mut draws);
         examples::shuffle(&mut examples, &mut draws);
         let rows = self.features.encode_hiding(self.log, &examples, config.unknown_share, &mut draws)?;
-        self.pass(&rows, &examples, position, checkpoints)?;
+        self.pass(&rows, &examples, position, checkpoints, progress)?;
         let loss = position.loss / examples.len() as f64;
         if loss.is_finite() { Ok(loss) } else { Err(TrainError::Diverged { epoch: position.epoch }) }
     }
@@ -195,6 +196,7 @@ impl<'a> Course<'a> {
         examples: &[Example],
         position: &mut Position,
         checkpoints: &mut Checkpoints<'_>,
+        progress: &mut dyn Progress,
     ) -> Result<(), TrainError> {
         let labels: Vec<f32> = examples.iter().map(|example| f32::from(u8::from(example.label))).collect();
         let weights: Vec<f32> = examples.iter().map(|example| example.weight).collect();
@@ -203,6 +205,8 @@ impl<'a> Course<'a> {
             let targets = Targets { labels: &labels[range.clone()], weights: &weights[range.clone()] };
             position.done = range.end;
             position.loss += self.model.step(rows, range, targets);
+            let (done, of) = (position.done as u64, Some(examples.len() as u64));
+            progress.step(Step { work: Work::Epoch(position.epoch), done, of });
             if position.done < examples.len() && checkpoints.is_due() {
                 self.keep(position, checkpoints)?;
             }
@@ -272,11 +276,21 @@ mod tests {
         }
     }
 
+    #[derive(Default)]
+    struct Epochs(Vec<EpochReport>);
+
+    impl Progress for Epochs {
+        fn say(&mut self, _: &str) {}
+
+        fn epoch(&mut self, report: &EpochReport) {
+            self.0.push(*report);
+        }
+    }
+
     fn run(log: &Log, split: &Split) -> (Trained, Vec<EpochReport>) {
-        let mut reports = Vec::new();
-        let mut checkpoints = Checkpoints::none();
-        let trained = train(log, split, &pipeline(), &mut checkpoints, &mut |report| reports.push(report));
-        (trained.expect("a model"), reports)
+        let (mut checkpoints, mut epochs) = (Checkpoints::none(), Epochs::default());
+        let trained = train(log, split, &pipeline(), &mut checkpoints, &mut epochs).expect("a model");
+        (trained, epochs.0)
     }
 
     fn all(log: &Log) -> Vec<Example> {

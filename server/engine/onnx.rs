@@ -49,6 +49,12 @@ impl OnnxRuntime {
     pub fn build_info(&self) -> &'static str {
         ort::info()
     }
+
+    /// The git revision that the library was built from, by its own word.
+    pub fn revision(&self) -> &'static str {
+        let mut facts = ort::info().split(", ");
+        facts.find_map(|fact| fact.strip_prefix("git-commit-id=")).unwrap_or("unknown")
+    }
 }
 
 /// One ONNX Runtime session.

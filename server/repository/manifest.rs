@@ -101,6 +101,9 @@ pub struct Lineage {
     pub seed: u64,
     /// The trainer's git revision.
     pub revision: String,
+    /// The versions of the libraries that decide a model's numbers, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub libraries: BTreeMap<String, String>,
 }
 
 /// What a file must be.

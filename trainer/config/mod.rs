@@ -135,13 +135,22 @@ pub struct ExamplesConfig {
     /// The share of ids that training hides behind the row for unknown ids, so that the row learns what a stranger
     /// is like.
     pub unknown_share: f64,
+    /// How far users with many examples are kept from outweighing the others: an example's weight is divided by this
+    /// power of the number of its user's examples. 0 leaves every example alike, 1 every user.
+    pub user_balance: f64,
     /// The windows of time whose rows are learnt from; without them all are. History features need them.
     pub windows: Option<WindowsConfig>,
 }
 
 impl Default for ExamplesConfig {
     fn default() -> Self {
-        Self { negatives_per_positive: 4, half_life_days: None, unknown_share: 0.01, windows: None }
+        Self {
+            negatives_per_positive: 4,
+            half_life_days: None,
+            unknown_share: 0.01,
+            user_balance: 0.0,
+            windows: None,
+        }
     }
 }
 
@@ -223,11 +232,24 @@ pub struct GatesConfig {
     pub accuracy: f64,
     /// How far the AUC may fall below the live version's on the same rows.
     pub max_auc_drop: f64,
+    /// The most that the expected calibration error may be.
+    pub max_calibration_error: f64,
+    /// The most that the slowest in a hundred batches of 64 rows may take, in milliseconds, on the machine that
+    /// publishes.
+    pub max_latency_ms: f64,
+    /// The most that the version's files may hold, in bytes.
+    pub max_bytes: u64,
 }
 
 impl Default for GatesConfig {
     fn default() -> Self {
-        Self { accuracy: 0.80, max_auc_drop: 0.01 }
+        Self {
+            accuracy: 0.80,
+            max_auc_drop: 0.01,
+            max_calibration_error: 0.1,
+            max_latency_ms: 50.0,
+            max_bytes: 16 << 30,
+        }
     }
 }
 
@@ -392,6 +414,12 @@ fn check_examples(examples: &ExamplesConfig, data: &DataConfig) -> Result<(), Co
     if !(0.0..1.0).contains(&examples.unknown_share) {
         return Err(ConfigError::Invalid("examples.unknown_share: must be at least 0 and below 1"));
     }
+    if !(0.0..=1.0).contains(&examples.user_balance) {
+        return Err(ConfigError::Invalid("examples.user_balance: must lie between 0 and 1"));
+    }
+    if examples.user_balance > 0.0 && data.user.is_none() {
+        return Err(ConfigError::Invalid("examples.user_balance: needs data.user"));
+    }
     if examples.windows.is_some() && data.time.is_none() {
         return Err(ConfigError::Invalid("examples.windows: needs data.time"));
     }
@@ -531,6 +559,7 @@ mod tests {
         assert!(refusal((day, "test_from = \"soon\"")).contains("a date"));
         assert!(refusal(("[features]", "[model]\nepochs = 0\n[features]")).contains("above 0"));
         assert!(refusal(("[features]", "[model]\nwide_l1 = -1.0\n[features]")).contains("penalties"));
+        assert!(refusal(("[features]", "[examples]\nuser_balance = 2\n[features]")).contains("user_balance"));
         assert!(refusal(("[features]", "[examples]\nhalf_life_days = 0\n[features]")).contains("half_life"));
         assert!(refusal(("model = \"shop\"", "model = \"../shop\"")).contains("publish.model"));
     }

@@ -14,7 +14,7 @@ pub mod latency;
 pub mod reliability;
 pub mod roc;
 
-mod stopwatch;
+pub mod stopwatch;
 mod subject;
 
 pub mod page;

@@ -12,7 +12,7 @@ use millrace::{
 
 use super::latency::{BatchLatency, CpuTicks, Latency};
 
-/// Times `engine` on stretches of `rows`, batch by batch, after some runs that do not count.
+/// Times `engine` on batches of 1, 64 and 1024 of `rows`.
 ///
 /// # Panics
 /// When there are no rows.
@@ -22,21 +22,30 @@ pub(super) fn measure(
     rows: &Rows,
 ) -> Result<Latency, EngineError> {
     let before = ticks();
-    let batches = SIZES.iter().map(|&(size, runs)| {
-        let batches = stretches(engine.signature(), rows, size);
-        let taken = time(engine, &batches, runs)?;
-        Ok(BatchLatency::of(size, &taken).expect("each size is run at least once"))
-    });
+    let batches = SIZES.iter().map(|&(size, runs)| measure_size(engine, rows, size, runs));
     let batches = batches.collect::<Result<_, EngineError>>()?;
     let steal_share = before.zip(ticks()).and_then(|(before, after)| before.steal_share(after));
     Ok(Latency { engine: name(runtime), threads: OnnxEngine::THREADS, batches, steal_share })
 }
 
+/// Times `engine` on stretches of `size` of `rows`, after some runs that do not count.
+///
+/// # Panics
+/// When there are no rows.
+pub fn measure_size(
+    engine: &mut dyn Engine,
+    rows: &Rows,
+    size: usize,
+    runs: usize,
+) -> Result<BatchLatency, EngineError> {
+    let batches = stretches(engine.signature(), rows, size);
+    let taken = time(engine, &batches, runs)?;
+    Ok(BatchLatency::of(size, &taken).expect("a batch is run at least once"))
+}
+
 /// The engine, with what names the library's build.
 fn name(runtime: &OnnxRuntime) -> String {
-    let mut facts = runtime.build_info().split(", ");
-    let commit = facts.find_map(|fact| fact.strip_prefix("git-commit-id="));
-    format!("ONNX Runtime (build {}) on the CPU", commit.unwrap_or("unknown"))
+    format!("ONNX Runtime (build {}) on the CPU", runtime.revision())
 }
 
 /// Some batches of `size` rows, from different places, so that not every run finds its rows of the tables in a cache.

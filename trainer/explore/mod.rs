@@ -43,6 +43,7 @@ use crate::{
     calendar,
     config::{KeepConfig, Pipeline, SplitConfig, TestStart},
     log::LogError,
+    progress::Progress,
     split::{EmptySplit, Split},
 };
 
@@ -111,22 +112,22 @@ impl ExploreOptions {
     }
 }
 
-/// Explores the log at `path`; `say` hears of the progress.
+/// Explores the log at `path`; `progress` hears of it.
 pub fn explore(
     path: &Path,
     options: &ExploreOptions,
-    say: &mut dyn FnMut(&str),
+    progress: &mut dyn Progress,
 ) -> Result<Report, ExploreError> {
-    say(&format!("reading {}", path.display()));
-    let mut table = Table::read(path, &options.roles, &options.keep)?;
-    say(&format!("{} rows of {} columns", table.rows, table.columns.len()));
+    progress.say(&format!("reading {}", path.display()));
+    let mut table = Table::read(path, &options.roles, &options.keep, progress)?;
+    progress.say(&format!("{} rows of {} columns", table.rows, table.columns.len()));
     let mut notes = std::mem::take(&mut table.refuted);
     check_roles(&mut table, &mut notes)?;
     let label = label(&mut table, &mut notes)?;
     let times = sorted(&table);
     let cut = cut(&times, options)?;
     notes.extend(missing(&table, &times, cut.is_some()));
-    say("comparing columns, times, users and items");
+    progress.say("comparing columns, times, users and items");
     let name = path.file_name().unwrap_or(path.as_os_str());
     let parts = Parts { table: &table, label: label.as_ref(), times: &times, cut, notes };
     Ok(parts.report(name.to_string_lossy().into_owned(), options.now))

@@ -21,6 +21,7 @@ use crate::{
     calendar,
     config::KeepConfig,
     log::{Collect, LogError, collect, kept, times},
+    progress::Progress,
 };
 
 /// A file in memory.
@@ -93,9 +94,14 @@ impl Kind {
 impl Table {
     /// Reads the file at `path`, without the rows that `conditions` exclude. Roles that `roles` does not give are
     /// guessed.
-    pub fn read(path: &Path, roles: &Roles, conditions: &[KeepConfig]) -> Result<Self, LogError> {
+    pub fn read(
+        path: &Path,
+        roles: &Roles,
+        conditions: &[KeepConfig],
+        progress: &mut dyn Progress,
+    ) -> Result<Self, LogError> {
         let mut reader = Reader { roles: roles.clone(), conditions, ..Reader::default() };
-        collect(path, &mut reader)?;
+        collect(path, &mut reader, progress)?;
         let table = reader.finish();
         if table.rows == 0 { Err(LogError::Empty) } else { Ok(table) }
     }
@@ -350,7 +356,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("log.csv");
         fs::write(&path, text).expect("written");
-        Table::read(&path, roles, conditions)
+        Table::read(&path, roles, conditions, &mut |_: &str| {})
     }
 
     fn write(path: &Path, batch: &RecordBatch) {
@@ -396,7 +402,7 @@ mod tests {
             ("s", Arc::new(StringArray::from(vec!["85123A", "22423", "22423"]))),
         ];
         write(&path, &RecordBatch::try_from_iter(columns).expect("a batch"));
-        let table = Table::read(&path, &Roles::new(), &[]).expect("a table");
+        let table = Table::read(&path, &Roles::new(), &[], &mut |_: &str| {}).expect("a table");
         let expected = [
             ("Customer ID", Kind::WholeNumber, 2),
             ("n", Kind::Integer, 0),
@@ -419,7 +425,7 @@ mod tests {
             ("n", Arc::new(Int64Array::from(vec![1, 2, 3]))),
         ];
         write(&path, &RecordBatch::try_from_iter(columns).expect("a batch"));
-        let table = Table::read(&path, &Roles::new(), &[]).expect("a table");
+        let table = Table::read(&path, &Roles::new(), &[], &mut |_: &str| {}).expect("a table");
         assert_eq!(kinds(&table), [("title", Kind::Opaque, 0), ("n", Kind::Integer, 0)]);
         assert_eq!((&table.columns[0].values, table.duplicates), (&None, 0));
     }

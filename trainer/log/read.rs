@@ -30,6 +30,7 @@ use super::{FeatureColumn, Interner, Log};
 use crate::{
     calendar,
     config::{DataConfig, FeatureConfig, KeepConfig},
+    progress::{Progress, Step, Work},
     random::{Purpose, random},
 };
 
@@ -87,9 +88,10 @@ pub fn read(
     data: &DataConfig,
     features: &[FeatureConfig],
     measured: &BTreeMap<String, RawKind>,
+    progress: &mut dyn Progress,
 ) -> Result<LogFile, LogError> {
     let mut reader = Reader::new(data, features, measured);
-    collect(path, &mut reader)?;
+    collect(path, &mut reader, progress)?;
     let mut file = reader.finish()?;
     file.log.sort();
     Ok(file)
@@ -102,12 +104,13 @@ pub fn read_table(
     data: &DataConfig,
     features: &[FeatureConfig],
     seed: u64,
+    progress: &mut dyn Progress,
 ) -> Result<(LogFile, usize), LogError> {
     let nothing = BTreeMap::new();
     let mut reader = Reader::new(data, features, &nothing);
-    collect(training, &mut reader)?;
+    collect(training, &mut reader, progress)?;
     let rows = reader.labels.len();
-    collect(test, &mut reader)?;
+    collect(test, &mut reader, progress)?;
     let mut file = reader.finish()?;
     file.log.shuffle(rows, &mut random(seed, Purpose::Table, 0));
     Ok((file, rows))
@@ -123,15 +126,19 @@ pub(crate) trait Collect {
 }
 
 /// Hands the rows of the file at `path` to `reader`.
-pub(crate) fn collect(path: &Path, reader: &mut impl Collect) -> Result<(), LogError> {
+pub(crate) fn collect(
+    path: &Path,
+    reader: &mut impl Collect,
+    progress: &mut dyn Progress,
+) -> Result<(), LogError> {
     match path.extension().and_then(|extension| extension.to_str()) {
-        Some("csv") => read_csv(path, reader),
-        Some("parquet") => read_parquet(path, reader),
+        Some("csv") => read_csv(path, reader, progress),
+        Some("parquet") => read_parquet(path, reader, progress),
         _ => Err(LogError::Format(path.to_path_buf())),
     }
 }
 
-fn read_csv(path: &Path, reader: &mut impl Collect) -> Result<(), LogError> {
+fn read_csv(path: &Path, reader: &mut impl Collect, progress: &mut dyn Progress) -> Result<(), LogError> {
     let failed = |source| LogError::Read { path: path.to_path_buf(), source };
     let mut file = BufReader::new(File::open(path).map_err(failed)?);
     let mut header = String::new();
@@ -149,19 +156,31 @@ fn read_csv(path: &Path, reader: &mut impl Collect) -> Result<(), LogError> {
         .with_projection(columns)
         .with_batch_size(BATCH_ROWS)
         .build(file)?;
-    for batch in batches {
-        reader.push(&batch?)?;
-    }
-    Ok(())
+    push_all(batches, None, reader, progress)
 }
 
-fn read_parquet(path: &Path, reader: &mut impl Collect) -> Result<(), LogError> {
+fn read_parquet(path: &Path, reader: &mut impl Collect, progress: &mut dyn Progress) -> Result<(), LogError> {
     let file = File::open(path).map_err(|source| LogError::Read { path: path.to_path_buf(), source })?;
     let builder = ParquetRecordBatchReaderBuilder::try_new(file)?;
     let columns = reader.projection(builder.schema())?;
     let mask = ProjectionMask::roots(builder.parquet_schema(), columns);
-    for batch in builder.with_projection(mask).with_batch_size(BATCH_ROWS).build()? {
-        reader.push(&batch?)?;
+    let rows = u64::try_from(builder.metadata().file_metadata().num_rows()).ok();
+    push_all(builder.with_projection(mask).with_batch_size(BATCH_ROWS).build()?, rows, reader, progress)
+}
+
+/// Hands every batch to `reader`; `of` is the number of their rows, where it is known.
+fn push_all(
+    batches: impl Iterator<Item = Result<RecordBatch, ArrowError>>,
+    of: Option<u64>,
+    reader: &mut impl Collect,
+    progress: &mut dyn Progress,
+) -> Result<(), LogError> {
+    let mut done = 0;
+    for batch in batches {
+        let batch = batch?;
+        reader.push(&batch)?;
+        done += batch.num_rows() as u64;
+        progress.step(Step { work: Work::Reading, done, of });
     }
     Ok(())
 }
@@ -522,7 +541,7 @@ mod tests {
         fs::write(&path, text).expect("written");
         let features =
             [feature("who", Encoding::Vocabulary { minimum_count: 1 }), feature("price", Encoding::Numeric)];
-        read(&path, &data(label), &features, &BTreeMap::new())
+        read(&path, &data(label), &features, &BTreeMap::new(), &mut |_: &str| {})
     }
 
     #[test]
@@ -574,7 +593,8 @@ mod tests {
             ArrowWriter::try_new(File::create(&path).expect("made"), batch.schema(), None).expect("a writer");
         writer.write(&batch).expect("written");
         writer.close().expect("closed");
-        let LogFile { log, dropped } = read(&path, &data(None), &[], &BTreeMap::new()).expect("a log");
+        let LogFile { log, dropped } =
+            read(&path, &data(None), &[], &BTreeMap::new(), &mut |_: &str| {}).expect("a log");
         assert_eq!((log.users.values(), dropped), (&[Value::Int(17850), Value::Int(13047)][..], 1));
         assert_eq!(log.items.values(), [Value::Text("85123A".into()), Value::Int(22423)]);
     }
@@ -604,7 +624,7 @@ mod tests {
             optional("since", Encoding::HourOfDay),
             feature("sex", Encoding::Vocabulary { minimum_count: 1 }),
         ];
-        read_table((&training, &test), &data, &features, 7)
+        read_table((&training, &test), &data, &features, 7, &mut |_: &str| {})
     }
 
     #[test]

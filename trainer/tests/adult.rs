@@ -23,7 +23,8 @@ fn a_table_is_learnt_and_published_without_users_items_and_times() {
     pipeline.model = ModelConfig { epochs: 1, ..pipeline.model };
     let (folder, runtime) = (repository.path().join("artifact"), crate::runtime());
     let checkpoints = CheckpointOptions::default();
-    let mut run = Run { pipeline: &pipeline, log: &table, runtime: &runtime, checkpoints, say: &mut |_| {} };
+    let mut run =
+        Run { pipeline: &pipeline, log: &table, runtime: &runtime, checkpoints, progress: &mut |_: &str| {} };
     let artifact = run.train(&folder).expect("trained");
     let publication = run.publish(&artifact, OffsetDateTime::UNIX_EPOCH).expect("judged");
     // Every row of both files counts, those with missing values among them.

@@ -42,7 +42,7 @@ fn file(text: &str) -> File {
 
 fn report(path: &Path, options: &ExploreOptions) -> Report {
     let mut said = Vec::new();
-    let report = explore(path, options, &mut |line| said.push(line.to_owned())).expect("a report");
+    let report = explore(path, options, &mut |line: &str| said.push(line.to_owned())).expect("a report");
     assert!(said.iter().any(|line| line.contains("rows of")), "{said:?}");
     report
 }
@@ -193,7 +193,7 @@ fn what_was_asked_for_and_cannot_be_done_is_an_error() {
     let refused = |change: &dyn Fn(&mut ExploreOptions)| {
         let mut options = ExploreOptions::new(later());
         change(&mut options);
-        explore(&log.path, &options, &mut |_| {}).expect_err("refused").to_string()
+        explore(&log.path, &options, &mut |_: &str| {}).expect_err("refused").to_string()
     };
     let label = refused(&|options| options.roles.set(Role::Label, "kind", Source::Given));
     assert_eq!(label, "column `kind` has 3 distinct values, but a label has two");
@@ -203,7 +203,7 @@ fn what_was_asked_for_and_cannot_be_done_is_an_error() {
     let timeless = file("user,item\n1,a\n");
     let mut options = ExploreOptions::new(later());
     options.test = Some((TestStart::At(0), Source::Given));
-    assert!(matches!(explore(&timeless.path, &options, &mut |_| {}), Err(ExploreError::NoTime)));
+    assert!(matches!(explore(&timeless.path, &options, &mut |_: &str| {}), Err(ExploreError::NoTime)));
 }
 
 #[test]

@@ -26,6 +26,9 @@ fn a_published_version_verifies_and_names_its_parent() {
     assert_eq!(manifest.parent, Some(VersionNumber::FIRST));
     assert_eq!(manifest.lineage.rows, 19_200);
     assert_eq!(manifest.kind, "wide_and_deep");
+    for library in ["millrace-trainer", "onnxruntime", "ndarray", "parquet", "rand_xoshiro"] {
+        assert!(manifest.lineage.libraries.contains_key(library), "{library}: {:?}", manifest.lineage);
+    }
     for name in ["accuracy", "auc", "log_loss", "majority", "calibration_error"] {
         assert!(manifest.metrics.contains_key(name), "{name}");
     }
@@ -43,7 +46,7 @@ fn a_refused_version_leaves_no_trace_in_the_repository() {
     pipeline.gates = GatesConfig { accuracy: 0.99, ..pipeline.gates };
     let (publication, said) = run(&shop, &pipeline);
     assert_eq!(publication.expect("a run").published, None);
-    assert!(said.iter().any(|line| line.starts_with("gate refused: accuracy")), "{said:#?}");
+    assert!(said.iter().any(|line| line.starts_with("gate accuracy refused")), "{said:#?}");
     assert!(!shop.repository().exists(), "not even a folder");
 }
 
@@ -61,8 +64,28 @@ fn a_version_that_is_worse_than_the_live_one_is_refused_and_the_live_one_stays_a
     bad.model.embedding_rate = 1e-9;
     let (publication, said) = run(&shop, &bad);
     assert_eq!(publication.expect("a run").published, None, "{said:#?}");
-    assert!(said.iter().any(|line| line.starts_with("gate refused: AUC")), "{said:#?}");
+    assert!(said.iter().any(|line| line.starts_with("gate auc refused")), "{said:#?}");
     assert!(contents(&shop.repository()) == before, "the repository changed");
+}
+
+#[test]
+fn a_dry_run_asks_the_gates_and_writes_nothing() {
+    let shop = Shop::open();
+    let pipeline = shop.labelled();
+    let mut said = Vec::new();
+    let passed = with_run(&shop, &pipeline, &mut said, |run| {
+        let artifact = run.train(&shop.artifact()).expect("trained");
+        run.judge(&artifact).expect("judged")
+    });
+    assert!(passed, "{said:#?}");
+    for gate in ["golden", "accuracy", "auc", "calibration", "latency", "size"] {
+        assert!(
+            said.iter().any(|line| line.starts_with(&format!("gate {gate} passed"))),
+            "{gate}: {said:#?}"
+        );
+    }
+    assert_eq!(said.last().map(String::as_str), Some("would be published"));
+    assert!(!shop.repository().exists(), "not even a folder");
 }
 
 #[test]
@@ -95,7 +118,8 @@ fn a_candidate_whose_files_were_damaged_after_training_is_not_published() {
         fs::write(&vocabulary, ids.join("\n")).expect("written");
         run.publish(&artifact, OffsetDateTime::UNIX_EPOCH)
     });
-    publication.expect_err("the golden rows are not answered");
+    assert_eq!(publication.expect("judged").published, None, "{said:#?}");
+    assert!(said.iter().any(|line| line.starts_with("gate golden refused: golden row 0")), "{said:#?}");
     let model = &pipeline.publish.model;
     assert_eq!(Layout::new(shop.repository()).versions(model).expect("listed"), []);
 }

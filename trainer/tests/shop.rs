@@ -86,7 +86,7 @@ pub(crate) fn with_run<T>(
     let (log, runtime) = (shop.log(), crate::runtime());
     let mut say = |line: &str| said.push(line.to_owned());
     let checkpoints = CheckpointOptions::default();
-    work(&mut Run { pipeline, log: &log, runtime: &runtime, checkpoints, say: &mut say })
+    work(&mut Run { pipeline, log: &log, runtime: &runtime, checkpoints, progress: &mut say })
 }
 
 /// Every file below `folder` with its contents, so that a test can say that nothing changed.
