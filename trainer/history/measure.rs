@@ -48,14 +48,29 @@ pub enum Measure {
     Age,
     /// The mean over the purchases of `ln(1 + x)` of the number in the column.
     MeanLog,
-    /// How alike the second feature's id is to what the first feature's id was seen with. Two are alike where the same
-    /// ids were seen with both, or, with a column of texts, where they are described by the same words.
+    /// How alike the second feature's id is to what the first feature's id was seen with.
     Affinity {
         /// The most similar ids that are kept for each.
         neighbours: usize,
+        /// What makes two of the second feature's ids alike.
+        #[serde(default)]
+        by: Likeness,
         /// Only what was seen in the last days counts as seen with; all of it without.
         window_days: Option<u32>,
     },
+}
+
+/// What makes two ids alike.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Likeness {
+    /// The same ids of the first feature were seen with both.
+    #[default]
+    Company,
+    /// The column describes them by the same words.
+    Words,
+    /// In the order of the column's codes they are near each other.
+    Order,
 }
 
 /// A purchase, by codes of the log, and the first row that holds it.
@@ -76,13 +91,21 @@ impl HistoryConfig {
         }
         match (self.measure, &self.column) {
             (Measure::MeanLog, None) => return Some("features.history: mean_log needs a column of numbers"),
-            (Measure::MeanLog | Measure::Affinity { .. }, _) | (_, None) => {}
-            _ => return Some("features.history: only mean_log and affinity look at a column"),
+            (Measure::Affinity { by: Likeness::Words | Likeness::Order, .. }, None) => {
+                return Some("features.history: an affinity by words or by order needs a column");
+            }
+            (Measure::Affinity { by: Likeness::Words | Likeness::Order, .. } | Measure::MeanLog, _)
+            | (_, None) => {}
+            _ => {
+                return Some(
+                    "features.history: only mean_log and affinities by words or by order look at a column",
+                );
+            }
         }
         let sound = match self.measure {
             Measure::Count { window_days } | Measure::Buyers { window_days } => window_days > 0,
             Measure::Trend { window_days, base_days } => window_days > 0 && base_days > window_days,
-            Measure::Affinity { neighbours, window_days } => {
+            Measure::Affinity { neighbours, window_days, .. } => {
                 (1..=MOST_NEIGHBOURS).contains(&neighbours) && window_days != Some(0)
             }
             Measure::Recency | Measure::Age | Measure::MeanLog => true,

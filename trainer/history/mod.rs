@@ -6,6 +6,7 @@
 
 mod alike;
 mod measure;
+mod order;
 mod words;
 
 use std::ops::Range;
@@ -15,7 +16,7 @@ use millrace::features::{
 };
 
 use self::measure::Event;
-pub use self::measure::{HistoryConfig, Measure};
+pub use self::measure::{HistoryConfig, Likeness, Measure};
 use crate::{
     calendar::DAY_SECONDS,
     config::FeatureConfig,
@@ -42,7 +43,8 @@ struct AffinityPlan {
     of: [String; 2],
     neighbours: usize,
     window_days: Option<u32>,
-    /// The column of texts that says which items are alike.
+    by: Likeness,
+    /// The column of texts that says which items are alike, where company does not.
     column: Option<String>,
     owners: Vec<u32>,
     items: Vec<u32>,
@@ -60,7 +62,7 @@ impl<'a> HistoryPlan<'a> {
         let rows = |name: &str| vocabulary_rows(name, log, end, (features, encoder));
         let mut plan = Self { log, tables: Vec::new(), affinities: Vec::new() };
         for config in configs {
-            if let (Measure::Affinity { neighbours, window_days }, [owner, item]) =
+            if let (Measure::Affinity { neighbours, by, window_days }, [owner, item]) =
                 (config.measure, config.of.as_slice())
             {
                 let ((owners, owner_rows), (items, item_rows)) = (rows(owner)?, rows(item)?);
@@ -68,6 +70,7 @@ impl<'a> HistoryPlan<'a> {
                     name: config.name.clone(),
                     of: [owner.clone(), item.clone()],
                     neighbours,
+                    by,
                     window_days,
                     column: config.column.clone(),
                     owners,
@@ -156,9 +159,11 @@ impl TablePlan {
 impl AffinityPlan {
     fn build(&self, log: &Log, rows: Range<usize>, moment: i64) -> AffinityTable {
         let all = self.baskets(log, rows.clone());
-        let similar = match &self.column {
-            Some(column) => words::similar(&self.texts(log, rows.clone(), column), self.neighbours),
-            None => alike::similar(&all, self.rows[1], self.neighbours),
+        let texts = || self.texts(log, rows.clone());
+        let similar = match self.by {
+            Likeness::Company => alike::similar(&all, self.rows[1], self.neighbours),
+            Likeness::Words => words::similar(&texts(), self.neighbours),
+            Likeness::Order => order::similar(&texts(), self.neighbours),
         };
         let Some(days) = self.window_days else { return AffinityTable::new(&all, &similar) };
         let start = moment.saturating_sub(i64::from(days) * DAY_SECONDS);
@@ -186,15 +191,24 @@ impl AffinityPlan {
     }
 
     /// The last text of each item in `rows`.
-    fn texts<'l>(&self, log: &'l Log, rows: Range<usize>, column: &str) -> Vec<Option<&'l str>> {
-        let mut texts = vec![None; self.rows[1]];
-        let Some(FeatureColumn::Ids(ids)) = log.measured.get(column) else { return texts };
-        for row in rows {
-            if let (item @ 1.., Value::Text(text)) = (self.items[row] as usize, ids.value(row)) {
-                texts[item] = Some(text.as_str());
+    fn texts(&self, log: &Log, rows: Range<usize>) -> Vec<Option<String>> {
+        let mut last: Vec<Option<&Value>> = vec![None; self.rows[1]];
+        let column = self.column.as_ref().and_then(|column| log.measured.get(column));
+        if let Some(FeatureColumn::Ids(ids)) = column {
+            for row in rows {
+                if let (item @ 1.., Value::Int(_) | Value::Text(_)) =
+                    (self.items[row] as usize, ids.value(row))
+                {
+                    last[item] = Some(ids.value(row));
+                }
             }
         }
-        texts
+        let text = |value: &Value| match value {
+            Value::Int(number) => number.to_string(),
+            Value::Text(text) => text.clone(),
+            _ => String::new(),
+        };
+        last.into_iter().map(|value| value.map(text)).collect()
     }
 
     fn declare(&self, table: &AffinityTable) -> Affinity {

@@ -59,7 +59,7 @@ fn configs() -> Vec<HistoryConfig> {
         measure,
     };
     let config = |name: &str, of: &[&str], measure| looking_at(None, name, of, measure);
-    let affinity = |neighbours, window_days| Measure::Affinity { neighbours, window_days };
+    let affinity = |neighbours, by, window_days| Measure::Affinity { neighbours, by, window_days };
     vec![
         config("item_count", &["item"], Measure::Count { window_days: 6 }),
         config("item_buyers", &["item"], Measure::Buyers { window_days: 9 }),
@@ -67,9 +67,10 @@ fn configs() -> Vec<HistoryConfig> {
         config("user_recency", &["user"], Measure::Recency),
         config("pair_count", &["user", "item"], Measure::Count { window_days: 100 }),
         config("pair_age", &["user", "item"], Measure::Age),
-        config("alike", &["user", "item"], affinity(3, None)),
-        config("tastes", &["item", "user"], affinity(2, Some(5))),
-        looking_at(Some("text"), "described", &["user", "item"], affinity(2, None)),
+        config("alike", &["user", "item"], affinity(3, Likeness::Company, None)),
+        config("tastes", &["item", "user"], affinity(2, Likeness::Company, Some(5))),
+        looking_at(Some("text"), "described", &["user", "item"], affinity(2, Likeness::Words, None)),
+        looking_at(Some("text"), "beside", &["user", "item"], affinity(2, Likeness::Order, None)),
         looking_at(Some("price"), "item_price", &["item"], Measure::MeanLog),
     ]
 }
@@ -189,7 +190,9 @@ fn a_pair_never_bought_is_known_by_what_goes_with_it() {
     // Nobody bought item 8 in the five days before the window.
     near(&found[8..9], &[0.0]);
     // On day 5 items 7 and 8 were called "item3 day5" and "item4 day5".
-    near(&found[9..], &[0.0]);
+    near(&found[9..10], &[0.0]);
+    // And so they are beside each other, in the order of these.
+    near(&found[10..], &[2_f32.ln()]);
 }
 
 #[test]

@@ -7,10 +7,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 /// For each item, at most `neighbours` others with their similarity between 0 and 1, ascending by item.
-pub(super) fn similar(texts: &[Option<&str>], neighbours: usize) -> Vec<Vec<(u32, f32)>> {
+pub(super) fn similar(texts: &[Option<impl AsRef<str>>], neighbours: usize) -> Vec<Vec<(u32, f32)>> {
     let mut by_word: BTreeMap<String, Vec<u32>> = BTreeMap::new();
     for (item, text) in (0..).zip(texts) {
-        for word in text.map(words).unwrap_or_default() {
+        for word in text.as_ref().map(|text| words(text.as_ref())).unwrap_or_default() {
             by_word.entry(word).or_default().push(item);
         }
     }
