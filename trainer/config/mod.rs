@@ -161,7 +161,9 @@ pub struct ModelConfig {
     pub epochs: usize,
     /// Adam's rate, for the layers.
     pub mlp_rate: f32,
-    /// Adagrad's rate, for the embeddings.
+    /// What the embeddings learn by.
+    pub embedding_optimizer: EmbeddingOptimizer,
+    /// Its rate. Adam wants a smaller one than Adagrad, whose steps become smaller by themselves.
     pub embedding_rate: f32,
     /// The penalty on an embedding's square, for each example that it occurs in.
     pub embedding_l2: f32,
@@ -182,6 +184,7 @@ impl Default for ModelConfig {
             batch_rows: 4096,
             epochs: 20,
             mlp_rate: 0.001,
+            embedding_optimizer: EmbeddingOptimizer::Adagrad,
             embedding_rate: 0.05,
             embedding_l2: 0.0,
             wide_rate: 0.05,
@@ -189,6 +192,17 @@ impl Default for ModelConfig {
             wide_l2: 0.0,
         }
     }
+}
+
+/// What embeddings learn by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EmbeddingOptimizer {
+    /// Row-wise Adagrad, which keeps a number for each row.
+    #[default]
+    Adagrad,
+    /// Lazy Adam, which keeps two for each weight: the table takes three times its memory.
+    Adam,
 }
 
 impl ModelConfig {
@@ -471,6 +485,15 @@ mod tests {
         assert_eq!(pipeline.features[4].encoding, Encoding::Boundaries(vec![1.0, 2.5]));
         assert_eq!(pipeline.examples.negatives_per_positive, 4);
         assert!((pipeline.gates.accuracy - 0.80).abs() < f64::EPSILON);
+        assert_eq!(pipeline.model.embedding_optimizer, EmbeddingOptimizer::Adagrad);
+    }
+
+    #[test]
+    fn the_optimizer_of_embeddings_is_named() {
+        let with = |name: &str| format!("[model]\nembedding_optimizer = \"{name}\"\n[features]");
+        let pipeline = Pipeline::parse(&EXAMPLE.replace("[features]", &with("adam"))).expect("a pipeline");
+        assert_eq!(pipeline.model.embedding_optimizer, EmbeddingOptimizer::Adam);
+        assert!(refusal(("[features]", &with("sgd"))).contains("sgd"));
     }
 
     #[test]

@@ -5,7 +5,9 @@
 
 mod adagrad;
 mod adam;
+mod embeddings;
 mod ftrl;
+mod lazy_adam;
 mod matrix;
 mod network;
 mod sparse;
@@ -21,7 +23,9 @@ use rayon::prelude::*;
 use self::network::Pass;
 pub use self::{
     adagrad::{AdagradOptions, AdagradTable},
+    embeddings::Embeddings,
     ftrl::{FtrlOptions, FtrlWeights},
+    lazy_adam::{LazyAdamOptions, LazyAdamTable},
     network::{LayerKind, LayerWeights, Network},
     sparse::{Touch, touches},
 };
@@ -61,7 +65,7 @@ impl ModelShape {
 pub struct WideDeep {
     shape: ModelShape,
     wide: FtrlWeights,
-    embeddings: AdagradTable,
+    embeddings: Embeddings,
     network: Network,
     /// Kept for their memory.
     shards: Vec<Shard>,
@@ -88,7 +92,6 @@ struct Shard {
 impl WideDeep {
     /// A model that knows nothing but the share of positives, `base_rate`.
     pub fn new(shape: ModelShape, config: &ModelConfig, base_rate: f32, random: &mut Random) -> Self {
-        let adagrad = AdagradOptions { rate: config.embedding_rate, l2: config.embedding_l2 };
         let ftrl = FtrlOptions { alpha: config.wide_rate, beta: 1.0, l1: config.wide_l1, l2: config.wide_l2 };
         let inputs = shape.deep_columns * config.embedding_dimension + shape.dense;
         let base_rate = base_rate.clamp(1e-4, 1.0 - 1e-4);
@@ -97,7 +100,7 @@ impl WideDeep {
         Self {
             shape,
             wide: FtrlWeights::new(shape.wide_rows, ftrl),
-            embeddings: AdagradTable::new(shape.deep_rows, config.embedding_dimension, adagrad, random),
+            embeddings: Embeddings::new(shape.deep_rows, config, random),
             network: Network::new(inputs, layers, config.mlp_rate, bias, random),
             shards: Vec::new(),
         }
@@ -114,7 +117,7 @@ impl WideDeep {
     }
 
     /// The embedding table.
-    pub fn embeddings(&self) -> &AdagradTable {
+    pub fn embeddings(&self) -> &Embeddings {
         &self.embeddings
     }
 
@@ -200,11 +203,12 @@ impl WideDeep {
     /// Writes the logit of each row of `batch` to `logits`.
     fn logits(&self, batch: &Batch<'_>, pass: &mut Pass, logits: &mut [f32]) {
         let ModelShape { columns, deep_columns, dense, .. } = self.shape;
+        let (table, dimension) = (self.embeddings.weights(), self.embeddings.dimension());
         let input = pass.input();
         input.clear();
         for (row, ids) in batch.ids.chunks_exact(columns).enumerate() {
             for &id in &ids[..deep_columns] {
-                input.extend_from_slice(self.embeddings.row(id as usize));
+                input.extend_from_slice(&table[id as usize * dimension..][..dimension]);
             }
             input.extend_from_slice(&batch.dense[row * dense..][..dense]);
         }

@@ -4,7 +4,10 @@ use millrace::tensor::{DType, Signature, TensorSpec};
 use rand::Rng;
 
 use super::*;
-use crate::random::{Purpose, random};
+use crate::{
+    config::EmbeddingOptimizer,
+    random::{Purpose, random},
+};
 
 const SHAPE: ModelShape = ModelShape { columns: 3, deep_columns: 2, dense: 1, deep_rows: 8, wide_rows: 12 };
 
@@ -142,12 +145,13 @@ fn a_step_moves_the_rows_of_the_batch_and_no_others() {
     model.step(&rows, 0..2, Targets { labels: &[1.0, 0.0], weights: &[1.0, 1.0] });
     let moved = |row: &usize| model.wide.weights()[*row].to_bits() != wide.weights()[*row].to_bits();
     assert_eq!((0..9000).filter(moved).collect::<Vec<_>>(), [3, 4000, 4001, 5000, 8999]);
-    let moved = |row: &usize| model.embeddings.row(*row) != embeddings.row(*row);
+    let row = |table: &Embeddings, row: usize| table.weights()[row * 4..][..4].to_vec();
+    let moved = |at: &usize| row(&model.embeddings, *at) != row(&embeddings, *at);
     assert_eq!((0..5000).filter(moved).collect::<Vec<_>>(), [3, 4000, 4001]);
 }
 
 /// Trains on several shards a batch and says what the model then answers.
-fn trained_on(threads: usize) -> Vec<f32> {
+fn trained_on(threads: usize, config: &ModelConfig) -> Vec<f32> {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
     pool.install(|| {
         let mut draws = random(7, Purpose::Training, 0);
@@ -160,7 +164,7 @@ fn trained_on(threads: usize) -> Vec<f32> {
             .collect();
         let rows = rows(&values);
         let labels: Vec<f32> = (0..count).map(|_| f32::from(u8::from(draws.random_bool(0.3)))).collect();
-        let mut model = model(SHAPE);
+        let mut model = WideDeep::new(SHAPE, config, 0.3, &mut random(7, Purpose::Weights, 0));
         for _ in 0..5 {
             model.step(&rows, 0..count, Targets { labels: &labels, weights: &vec![1.0; count] });
         }
@@ -170,9 +174,12 @@ fn trained_on(threads: usize) -> Vec<f32> {
 
 #[test]
 fn the_number_of_threads_changes_nothing() {
-    let one = trained_on(1);
-    assert_eq!(one, trained_on(2));
-    assert_eq!(one, trained_on(5));
+    for embedding_optimizer in [EmbeddingOptimizer::Adagrad, EmbeddingOptimizer::Adam] {
+        let config = ModelConfig { embedding_optimizer, ..config() };
+        let one = trained_on(1, &config);
+        assert_eq!(one, trained_on(2, &config));
+        assert_eq!(one, trained_on(5, &config));
+    }
 }
 
 #[test]

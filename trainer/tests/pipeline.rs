@@ -1,6 +1,7 @@
 //! Whole runs: what they are worth, what they leave behind, and that they repeat.
 
 use millrace::repository::{golden::Golden, manifest::Manifest};
+use millrace_trainer::config::EmbeddingOptimizer;
 
 use crate::shop::{Shop, contents, run, with_run};
 
@@ -11,6 +12,18 @@ fn a_labelled_log_is_learnt_far_better_than_its_majority() {
     let artifact = with_run(&shop, &shop.labelled(), &mut said, |run| run.train(&shop.artifact()));
     let metrics = artifact.expect("trained").summary.metrics;
     assert!(metrics["accuracy"] > metrics["majority"] + 0.1, "{metrics:#?}");
+    assert!(metrics["auc"] > 0.85, "{metrics:#?}");
+}
+
+#[test]
+fn embeddings_learn_by_adam_as_well() {
+    let shop = Shop::open();
+    let mut pipeline = shop.labelled();
+    pipeline.model.embedding_optimizer = EmbeddingOptimizer::Adam;
+    pipeline.model.embedding_rate = 0.005;
+    let mut said = Vec::new();
+    let artifact = with_run(&shop, &pipeline, &mut said, |run| run.train(&shop.artifact()));
+    let metrics = artifact.expect("trained").summary.metrics;
     assert!(metrics["auc"] > 0.85, "{metrics:#?}");
 }
 
