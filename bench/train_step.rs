@@ -60,6 +60,7 @@ fn main() -> anyhow::Result<()> {
         dense: 0,
         deep_rows: table_rows,
         wide_rows: table_rows,
+        lists: Vec::new(),
     };
     let config = ModelConfig {
         embedding_dimension: dimension,

@@ -14,19 +14,25 @@
 //! | wide weights as a column of the embeddings, carried through the layers | 3.3 | 4.0 | 8.1 | 40.6 |
 //! | first layer multiplied into the table | 3.5 | 4.3 | 10.8 | 64.7 |
 //!
-//! Crosses have no embedding, so where there are any a Slice takes them off the ids first. Large tables go to a file of
-//! their own.
+//! Crosses have no embedding, so where there are any a Slice takes them off the ids first. Where there are lists, the ids
+//! are cut into stretches: one of single ids goes on as above, and a list through Slice -> Gather -> `ReduceSum`, and where
+//! it is a mean through a Div by the number of its ids that are above its padding, which is the first row of its range.
+//! The embedding of the padding is zero, and its wide weight is its share of the bias. Large tables go to a file of their
+//! own.
 
-use std::{borrow::Cow, path::Path};
+use std::{borrow::Cow, ops::Range, path::Path};
 
-use millrace::repository::manifest::Manifest;
+use millrace::{
+    features::{ListColumns, Pooling},
+    repository::manifest::Manifest,
+};
 use onnx_rs::ast::{
     Attribute, AttributeType, DataType, Dimension, Graph, Model, Node, OpType, OperatorSetId, TensorProto,
     TensorShape, TensorShapeDimension, TensorTypeProto, TypeProto, TypeValue, ValueInfo,
 };
 
 use crate::{
-    model::{LayerKind, LayerWeights, WideDeep},
+    model::{InputLayout, LayerKind, LayerWeights, Segment, WideDeep},
     onnx_file::{self, FileError},
 };
 
@@ -67,6 +73,7 @@ struct Tensor<'m> {
 enum Numbers<'m> {
     Floats(Cow<'m, [f32]>),
     Integers(Vec<i64>),
+    Ids(Vec<i32>),
 }
 
 struct PlannedNode {
@@ -94,30 +101,81 @@ impl<'m> Plan<'m> {
 
     /// The embeddings of each row side by side, and the dense values after them.
     fn deep_input(&mut self, model: &'m WideDeep) -> String {
-        let (shape, table) = (model.shape(), model.embeddings());
-        let (rows, dimension) = (shape.deep_rows, table.dimension());
-        let embeddings = self.floats("embeddings", &[rows, dimension], table.weights());
-        let ids = if shape.columns == shape.deep_columns {
-            IDS.to_owned()
-        } else {
-            self.deep_ids(shape.deep_columns)
+        let (shape, table, inputs) = (model.shape(), model.embeddings(), model.inputs());
+        let embeddings = self.floats("embeddings", &[shape.deep_rows, table.dimension()], table.weights());
+        let mut parts = match inputs.segments() {
+            [Segment::Single(columns)] => vec![self.single_ids(&embeddings, columns.len(), inputs)],
+            segments => self.segments(&embeddings, segments, inputs),
         };
-        let gathered = self.node(OpType::Gather, [embeddings, ids], "gathered");
-        let flat_shape = self.integers("flat_shape", &[-1, size(shape.deep_columns * dimension)]);
-        let flat = self.node(OpType::Reshape, [gathered, flat_shape], "flat");
-        if shape.dense == 0 {
-            return flat;
+        if shape.dense > 0 {
+            parts.push(DENSE.to_owned());
         }
-        let joined = self.node(OpType::Concat, [flat, DENSE.to_owned()], "deep_input");
+        if parts.len() == 1 {
+            return parts.remove(0);
+        }
+        let joined = self.node(OpType::Concat, parts, "deep_input");
         self.attribute(integer("axis", 1));
         joined
     }
 
-    fn deep_ids(&mut self, columns: usize) -> String {
-        let start = self.integers("deep_start", &[0]);
-        let end = self.integers("deep_end", &[size(columns)]);
-        let axis = self.integers("deep_axis", &[1]);
-        self.node(OpType::Slice, [IDS.to_owned(), start, end, axis], "deep_ids")
+    /// The embeddings of the first `columns` ids side by side.
+    fn single_ids(&mut self, embeddings: &str, columns: usize, inputs: &InputLayout) -> String {
+        let ids =
+            if columns == self.columns { IDS.to_owned() } else { self.some_ids(0..columns, None, "deep") };
+        let gathered = self.node(OpType::Gather, [embeddings.to_owned(), ids], "gathered");
+        let flat_shape = self.integers("flat_shape", &[-1, size(columns * inputs.dimension())]);
+        self.node(OpType::Reshape, [gathered, flat_shape], "flat")
+    }
+
+    /// What each stretch of ids comes to.
+    fn segments(&mut self, embeddings: &str, segments: &[Segment], inputs: &InputLayout) -> Vec<String> {
+        let axis = self.integers("columns_axis", &[1]);
+        let mut parts = Vec::with_capacity(segments.len());
+        for (index, segment) in segments.iter().enumerate() {
+            let ids = self.some_ids(segment.columns(), Some(&axis), &format!("part_{index}"));
+            let gathered = [embeddings.to_owned(), ids.clone()];
+            let gathered = self.node(OpType::Gather, gathered, &format!("gathered_{index}"));
+            parts.push(match segment {
+                Segment::Single(columns) => {
+                    let shape = [-1, size(columns.len() * inputs.dimension())];
+                    let shape = self.integers(&format!("flat_shape_{index}"), &shape);
+                    self.node(OpType::Reshape, [gathered, shape], &format!("flat_{index}"))
+                }
+                Segment::Pooled(list) => self.pooled(list, [&gathered, &ids, &axis], index),
+            });
+        }
+        parts
+    }
+
+    /// The sum or the mean of a list's embeddings, whose padding adds nothing.
+    fn pooled(&mut self, list: &ListColumns, [gathered, ids, axis]: [&str; 3], index: usize) -> String {
+        let [gathered, ids, axis] = [gathered, ids, axis].map(str::to_owned);
+        let sum = self.node(OpType::ReduceSum, [gathered, axis.clone()], &format!("sum_{index}"));
+        self.attribute(integer("keepdims", 0));
+        if list.list.pooling == Pooling::Sum {
+            return sum;
+        }
+        let padding = i32::try_from(list.padding).expect("a row of a table that ids are of");
+        let padding = self.tensor(&format!("padding_{index}"), &[1], Numbers::Ids(vec![padding]));
+        let there = self.node(OpType::Greater, [ids, padding], &format!("is_value_{index}"));
+        let ones = self.node(OpType::Cast, [there], &format!("values_{index}"));
+        self.attribute(integer("to", DataType::Float as i64));
+        let count = self.node(OpType::ReduceSum, [ones, axis], &format!("count_{index}"));
+        self.attribute(integer("keepdims", 1));
+        let one = self.floats(&format!("one_{index}"), &[1], vec![1.0]);
+        let divisor = self.node(OpType::Max, [count, one], &format!("divisor_{index}"));
+        self.node(OpType::Div, [sum, divisor], &format!("mean_{index}"))
+    }
+
+    /// The columns `columns` of the ids, under the name `<name>_ids`; `axis` is the tensor that says 1, where there is one.
+    fn some_ids(&mut self, columns: Range<usize>, axis: Option<&str>, name: &str) -> String {
+        let start = self.integers(&format!("{name}_start"), &[size(columns.start)]);
+        let end = self.integers(&format!("{name}_end"), &[size(columns.end)]);
+        let axis = match axis {
+            Some(axis) => axis.to_owned(),
+            None => self.integers(&format!("{name}_axis"), &[1]),
+        };
+        self.node(OpType::Slice, [IDS.to_owned(), start, end, axis], &format!("{name}_ids"))
     }
 
     fn hidden_layers(&mut self, first: &str, layers: &[LayerWeights<'m>]) -> String {
@@ -153,7 +211,7 @@ impl<'m> Plan<'m> {
         sum
     }
 
-    fn node<const N: usize>(&mut self, kind: OpType<'static>, inputs: [String; N], output: &str) -> String {
+    fn node(&mut self, kind: OpType<'static>, inputs: impl Into<Vec<String>>, output: &str) -> String {
         let node =
             PlannedNode { kind, inputs: inputs.into(), output: output.to_owned(), attributes: Vec::new() };
         self.nodes.push(node);
@@ -210,6 +268,7 @@ impl Tensor<'_> {
         let kind = match self.numbers {
             Numbers::Floats(_) => DataType::Float,
             Numbers::Integers(_) => DataType::Int64,
+            Numbers::Ids(_) => DataType::Int32,
         };
         TensorProto::from_raw(&self.name, self.shape.clone(), kind, self.numbers.bytes())
     }
@@ -221,6 +280,7 @@ impl Numbers<'_> {
         match self {
             Self::Floats(values) => bytemuck::cast_slice(values),
             Self::Integers(values) => bytemuck::cast_slice(values),
+            Self::Ids(values) => bytemuck::cast_slice(values),
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Layout of the model's inputs: `ids` I32 `[rows, categorical features + crosses]` and, where there are numeric
 //! features or histories, `dense` F32 `[rows, numeric features + columns of histories + affinities]`. A caller's value
-//! fills a column for each feature that encodes it. All tables are one: column `c` of `ids` holds row numbers in
+//! fills a column for each feature that encodes it, and a list one for each value that it may have. All tables are one: column `c` of `ids` holds row numbers in
 //! that column's own range, so a model needs a single gather, and an id can never reach another feature's rows.
 //! The ranges of the categorical features come first: a deep part that takes no crosses uses a prefix of both the
 //! columns and the table.
@@ -16,8 +16,8 @@ use std::{
 use xxhash_rust::xxh3::Xxh3Default;
 
 use super::{
-    Affinity, CategoricalSource, Cross, Feature, FeatureKind, History, Past, RawKind, RawValue, Schema,
-    SchemaError, Vocabulary,
+    Affinity, CategoricalSource, Cross, Feature, FeatureKind, History, List, ListColumns, ListInput, Past,
+    RawKind, RawValue, Schema, SchemaError, Vocabulary,
     recall::{Part, Recall},
     slot::{Scale, Slot, TableRows, Target, bucket},
 };
@@ -42,6 +42,15 @@ pub enum FeatureError {
     /// A feature that is not optional was given `null`.
     #[error("expected a number or a string, not null")]
     Missing,
+    /// A feature of one value was given a list.
+    #[error("expected one value, not a list")]
+    NotOne,
+    /// A list has more values than its feature takes.
+    #[error("expected a list of at most {max} values")]
+    TooMany {
+        /// The most that it takes.
+        max: usize,
+    },
     /// A row has another number of values than there are features.
     #[error("expected {expected} values")]
     Width {
@@ -69,6 +78,8 @@ pub struct Encoder {
 struct Input {
     /// The position in the schema of the feature that it is sent for.
     feature: usize,
+    /// The most values, where it is a list.
+    max_values: Option<usize>,
     slots: Vec<Slot>,
 }
 
@@ -89,14 +100,22 @@ impl Encoder {
     ) -> Result<Self, SchemaError> {
         check(&schema)?;
         let mut layout = Layout::default();
-        let mut inputs: Vec<Input> =
-            sent(&schema).map(|feature| Input { feature, slots: Vec::new() }).collect();
+        let input = |feature: usize| {
+            let max_values = schema.features[feature].values.map(|list| list.max);
+            Input { feature, max_values, slots: Vec::new() }
+        };
+        let mut inputs: Vec<Input> = sent(&schema).map(input).collect();
         for (position, feature) in schema.features.iter().enumerate() {
             let (column, target) = match &feature.kind {
                 FeatureKind::Categorical { source } => {
                     let rows = table_rows(source, || vocabulary(feature))?;
-                    let (column, offset) = layout.place(rows.count())?;
-                    (column, Target::Table { offset, rows })
+                    if let Some(list) = feature.values {
+                        let (column, padding) = layout.place(list.max, 1 + rows.count())?;
+                        (column, Target::List { padding, rows, list })
+                    } else {
+                        let (column, offset) = layout.place(1, rows.count())?;
+                        (column, Target::Table { offset, rows })
+                    }
                 }
                 &FeatureKind::Numeric { transform, mean, std } => {
                     (layout.place_dense(), Target::Dense(Scale { transform, mean, std }))
@@ -159,7 +178,9 @@ impl Encoder {
         fs::create_dir_all(directory)?;
         self.schema.write(directory)?;
         for slot in self.inputs.iter().flat_map(|input| &input.slots) {
-            if let Target::Table { rows: TableRows::Vocabulary(vocabulary), .. } = &slot.target {
+            if let Target::Table { rows: TableRows::Vocabulary(vocabulary), .. }
+            | Target::List { rows: TableRows::Vocabulary(vocabulary), .. } = &slot.target
+            {
                 let feature = &self.schema.features[slot.feature];
                 let mut file = BufWriter::new(File::create(vocabulary_path(directory, feature))?);
                 vocabulary.write(&mut file)?;
@@ -217,14 +238,40 @@ impl Encoder {
         self.sent().position(|feature| feature.name == name)
     }
 
+    /// The columns of each list, in their order.
+    pub fn lists(&self) -> Vec<ListColumns> {
+        let slots = self.inputs.iter().flat_map(|input| &input.slots);
+        let columns = slots.filter_map(|slot| match slot.target {
+            Target::List { padding, list, .. } => Some(ListColumns { first: slot.column, list, padding }),
+            _ => None,
+        });
+        let mut lists: Vec<_> = columns.collect();
+        lists.sort_by_key(|list| list.first);
+        lists
+    }
+
+    /// Begins a list at `position` of a positional row; `None` where one value belongs there.
+    ///
+    /// # Panics
+    /// When `position` is not below [`Encoder::width`].
+    pub fn list(&self, position: usize) -> Option<ListInput<'_>> {
+        let Input { slots, max_values, .. } = &self.inputs[position];
+        max_values.map(|max| ListInput::new(slots, max))
+    }
+
     /// Encodes the value at `position` of a positional row into the last row of `rows`, once for each feature that
-    /// takes it.
+    /// takes it. To a feature of lists one value is a list of one, and a missing one an empty list.
     ///
     /// # Panics
     /// When `position` is not below [`Encoder::width`], or `rows` is empty or of another signature.
     pub fn set(&self, rows: &mut Rows, position: usize, value: RawValue<'_>) -> Result<(), FeatureError> {
-        if value == RawValue::Missing && !self.sent_at(position).optional {
-            return Err(FeatureError::Missing);
+        if let Some(list) = self.list(position) {
+            return set_list(list, rows, value);
+        }
+        match value {
+            RawValue::Missing if !self.sent_at(position).optional => return Err(FeatureError::Missing),
+            RawValue::List(_) => return Err(FeatureError::NotOne),
+            _ => {}
         }
         for Slot { column, target, .. } in &self.inputs[position].slots {
             match target {
@@ -232,6 +279,7 @@ impl Encoder {
                     rows.last_i32(IDS)[*column] = table_index(offset + table.row(value)?);
                 }
                 Target::Dense(scale) => rows.last_f32(self.dense_input())[*column] = scale.apply(value)?,
+                Target::List { .. } => unreachable!("all slots of an input take lists, or none does"),
             }
         }
         Ok(())
@@ -292,6 +340,16 @@ impl Encoder {
     }
 }
 
+fn set_list(mut list: ListInput<'_>, rows: &mut Rows, value: RawValue<'_>) -> Result<(), FeatureError> {
+    match value {
+        RawValue::Missing => {}
+        RawValue::List(values) => values.iter().try_for_each(|value| list.push(rows, value.raw()))?,
+        one => list.push(rows, one)?,
+    }
+    list.finish(rows);
+    Ok(())
+}
+
 /// Where the vocabulary of the feature called `name` is in a row.
 fn part(schema: &Schema, inputs: &[Input], name: &str) -> Option<Part> {
     let slot = slot(schema, inputs, name)?;
@@ -322,9 +380,9 @@ impl Layout {
         self.dense - 1
     }
 
-    fn place(&mut self, rows: usize) -> Result<(usize, u32), SchemaError> {
+    fn place(&mut self, columns: usize, rows: usize) -> Result<(usize, u32), SchemaError> {
         let place = (self.columns, u32::try_from(self.rows).expect("bounded by i32::MAX below"));
-        self.columns += 1;
+        self.columns += columns;
         self.rows =
             self.rows.checked_add(rows).filter(|&rows| i32::try_from(rows).is_ok()).ok_or_else(|| {
                 SchemaError::Invalid(format!("the features have more than {} table rows together", i32::MAX))
@@ -375,6 +433,7 @@ fn check(schema: &Schema) -> Result<(), SchemaError> {
             return invalid(format!("feature `{name}` stands twice"));
         }
         check_kind(&feature.kind)
+            .and_then(|()| check_values(feature))
             .and_then(|()| check_origin(feature, schema))
             .or_else(|reason| invalid(format!("feature `{name}`: {reason}")))?;
     }
@@ -403,6 +462,18 @@ fn check_kind(kind: &FeatureKind) -> Result<(), String> {
     }
 }
 
+fn check_values(feature: &Feature) -> Result<(), String> {
+    let Some(List { max, .. }) = feature.values else { return Ok(()) };
+    if feature.kind.raw() != RawKind::Id {
+        return Err("a list is one of ids".into());
+    }
+    if (1..=List::MAX_VALUES).contains(&max) {
+        Ok(())
+    } else {
+        Err(format!("a list has 1 to {} values at most", List::MAX_VALUES))
+    }
+}
+
 fn check_origin(feature: &Feature, schema: &Schema) -> Result<(), String> {
     let Some(from) = &feature.from else { return Ok(()) };
     let Some(origin) = schema.features.iter().find(|origin| origin.name == *from) else {
@@ -413,6 +484,10 @@ fn check_origin(feature: &Feature, schema: &Schema) -> Result<(), String> {
     }
     if feature.optional {
         return Err(format!("whether it is optional is said by `{from}`"));
+    }
+    let max = |feature: &Feature| feature.values.map(|list| list.max);
+    if max(feature) != max(origin) {
+        return Err(format!("takes lists of another length than `{from}`"));
     }
     let (takes, sent) = (feature.kind.raw(), origin.kind.raw());
     if takes == sent { Ok(()) } else { Err(format!("takes {}, but `{from}` {}", noun(takes), noun(sent))) }
@@ -442,11 +517,14 @@ fn place_cross(
     }
     let parts = cross.features.iter().map(|name| match slot(schema, inputs, name) {
         Some(Slot { column, target: Target::Table { .. }, .. }) => Ok(*column),
+        Some(Slot { target: Target::List { .. }, .. }) => {
+            Err(SchemaError::Invalid(format!("cross: `{name}` is a list")))
+        }
         Some(_) => Err(SchemaError::Invalid(format!("cross: `{name}` is numeric"))),
         None => Err(SchemaError::Invalid(format!("cross: there is no feature `{name}`"))),
     });
     let parts = parts.collect::<Result<_, _>>()?;
-    let (column, offset) = layout.place(cross.buckets as usize)?;
+    let (column, offset) = layout.place(1, cross.buckets as usize)?;
     Ok(CrossSlot { column, offset, buckets: cross.buckets, parts })
 }
 
@@ -462,7 +540,7 @@ fn vocabulary_path(directory: &Path, feature: &Feature) -> PathBuf {
     directory.join(format!("{}.vocabulary", feature.name))
 }
 
-fn table_index(row: u32) -> i32 {
+pub(super) fn table_index(row: u32) -> i32 {
     i32::try_from(row).expect("the layout is bounded by i32::MAX")
 }
 

@@ -50,8 +50,11 @@ impl Recall {
         let mut next = first_column;
         let mut place = |of: &[String], columns: Vec<Standardised>| {
             let parts = of.iter().map(|name| {
-                let unknown =
-                    || SchemaError::Invalid(format!("history: `{name}` is no feature with a vocabulary"));
+                let unknown = || {
+                    SchemaError::Invalid(format!(
+                        "history: `{name}` is no feature with a vocabulary, or takes lists"
+                    ))
+                };
                 part(name).ok_or_else(unknown)
             });
             let parts = parts.collect::<Result<Vec<_>, _>>()?;

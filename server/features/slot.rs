@@ -2,7 +2,7 @@
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{FeatureError, RawValue, Transform, Vocabulary, moment};
+use super::{FeatureError, List, RawValue, Transform, Vocabulary, moment};
 
 /// Where one encoding of a value goes, and how.
 #[derive(Debug)]
@@ -24,6 +24,16 @@ pub(super) enum Target {
         offset: u32,
         /// The range.
         rows: TableRows,
+    },
+    /// Of `ids`: a row of the table for each value of a list, in a column each from the slot's on.
+    List {
+        /// The first row of the feature's range, which stands where there is no value; what [`TableRows::row`] says
+        /// counts from the next one.
+        padding: u32,
+        /// The range behind it.
+        rows: TableRows,
+        /// How long a list may be, and what becomes of it.
+        list: List,
     },
     /// Of `dense`: a number.
     Dense(Scale),
@@ -99,7 +109,7 @@ fn hash(value: RawValue<'_>, buckets: u32) -> Option<u32> {
         RawValue::Text(id) => xxh3_64(id.as_bytes()),
         RawValue::Int(id) => xxh3_64(itoa::Buffer::new().format(id).as_bytes()),
         RawValue::Missing => xxh3_64(b""),
-        RawValue::Float(_) => return None,
+        RawValue::Float(_) | RawValue::List(_) => return None,
     };
     Some(bucket(hash, buckets))
 }
@@ -124,7 +134,7 @@ fn number(value: RawValue<'_>) -> Result<Option<f64>, FeatureError> {
     match value {
         RawValue::Int(value) => Ok(Some(value as f64)),
         RawValue::Float(value) => Ok(Some(value)),
-        RawValue::Text(_) => Err(FeatureError::NotANumber),
+        RawValue::Text(_) | RawValue::List(_) => Err(FeatureError::NotANumber),
         RawValue::Missing => Ok(None),
     }
 }

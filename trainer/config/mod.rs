@@ -11,7 +11,7 @@ use millrace::{
 };
 use serde::Deserialize;
 
-pub use self::features::{Encoding, FeatureConfig, Owner};
+pub use self::features::{Encoding, FeatureConfig, ListConfig, Owner};
 use self::features::{RawFeatures, check_histories, parse_features};
 use crate::{calendar, history::HistoryConfig, onnx_file, windows::WindowsConfig};
 
@@ -427,6 +427,8 @@ fn check_model(model: &ModelConfig) -> Result<(), ConfigError> {
 
 #[cfg(test)]
 mod tests {
+    use millrace::features::{List, Pooling};
+
     use super::*;
     use crate::history::Measure;
 
@@ -560,10 +562,36 @@ mod tests {
         assert!(from("from = \"cost\"").contains("`from` must name"));
         assert!(from("from = \"price_log\"").contains("`from` must name"));
         assert!(from("from = \"user_id\"").contains("takes what that one takes"));
-        assert!(from("from = \"price\", of = \"item\"").contains("takes `optional` and `of` from there"));
+        assert!(
+            from("from = \"price\", of = \"item\"")
+                .contains("takes `optional`, `of` and `values` from there")
+        );
         assert!(from("from = \"price\", column = \"price\"").contains("one of column and from"));
         assert!(from("of = \"item\"").contains("one of column and from"));
         assert!(refusal(("buckets = 10", "buckets = 1")).contains("at least two buckets"));
+    }
+
+    #[test]
+    fn a_list_says_how_long_it_may_be_and_what_becomes_of_it() {
+        let genres = r#"columns = [
+          { name = "genres", column = "genres", encoding = { vocabulary = { minimum_count = 1 } }, of = "item",
+            values = { max = 8, pooling = "mean", separator = "|" } },
+          { name = "genres_hashed", from = "genres", encoding = { hash = { buckets = 64 } } },"#;
+        let text = EXAMPLE.replacen("columns = [", genres, 1);
+        let pipeline = Pipeline::parse(&text).expect("a pipeline");
+        let list = pipeline.features[0].values.as_ref().expect("a list");
+        assert_eq!((list.list(), list.truncate), (List { max: 8, pooling: Pooling::Mean }, false));
+        assert_eq!(pipeline.features[1].values.as_ref(), Some(list));
+        let refusal = |from: &str, to: &str| {
+            let text = text.replacen(from, to, 1);
+            Pipeline::parse(&text).expect_err(to).to_string()
+        };
+        assert!(refusal("max = 8", "max = 0").contains("values.max"));
+        assert!(refusal("max = 8", "max = 1025").contains("values.max"));
+        assert!(refusal("\"|\"", "\"\"").contains("must not be empty"));
+        assert!(refusal("\"mean\"", "\"max\"").contains("mean"));
+        let values = "values = { max = 2, pooling = \"sum\" }, encoding = \"numeric\"";
+        assert!(refusal("encoding = \"numeric\"", values).contains("is for ids"));
     }
 
     const TABLE: &str = r#"

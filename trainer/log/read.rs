@@ -3,7 +3,7 @@
 //!
 //! A row that lacks a value which it needs is dropped and counted, and so is a row that a condition excludes; a value
 //! of the wrong kind is an error, for it says that the pipeline names the wrong column. In text, nothing and `?` are
-//! missing values.
+//! missing values, and so they are within a list, where they are left out.
 
 use std::{
     fs::File,
@@ -25,7 +25,10 @@ use parquet::{
     errors::ParquetError,
 };
 
-use super::{FeatureColumn, Interner, Log};
+use super::{
+    FeatureColumn, Interner, Log,
+    lists::{CollectedLists, lists},
+};
 use crate::{
     calendar,
     config::{DataConfig, FeatureConfig, KeepConfig},
@@ -169,10 +172,13 @@ struct Reader<'a> {
     labels: Vec<bool>,
     features: Vec<Collected>,
     dropped: usize,
+    /// The row of the file that is being read, from 1.
+    row: usize,
 }
 
 enum Collected {
     Ids(Interner),
+    Lists(CollectedLists),
     Numbers(Vec<f64>),
     Moments(Vec<Option<i64>>),
 }
@@ -180,10 +186,11 @@ enum Collected {
 impl<'a> Reader<'a> {
     fn new(data: &'a DataConfig, features: &'a [FeatureConfig]) -> Self {
         let specs: Vec<_> = features.iter().filter(|spec| spec.from.is_none()).collect();
-        let collected = |spec: &&FeatureConfig| match spec.encoding.raw() {
-            RawKind::Id => Collected::Ids(Interner::default()),
-            RawKind::Number => Collected::Numbers(Vec::new()),
-            RawKind::Moment => Collected::Moments(Vec::new()),
+        let collected = |spec: &&FeatureConfig| match (spec.encoding.raw(), &spec.values) {
+            (RawKind::Id, Some(list)) => Collected::Lists(CollectedLists::new(&spec.column, list)),
+            (RawKind::Id, None) => Collected::Ids(Interner::default()),
+            (RawKind::Number, _) => Collected::Numbers(Vec::new()),
+            (RawKind::Moment, _) => Collected::Moments(Vec::new()),
         };
         Self {
             data,
@@ -194,6 +201,7 @@ impl<'a> Reader<'a> {
             features: specs.iter().map(collected).collect(),
             specs,
             dropped: 0,
+            row: 0,
         }
     }
 
@@ -207,7 +215,7 @@ impl<'a> Reader<'a> {
         self.times.extend(cells.times.as_ref().and_then(|times| times[row]));
         self.labels.extend(cells.labels.as_ref().and_then(|labels| labels[row]));
         for (collected, cells) in self.features.iter_mut().zip(&cells.features) {
-            collected.push(cells, row);
+            collected.push(cells, row, self.row);
         }
     }
 
@@ -224,7 +232,7 @@ impl<'a> Reader<'a> {
             items: self.items.finish(),
             times: self.times,
             labels: self.data.label.is_some().then_some(self.labels),
-            features: self.features.into_iter().map(Collected::finish).collect(),
+            features: self.features.into_iter().map(Collected::finish).collect::<Result<_, _>>()?,
         };
         if log.is_empty() { Err(LogError::Empty) } else { Ok(LogFile { log, dropped: self.dropped }) }
     }
@@ -232,6 +240,7 @@ impl<'a> Reader<'a> {
 
 impl Collect for Reader<'_> {
     fn projection(&mut self, schema: &Schema) -> Result<Vec<usize>, LogError> {
+        self.row = 0;
         let data = self.data;
         let own = [&data.user, &data.item, &data.time, &data.label].into_iter().flatten();
         let conditions = data.keep.iter().map(|keep| &keep.column);
@@ -256,6 +265,7 @@ impl Collect for Reader<'_> {
             kept: kept(batch, &self.data.keep)?,
         };
         for row in 0..batch.num_rows() {
+            self.row += 1;
             if cells.is_usable(row, &self.specs) {
                 self.take(&cells, row);
             } else {
@@ -267,8 +277,10 @@ impl Collect for Reader<'_> {
 }
 
 impl Collected {
-    fn push(&mut self, cells: &FeatureCells, row: usize) {
+    /// Adds the value in `row` of the cells, which is row `row_of_file` of the file.
+    fn push(&mut self, cells: &FeatureCells, row: usize, row_of_file: usize) {
         match (self, cells) {
+            (Self::Lists(lists), FeatureCells::Lists(cells)) => lists.push(&cells[row], row_of_file),
             (Self::Ids(interner), FeatureCells::Ids(ids)) => match &ids[row] {
                 Some(id) => interner.push(id),
                 None => interner.push_missing(),
@@ -281,12 +293,13 @@ impl Collected {
         }
     }
 
-    fn finish(self) -> FeatureColumn {
-        match self {
+    fn finish(self) -> Result<FeatureColumn, LogError> {
+        Ok(match self {
+            Self::Lists(lists) => FeatureColumn::Lists(lists.finish()?),
             Self::Ids(interner) => FeatureColumn::Ids(interner.finish()),
             Self::Numbers(numbers) => FeatureColumn::Numbers(numbers),
             Self::Moments(moments) => FeatureColumn::Moments(moments),
-        }
+        })
     }
 }
 
@@ -319,22 +332,26 @@ impl Cells {
 /// The values of one feature in one batch.
 enum FeatureCells {
     Ids(Vec<Option<String>>),
+    Lists(Vec<Vec<String>>),
     Numbers(Vec<Option<f64>>),
     Moments(Vec<Option<i64>>),
 }
 
 impl FeatureCells {
     fn of(batch: &RecordBatch, spec: &FeatureConfig) -> Result<Self, LogError> {
-        Ok(match spec.encoding.raw() {
-            RawKind::Id => Self::Ids(ids(batch, &spec.column)?),
-            RawKind::Number => Self::Numbers(numbers(batch, &spec.column)?),
-            RawKind::Moment => Self::Moments(times(batch, &spec.column)?),
+        Ok(match (spec.encoding.raw(), &spec.values) {
+            (RawKind::Id, Some(list)) => Self::Lists(lists(batch, &spec.column, list)?),
+            (RawKind::Id, None) => Self::Ids(ids(batch, &spec.column)?),
+            (RawKind::Number, _) => Self::Numbers(numbers(batch, &spec.column)?),
+            (RawKind::Moment, _) => Self::Moments(times(batch, &spec.column)?),
         })
     }
 
     fn is_missing(&self, row: usize) -> bool {
         match self {
             Self::Ids(ids) => ids[row].is_none(),
+            // A list that is not there is empty.
+            Self::Lists(_) => false,
             Self::Numbers(numbers) => numbers[row].is_none(),
             Self::Moments(moments) => moments[row].is_none(),
         }
@@ -352,14 +369,17 @@ pub(crate) fn kept(batch: &RecordBatch, conditions: &[KeepConfig]) -> Result<Vec
     Ok(kept)
 }
 
-fn column<'b>(batch: &'b RecordBatch, name: &str) -> Result<&'b ArrayRef, LogError> {
+pub(super) fn column<'b>(batch: &'b RecordBatch, name: &str) -> Result<&'b ArrayRef, LogError> {
     batch.column_by_name(name).ok_or_else(|| LogError::NoColumn(name.to_owned()))
 }
 
 /// The texts of a column of ids. A float that is a whole number is that number: data frames store integers so where
 /// some are missing.
 fn ids(batch: &RecordBatch, name: &str) -> Result<Vec<Option<String>>, LogError> {
-    let array = column(batch, name)?;
+    ids_of(column(batch, name)?, name)
+}
+
+pub(super) fn ids_of(array: &ArrayRef, name: &str) -> Result<Vec<Option<String>>, LogError> {
     match array.data_type() {
         kind if kind.is_integer() => {
             let integers = cast(array, &DataType::Int64)?;
@@ -388,7 +408,7 @@ fn whole(id: Option<f64>, name: &str) -> Result<Option<String>, LogError> {
 }
 
 /// The values of a column of texts; `None` where one is missing.
-fn texts<T>(
+pub(super) fn texts<T>(
     array: &ArrayRef,
     mut parse: impl FnMut(&str) -> Result<T, LogError>,
 ) -> Result<Vec<Option<T>>, LogError> {
@@ -398,7 +418,7 @@ fn texts<T>(
     texts.map(|text| text.filter(there).map(&mut parse).transpose()).collect()
 }
 
-fn is_text(array: &ArrayRef) -> bool {
+pub(super) fn is_text(array: &ArrayRef) -> bool {
     matches!(array.data_type(), DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View)
 }
 
@@ -472,7 +492,7 @@ mod tests {
 
     fn feature(column: &str, encoding: Encoding) -> FeatureConfig {
         let (name, column) = (column.into(), column.into());
-        FeatureConfig { name, column, from: None, optional: false, encoding, of: Owner::User }
+        FeatureConfig { name, column, from: None, optional: false, encoding, values: None, of: Owner::User }
     }
 
     fn read_text(text: &str, label: Option<&str>) -> Result<LogFile, LogError> {

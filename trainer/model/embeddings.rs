@@ -49,6 +49,23 @@ impl Embeddings {
         }
     }
 
+    /// Makes the weights of `row` zero.
+    pub(super) fn clear(&mut self, row: usize) {
+        match self {
+            Self::Adagrad(table) => table.clear(row),
+            Self::Adam(table) => table.clear(row),
+        }
+    }
+
+    /// A weight, for the test of its derivative.
+    #[cfg(test)]
+    pub(super) fn weight_mut(&mut self, at: usize) -> &mut f32 {
+        match self {
+            Self::Adagrad(table) => table.weight_mut(at),
+            Self::Adam(table) => table.weight_mut(at),
+        }
+    }
+
     /// Takes one step against `gradient`, which knows the derivative by the embedding gathered at each touched place.
     pub fn step<'a>(&mut self, touches: &[Touch], gradient: impl Fn(usize) -> &'a [f32] + Sync) {
         match self {

@@ -36,6 +36,12 @@ impl FtrlWeights {
         &self.weights
     }
 
+    /// A weight, for the test of its derivative.
+    #[cfg(test)]
+    pub(super) fn weight_mut(&mut self, at: usize) -> &mut f32 {
+        &mut self.weights[at]
+    }
+
     /// Takes one step against `gradient`, which knows the derivative by the weight gathered at each touched place.
     ///
     /// Source: "Ad Click Prediction: a View from the Trenches", KDD 2013, algorithm 1.

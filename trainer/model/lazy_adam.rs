@@ -56,6 +56,17 @@ impl LazyAdamTable {
         &self.weights
     }
 
+    /// Makes the weights of `row` zero.
+    pub(super) fn clear(&mut self, row: usize) {
+        self.weights[row * self.dimension..][..self.dimension].fill(0.0);
+    }
+
+    /// A weight, for the test of its derivative.
+    #[cfg(test)]
+    pub(super) fn weight_mut(&mut self, at: usize) -> &mut f32 {
+        &mut self.weights[at]
+    }
+
     /// Takes one step against `gradient`, which knows the derivative by the embedding gathered at each touched place.
     pub fn step<'a>(&mut self, touches: &[Touch], gradient: impl Fn(usize) -> &'a [f32] + Sync) {
         let stretch = TableStretch {

@@ -1,5 +1,6 @@
 //! Wide & Deep: `probability = sigmoid(wide + deep)`. Wide is one weight for each table row that a row of the batch
-//! names; deep is the embeddings of its categorical features, and its dense values, through the layers.
+//! names; deep is the embeddings of its categorical features, those of a list pooled into one, and its dense values,
+//! through the layers.
 //!
 //! Source: Cheng et al., "Wide & Deep Learning for Recommender Systems", 2016.
 
@@ -7,6 +8,7 @@ mod adagrad;
 mod adam;
 mod embeddings;
 mod ftrl;
+mod inputs;
 mod lazy_adam;
 mod matrix;
 mod network;
@@ -15,7 +17,7 @@ mod sparse;
 use std::{borrow::Cow, ops::Range};
 
 use millrace::{
-    features::Encoder,
+    features::{Encoder, ListColumns},
     tensor::{Rows, Values},
 };
 use rayon::prelude::*;
@@ -25,6 +27,7 @@ pub use self::{
     adagrad::{AdagradOptions, AdagradTable},
     embeddings::Embeddings,
     ftrl::{FtrlOptions, FtrlWeights},
+    inputs::{InputLayout, Segment},
     lazy_adam::{LazyAdamOptions, LazyAdamTable},
     network::{LayerKind, LayerWeights, Network},
     sparse::{Touch, touches},
@@ -32,7 +35,7 @@ pub use self::{
 use crate::{config::ModelConfig, random::Random};
 
 /// The widths of a model's inputs and the sizes of its tables, all of which follow from the features.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ModelShape {
     /// Columns of ids, the crosses among them.
     pub columns: usize,
@@ -44,6 +47,8 @@ pub struct ModelShape {
     pub deep_rows: usize,
     /// Rows of the wide table.
     pub wide_rows: usize,
+    /// The columns that are a list together. Their paddings have a row of the tables which stays zero.
+    pub lists: Vec<ListColumns>,
 }
 
 impl ModelShape {
@@ -56,6 +61,7 @@ impl ModelShape {
             dense: widths.get(1).copied().unwrap_or(0),
             deep_rows: encoder.deep_rows(),
             wide_rows: encoder.wide_rows(),
+            lists: encoder.lists(),
         }
     }
 }
@@ -66,6 +72,7 @@ pub struct WideDeep {
     shape: ModelShape,
     wide: FtrlWeights,
     embeddings: Embeddings,
+    inputs: InputLayout,
     network: Network,
     /// Kept for their memory.
     shards: Vec<Shard>,
@@ -93,22 +100,31 @@ impl WideDeep {
     /// A model that knows nothing but the share of positives, `base_rate`.
     pub fn new(shape: ModelShape, config: &ModelConfig, base_rate: f32, random: &mut Random) -> Self {
         let ftrl = FtrlOptions { alpha: config.wide_rate, beta: 1.0, l1: config.wide_l1, l2: config.wide_l2 };
-        let inputs = shape.deep_columns * config.embedding_dimension + shape.dense;
+        let dimension = config.embedding_dimension;
+        let inputs = InputLayout::new(0..shape.deep_columns, &shape.lists, 0..shape.dense, dimension);
         let base_rate = base_rate.clamp(1e-4, 1.0 - 1e-4);
         let bias = (base_rate / (1.0 - base_rate)).ln();
         let layers = (config.cross_layers, config.hidden_units.as_slice());
+        let mut embeddings = Embeddings::new(shape.deep_rows, config, random);
+        shape.lists.iter().for_each(|list| embeddings.clear(list.padding as usize));
         Self {
-            shape,
             wide: FtrlWeights::new(shape.wide_rows, ftrl),
-            embeddings: Embeddings::new(shape.deep_rows, config, random),
-            network: Network::new(inputs, layers, config.mlp_rate, bias, random),
+            embeddings,
+            network: Network::new(inputs.width(), layers, config.mlp_rate, bias, random),
+            inputs,
+            shape,
             shards: Vec::new(),
         }
     }
 
     /// The shape.
-    pub fn shape(&self) -> ModelShape {
-        self.shape
+    pub fn shape(&self) -> &ModelShape {
+        &self.shape
+    }
+
+    /// What the layers see of a row.
+    pub fn inputs(&self) -> &InputLayout {
+        &self.inputs
     }
 
     /// The wide weights.
@@ -132,7 +148,7 @@ impl WideDeep {
         let shards =
             scores.par_chunks_mut(SHARD_ROWS).zip((0..rows.len()).into_par_iter().step_by(SHARD_ROWS));
         shards.for_each_init(Pass::default, |pass, (scores, start)| {
-            let batch = Batch::new(rows, start..start + scores.len(), self.shape);
+            let batch = Batch::new(rows, start..start + scores.len(), &self.shape);
             self.logits(&batch, pass, scores);
             for score in scores {
                 *score = sigmoid(*score);
@@ -144,7 +160,7 @@ impl WideDeep {
     /// Takes one step against the weighted loss of the rows `range` of `rows`, and returns that loss before the step,
     /// summed over the rows, in nats.
     pub fn step(&mut self, rows: &Rows, range: Range<usize>, targets: Targets<'_>) -> f64 {
-        let batch = Batch::new(rows, range, self.shape);
+        let batch = Batch::new(rows, range, &self.shape);
         let count = batch.len.div_ceil(SHARD_ROWS);
         let mut shards = std::mem::take(&mut self.shards);
         shards.resize_with(shards.len().max(count), Shard::default);
@@ -171,53 +187,59 @@ impl WideDeep {
             *logit = weight * (sigmoid(*logit) - label);
         }
         self.network.backward(pass, by_logits);
+        self.inputs.share(batch, pass.by_input_mut());
     }
 
     /// Moves everything that the batch touches against the derivatives in its shards.
     fn update(&mut self, batch: &Batch<'_>, shards: &[Shard]) {
-        let Self { shape, wide, embeddings, network, .. } = self;
-        let touches = touches(&batch.ids);
-        let dimension = embeddings.dimension();
-        let width = shape.deep_columns * dimension + shape.dense;
-        let columns = shape.columns;
-        let place = |place: usize| {
-            let row = place / columns;
-            (&shards[row / SHARD_ROWS], row % SHARD_ROWS, place % columns)
-        };
-        let by_embedding = |touched| {
-            let (shard, row, column) = place(touched);
-            &shard.pass.by_input()[row * width + column * dimension..][..dimension]
-        };
-        // Each of a row's wide weights enters its logit once, so the derivative by each is that by the logit.
-        let by_weight = |touched| {
-            let (shard, row, _) = place(touched);
-            shard.by_logits[row]
-        };
+        let Self { shape, wide, embeddings, inputs, network, .. } = self;
+        let paddings: Vec<u32> = shape.lists.iter().map(|list| list.padding).collect();
+        let touches = sparse::touches_but(&batch.ids, &paddings);
+        let slopes = Slopes { shards, inputs, columns: shape.columns };
         let tables = || {
-            embeddings.step(sparse::below(&touches, shape.deep_rows), by_embedding);
-            wide.step(&touches, by_weight);
+            embeddings.step(sparse::below(&touches, shape.deep_rows), |place| slopes.by_embedding(place));
+            wide.step(&touches, |place| slopes.by_weight(place));
         };
         rayon::join(tables, || network.step(shards.iter().map(|shard| &shard.pass)));
     }
 
     /// Writes the logit of each row of `batch` to `logits`.
     fn logits(&self, batch: &Batch<'_>, pass: &mut Pass, logits: &mut [f32]) {
-        let ModelShape { columns, deep_columns, dense, .. } = self.shape;
-        let (table, dimension) = (self.embeddings.weights(), self.embeddings.dimension());
-        let input = pass.input();
-        input.clear();
-        for (row, ids) in batch.ids.chunks_exact(columns).enumerate() {
-            for &id in &ids[..deep_columns] {
-                input.extend_from_slice(&table[id as usize * dimension..][..dimension]);
-            }
-            input.extend_from_slice(&batch.dense[row * dense..][..dense]);
-        }
+        self.inputs.fill(batch, self.embeddings.weights(), pass.input());
         self.network.forward(pass);
         let weights = self.wide.weights();
-        let rows = batch.ids.chunks_exact(columns).zip(pass.logits());
-        for (logit, (ids, deep)) in logits.iter_mut().zip(rows) {
+        let rows = batch.rows().zip(pass.logits());
+        for (logit, ((ids, _), deep)) in logits.iter_mut().zip(rows) {
             *logit = deep + ids.iter().map(|&id| weights[id as usize]).sum::<f32>();
         }
+    }
+}
+
+/// The derivatives in the shards of a batch, by its places.
+struct Slopes<'a> {
+    shards: &'a [Shard],
+    inputs: &'a InputLayout,
+    columns: usize,
+}
+
+impl<'a> Slopes<'a> {
+    /// The shard that holds a place, and its row and column there.
+    fn place(&self, place: usize) -> (&'a Shard, usize, usize) {
+        let row = place / self.columns;
+        (&self.shards[row / SHARD_ROWS], row % SHARD_ROWS, place % self.columns)
+    }
+
+    /// The derivative of the loss by the embedding of the id at `place`.
+    fn by_embedding(&self, place: usize) -> &'a [f32] {
+        let (shard, row, column) = self.place(place);
+        &shard.pass.by_input()[row * self.inputs.width()..][self.inputs.embedding(column)]
+    }
+
+    /// The derivative of the loss by the wide weight of the id at `place`. Each of a row's wide weights enters its logit
+    /// once, so it is that by the logit.
+    fn by_weight(&self, place: usize) -> f32 {
+        let (shard, row, _) = self.place(place);
+        shard.by_logits[row]
     }
 }
 
@@ -229,15 +251,17 @@ impl<'a> Targets<'a> {
 
 /// Some rows, in the layout that the tables want.
 struct Batch<'a> {
-    shape: ModelShape,
+    columns: usize,
+    dense_columns: usize,
     len: usize,
     ids: Cow<'a, [u32]>,
     dense: &'a [f32],
 }
 
 impl<'a> Batch<'a> {
-    fn new(rows: &'a Rows, range: Range<usize>, shape: ModelShape) -> Self {
-        let mut batch = Self { shape, len: range.len(), ids: Cow::default(), dense: &[] };
+    fn new(rows: &'a Rows, range: Range<usize>, shape: &ModelShape) -> Self {
+        let (columns, dense_columns) = (shape.columns, shape.dense);
+        let mut batch = Self { columns, dense_columns, len: range.len(), ids: Cow::default(), dense: &[] };
         for column in rows.columns() {
             let elements = range.start * column.width()..range.end * column.width();
             match column.values() {
@@ -253,13 +277,20 @@ impl<'a> Batch<'a> {
 
     /// The rows `range` of these.
     fn part(&self, range: Range<usize>) -> Batch<'_> {
-        let ModelShape { columns, dense, .. } = self.shape;
+        let &Self { columns, dense_columns, .. } = self;
         Batch {
-            shape: self.shape,
+            columns,
+            dense_columns,
             len: range.len(),
             ids: Cow::Borrowed(&self.ids[range.start * columns..range.end * columns]),
-            dense: &self.dense[range.start * dense..range.end * dense],
+            dense: &self.dense[range.start * dense_columns..range.end * dense_columns],
         }
+    }
+
+    /// The ids and the dense values of each row.
+    fn rows(&self) -> impl Iterator<Item = (&[u32], &[f32])> {
+        let dense = (0..self.len).map(|row| &self.dense[row * self.dense_columns..][..self.dense_columns]);
+        self.ids.chunks_exact(self.columns).zip(dense)
     }
 }
 

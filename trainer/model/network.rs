@@ -95,6 +95,11 @@ impl Pass {
     pub(super) fn by_input(&self) -> &[f32] {
         &self.by
     }
+
+    /// The same, to be refined.
+    pub(super) fn by_input_mut(&mut self) -> &mut [f32] {
+        &mut self.by
+    }
 }
 
 impl Network {

@@ -1,6 +1,9 @@
 //! Tests of the model as a whole: its derivatives, its updates and its determinism.
 
-use millrace::tensor::{DType, Signature, TensorSpec};
+use millrace::{
+    features::{List, Pooling},
+    tensor::{DType, Signature, TensorSpec},
+};
 use rand::Rng;
 
 use super::*;
@@ -9,7 +12,8 @@ use crate::{
     random::{Purpose, random},
 };
 
-const SHAPE: ModelShape = ModelShape { columns: 3, deep_columns: 2, dense: 1, deep_rows: 8, wide_rows: 12 };
+const SHAPE: ModelShape =
+    ModelShape { columns: 3, deep_columns: 2, dense: 1, deep_rows: 8, wide_rows: 12, lists: Vec::new() };
 
 fn config() -> ModelConfig {
     ModelConfig { embedding_dimension: 4, hidden_units: vec![5], ..ModelConfig::default() }
@@ -103,6 +107,147 @@ fn every_derivative_of_the_layers_agrees_with_finite_differences() {
             near(by, slope.difference(|slope| &mut slope.input[position]));
         }
     }
+}
+
+/// One id, a mean of at most three, a sum of at most two, and a cross behind them.
+fn shape_of_lists() -> ModelShape {
+    let list = |first, max, padding, pooling| ListColumns { first, list: List { max, pooling }, padding };
+    ModelShape {
+        columns: 7,
+        deep_columns: 6,
+        dense: 1,
+        deep_rows: 14,
+        wide_rows: 16,
+        lists: vec![list(1, 3, 4, Pooling::Mean), list(4, 2, 10, Pooling::Sum)],
+    }
+}
+
+/// Lists of every length, one id twice in one of them, and the same ids in several rows.
+fn batch_of_lists() -> Rows {
+    let mut rows = Rows::new(&Signature {
+        inputs: vec![
+            TensorSpec { name: "ids".into(), dtype: DType::I32, width: 7 },
+            TensorSpec { name: "dense".into(), dtype: DType::F32, width: 1 },
+        ],
+        output: "probability".into(),
+    });
+    for (ids, dense) in [
+        ([0, 5, 6, 7, 11, 12, 14], 0.5),
+        ([1, 6, 4, 4, 13, 10, 15], -1.0),
+        ([0, 5, 5, 4, 10, 10, 14], 2.0),
+        ([2, 4, 4, 4, 12, 12, 15], 0.1),
+    ] {
+        rows.push_zeroed();
+        rows.last_i32(0).copy_from_slice(&ids);
+        rows.last_f32(1).copy_from_slice(&[dense]);
+    }
+    rows
+}
+
+/// A weight of a table.
+#[derive(Clone, Copy)]
+enum Weight {
+    Embedding(usize),
+    Wide(usize),
+}
+
+impl Weight {
+    fn of(self, model: &mut WideDeep) -> &mut f32 {
+        match self {
+            Self::Embedding(at) => model.embeddings.weight_mut(at),
+            Self::Wide(at) => model.wide.weight_mut(at),
+        }
+    }
+
+    /// The derivative of the loss of a batch of lists by it, by central differences.
+    fn difference(self, model: &mut WideDeep) -> f64 {
+        const STEP: f32 = 1e-2;
+        let original = *self.of(model);
+        let mut moved = |by| {
+            *self.of(model) = original + by;
+            let (mut shard, rows) = (Shard::default(), batch_of_lists());
+            model.derive(&mut shard, &Batch::new(&rows, 0..4, &model.shape), TARGETS_OF_LISTS);
+            shard.loss
+        };
+        let slope = (moved(STEP) - moved(-STEP)) / (2.0 * f64::from(STEP));
+        *self.of(model) = original;
+        slope
+    }
+}
+
+const TARGETS_OF_LISTS: Targets<'_> =
+    Targets { labels: &[1.0, 0.0, 1.0, 0.0], weights: &[1.0, 0.5, 2.0, 1.0] };
+
+#[test]
+fn every_derivative_by_the_tables_agrees_with_finite_differences() {
+    let mut model = WideDeep::new(shape_of_lists(), &config(), 0.3, &mut random(7, Purpose::Weights, 0));
+    let rows = batch_of_lists();
+    let mut shards = [Shard::default()];
+    let batch = Batch::new(&rows, 0..4, &model.shape);
+    model.derive(&mut shards[0], &batch, TARGETS_OF_LISTS);
+    let slopes = Slopes { shards: &shards, inputs: &model.inputs, columns: 7 };
+    let (mut by_embeddings, mut by_weights) = (vec![0.0; 14 * 4], vec![0.0; 16]);
+    for touch in sparse::touches_but(&batch.ids, &[4, 10]) {
+        by_weights[touch.row()] += slopes.by_weight(touch.place());
+        if touch.row() < 14 {
+            let sum = &mut by_embeddings[touch.row() * 4..][..4];
+            sum.iter_mut().zip(slopes.by_embedding(touch.place())).for_each(|(sum, by)| *sum += by);
+        }
+    }
+    let near = |exact: f32, found: f64, what: &str, at: usize| {
+        assert!((f64::from(exact) - found).abs() < 2e-3, "{exact} is not {found}, {what} {at}");
+    };
+    let large = by_embeddings.iter().filter(|by| by.abs() > 0.005).count();
+    assert!(large > 20, "derivatives to compare: {large}");
+    // The padding's are left out of the sums above, for they are no weights.
+    for (at, &exact) in by_embeddings.iter().enumerate().filter(|(at, _)| ![4, 10].contains(&(at / 4))) {
+        near(exact, Weight::Embedding(at).difference(&mut model), "embedding", at);
+    }
+    for (at, &exact) in by_weights.iter().enumerate().filter(|(at, _)| ![4, 10].contains(at)) {
+        near(exact, Weight::Wide(at).difference(&mut model), "wide", at);
+    }
+}
+
+#[test]
+fn the_padding_is_zero_and_stays_so_to_the_bit() {
+    for embedding_optimizer in [EmbeddingOptimizer::Adagrad, EmbeddingOptimizer::Adam] {
+        let config = ModelConfig { embedding_optimizer, embedding_l2: 0.1, ..config() };
+        let mut model = WideDeep::new(shape_of_lists(), &config, 0.3, &mut random(7, Purpose::Weights, 0));
+        let before = model.embeddings.clone();
+        for _ in 0..50 {
+            model.step(&batch_of_lists(), 0..4, TARGETS_OF_LISTS);
+        }
+        for padding in [4, 10] {
+            assert_eq!(
+                model.embeddings.weights()[padding * 4..][..4].iter().map(|w| w.to_bits()).max(),
+                Some(0)
+            );
+            assert_eq!(model.wide.weights()[padding].to_bits(), 0);
+        }
+        assert_ne!(model.embeddings.weights()[5 * 4..], before.weights()[5 * 4..]);
+    }
+}
+
+#[test]
+fn the_order_of_a_list_changes_nothing_and_an_empty_one_says_nothing() {
+    let mut model = WideDeep::new(shape_of_lists(), &config(), 0.3, &mut random(7, Purpose::Weights, 0));
+    for _ in 0..20 {
+        model.step(&batch_of_lists(), 0..4, TARGETS_OF_LISTS);
+    }
+    let score = |ids: [i32; 7]| {
+        let mut rows = batch_of_lists();
+        rows.resize(1);
+        rows.last_i32(0).copy_from_slice(&ids);
+        model.score(&rows)[0]
+    };
+    let near = |one: f32, other: f32| assert!((one - other).abs() < 1e-6, "{one} is not {other}");
+    near(score([0, 5, 6, 7, 11, 12, 14]), score([0, 7, 5, 6, 12, 11, 14]));
+    // A mean of equal ids is the id's, and a sum of them is not.
+    let wide = model.wide.weights();
+    let logit = |score: f32| (score / (1.0 - score)).ln();
+    let (one, two) = (score([0, 6, 4, 4, 10, 10, 14]), score([0, 6, 6, 4, 10, 10, 14]));
+    assert!((logit(two) - logit(one) - wide[6]).abs() < 1e-4, "only the wide part counts it twice");
+    assert!((score([0, 4, 4, 4, 12, 12, 14]) - score([0, 4, 4, 4, 12, 10, 14])).abs() > 1e-3);
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod explore;
 mod export;
 mod graphs;
 mod half;
+mod lists;
 mod pipeline;
 mod publish;
 mod retail;
