@@ -61,6 +61,7 @@ fn main() -> anyhow::Result<()> {
         deep_rows: table_rows,
         wide_rows: table_rows,
         lists: Vec::new(),
+        towers: None,
     };
     let config = ModelConfig {
         embedding_dimension: dimension,

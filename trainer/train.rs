@@ -9,11 +9,11 @@ use std::{fmt, ops::Range};
 use millrace::{quality, tensor::Rows};
 
 use crate::{
-    config::Pipeline,
+    config::{Architecture, Pipeline},
     examples::{self, Example},
     fit::{FitError, FittedFeatures},
     log::Log,
-    model::{ModelShape, Targets, WideDeep},
+    model::{ModelShape, Targets, Towers, WideDeep},
     random::{Purpose, random},
     split::Split,
 };
@@ -140,7 +140,7 @@ impl<'a> Course<'a> {
         let mut draws = random(pipeline.seed, Purpose::Training, 0);
         let examples = examples::training(log, rows.clone(), &pipeline.examples, &mut draws);
         let base_rate = base_rate(&examples).ok_or(TrainError::NoExamples)?;
-        let shape = ModelShape::of(features.encoder());
+        let shape = shape(&features, pipeline);
         let mut draws = random(pipeline.seed, Purpose::Weights, 0);
         let model = WideDeep::new(shape, &pipeline.model, base_rate, &mut draws);
         Ok(Self { log, rows, pipeline, features, model })
@@ -168,6 +168,19 @@ impl<'a> Course<'a> {
         }
         loss / examples.len() as f64
     }
+}
+
+/// The shape of the pipeline's model for its features.
+fn shape(features: &FittedFeatures, pipeline: &Pipeline) -> ModelShape {
+    let shape = ModelShape::of(features.encoder());
+    if pipeline.model.architecture() != Architecture::TwoTower {
+        return shape;
+    }
+    let owner = |name: &str| {
+        let config = pipeline.features.iter().find(|config| config.name == name);
+        config.expect("every feature is the pipeline's").of
+    };
+    shape.with_towers(Towers::of(features.encoder(), owner))
 }
 
 /// The weighted share of positives; `None` without examples.

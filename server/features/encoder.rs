@@ -10,6 +10,7 @@
 use std::{
     fs::{self, File},
     io::{self, BufReader, BufWriter},
+    ops::Range,
     path::{Path, PathBuf},
 };
 
@@ -81,6 +82,24 @@ struct Input {
     /// The most values, where it is a list.
     max_values: Option<usize>,
     slots: Vec<Slot>,
+}
+
+/// Some columns of the inputs, and the features that they follow from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Columns<'a> {
+    /// The features: one, or those of a cross or of a history.
+    pub of: &'a [String],
+    /// Which columns.
+    pub place: Place,
+}
+
+/// Columns of one of the inputs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Of `ids`.
+    Ids(Range<usize>),
+    /// Of `dense`.
+    Dense(Range<usize>),
 }
 
 #[derive(Debug)]
@@ -248,6 +267,31 @@ impl Encoder {
         let mut lists: Vec<_> = columns.collect();
         lists.sort_by_key(|list| list.first);
         lists
+    }
+
+    /// All columns of the inputs with the features that they follow from.
+    pub fn columns(&self) -> Vec<Columns<'_>> {
+        let schema = &self.schema;
+        let of_slot = |slot: &Slot| {
+            let place = match &slot.target {
+                Target::Table { .. } => Place::Ids(slot.column..slot.column + 1),
+                Target::List { list, .. } => Place::Ids(slot.column..slot.column + list.max),
+                Target::Dense(_) => Place::Dense(slot.column..slot.column + 1),
+            };
+            Columns { of: std::slice::from_ref(&schema.features[slot.feature].name), place }
+        };
+        let mut slots: Vec<&Slot> = self.inputs.iter().flat_map(|input| &input.slots).collect();
+        slots.sort_by_key(|slot| slot.feature);
+        let crosses = schema.crosses.iter().zip(&self.crosses);
+        let crosses = crosses.map(|(cross, slot)| Columns {
+            of: &cross.features,
+            place: Place::Ids(slot.column..slot.column + 1),
+        });
+        let histories = schema.histories.iter().map(|history| &history.of[..]);
+        let past = histories.chain(schema.affinities.iter().map(|affinity| &affinity.of[..]));
+        let past =
+            past.zip(self.recall.columns()).map(|(of, columns)| Columns { of, place: Place::Dense(columns) });
+        slots.into_iter().map(of_slot).chain(crosses).chain(past).collect()
     }
 
     /// Begins a list at `position` of a positional row; `None` where one value belongs there.
@@ -653,6 +697,48 @@ mod tests {
         };
         assert_eq!(refused([RawValue::Missing, RawValue::Int(1)]), FeatureError::Missing);
         assert_eq!(refused([RawValue::Int(1), RawValue::Text("60")]), FeatureError::NotANumber);
+    }
+
+    #[test]
+    fn every_column_says_which_features_it_follows_from() {
+        let schema: Schema = toml::from_str(
+            r#"
+            feature = [
+              { name = "price", kind = "numeric", mean = 0.0, std = 1.0 },
+              { name = "user", kind = "categorical", source = "vocabulary" },
+              { name = "item", kind = "categorical", source = "vocabulary" },
+              { name = "log", from = "price", kind = "numeric", transform = "log", mean = 0.0, std = 1.0 },
+              { name = "genres", kind = "categorical", source = { hash = 9 }, values = { max = 3, pooling = "sum" } },
+              { name = "hashed", from = "user", kind = "categorical", source = { hash = 10 } },
+            ]
+            cross = [{ features = ["user", "item"], buckets = 5 }]
+            history = [
+              { of = ["item"], columns = [
+                { name = "a", absent = 0.0, mean = 0.0, std = 1.0 }, { name = "b", absent = 0.0, mean = 0.0, std = 1.0 },
+              ] },
+              { of = ["user", "item"], columns = [{ name = "c", absent = 0.0, mean = 0.0, std = 1.0 }] },
+            ]
+            affinity = [{ name = "alike", of = ["user", "item"], mean = 0.0, std = 1.0 }]
+            "#,
+        )
+        .expect("a schema");
+        let encoder = Encoder::new(schema, |_| Ok(Vocabulary::default())).expect("a layout");
+        let line = |columns: &Columns<'_>| format!("{} {:?}", columns.of.join(" "), columns.place);
+        let expected = [
+            "price Dense(0..1)",
+            "user Ids(0..1)",
+            "item Ids(1..2)",
+            "log Dense(1..2)",
+            "genres Ids(2..5)",
+            "hashed Ids(5..6)",
+            "user item Ids(6..7)",
+            "item Dense(2..4)",
+            "user item Dense(4..5)",
+            "user item Dense(5..6)",
+        ];
+        assert_eq!(encoder.columns().iter().map(line).collect::<Vec<_>>(), expected[..]);
+        let widths: Vec<usize> = encoder.signature().inputs.iter().map(|input| input.width).collect();
+        assert_eq!(widths, [7, 6]);
     }
 
     #[test]

@@ -17,7 +17,7 @@ mod vocabulary;
 
 pub use self::{
     affinity::{Affinity, AffinityTable},
-    encoder::{Encoder, FeatureError},
+    encoder::{Columns, Encoder, FeatureError, Place},
     history::{History, HistoryColumn, HistoryError, HistoryTable, Past},
     list::{List, ListColumns, ListInput, Pooling},
     schema::{CategoricalSource, Cross, Feature, FeatureKind, RawKind, Schema, SchemaError, Transform},

@@ -219,3 +219,32 @@ pub(super) fn check_histories(
         Err(ConfigError::Invalid("features.history: needs examples.windows, as whose start it is known"))
     }
 }
+
+/// Whether each side of two towers has something to see, and nothing follows from both.
+pub(super) fn check_towers(
+    features: &[FeatureConfig],
+    crosses: &[Cross],
+    histories: &[HistoryConfig],
+) -> Result<(), ConfigError> {
+    let owner =
+        |name: &String| features.iter().find(|feature| feature.name == *name).map(|feature| feature.of);
+    // A name that is no feature's is refused where its feature is looked for.
+    let is_of_both = |names: &[String]| {
+        let mut owners = names.iter().filter_map(owner);
+        owners.next().is_some_and(|first| owners.any(|owner| owner != first))
+    };
+    let crosses =
+        crosses.iter().map(|cross| (format!("the cross of {}", cross.features.join(", ")), &cross.features));
+    let histories = histories.iter().map(|history| (format!("the history `{}`", history.name), &history.of));
+    if let Some((what, _)) = crosses.chain(histories).find(|(_, names)| is_of_both(names)) {
+        return Err(ConfigError::BothSides { what });
+    }
+    let has_ids = |side| features.iter().any(|feature| feature.of == side && !feature.encoding.is_dense());
+    if has_ids(Owner::User) && has_ids(Owner::Item) {
+        Ok(())
+    } else {
+        Err(ConfigError::Invalid(
+            "model.architecture: two_tower needs a categorical feature of the user and one with of = \"item\"",
+        ))
+    }
+}

@@ -1,7 +1,8 @@
 //! The input of a network: which columns of a batch it sees, and where in the input each of them goes.
 //!
-//! An input has the embeddings of its columns in their order, those of a list pooled into one, and then dense values.
-//! Columns of single ids that follow each other are copied in one go, so that lists cost nothing where there are none.
+//! An input has the embeddings of single ids in the order of their columns, then one for each list, pooled from those of
+//! its ids, and then dense values. Columns that follow each other are copied in one go, so that lists cost nothing where
+//! there are none.
 
 use std::ops::Range;
 
@@ -12,77 +13,37 @@ use super::Batch;
 /// Where the columns of a batch go in the input of a network.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InputLayout {
-    segments: Vec<Segment>,
+    singles: Vec<Range<usize>>,
+    lists: Vec<ListColumns>,
     dense: Vec<Range<usize>>,
     dimension: usize,
     width: usize,
     /// For each column of ids where its embedding starts, or that of its list.
-    starts: Vec<usize>,
-}
-
-/// Some columns of ids that go side by side.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Segment {
-    /// An embedding each.
-    Single(Range<usize>),
-    /// One embedding of all that are not padding.
-    Pooled(ListColumns),
-}
-
-impl Segment {
-    /// The columns.
-    pub fn columns(&self) -> Range<usize> {
-        match self {
-            Self::Single(columns) => columns.clone(),
-            Self::Pooled(list) => list.columns(),
-        }
-    }
-
-    /// The embeddings that come of them.
-    pub fn embeddings(&self) -> usize {
-        match self {
-            Self::Single(columns) => columns.len(),
-            Self::Pooled(_) => 1,
-        }
-    }
+    starts: Vec<Option<usize>>,
 }
 
 impl InputLayout {
-    /// The input that the columns `ids`, which ascend, and the dense values `dense` make. `lists` are those of the whole
-    /// batch; one that starts among `ids` must be there as a whole.
+    /// The input that the columns `ids` and the dense values `dense` make, both of which ascend. `lists` are those of the
+    /// whole batch; each is among `ids` as a whole or not at all.
     pub fn new(
         ids: impl IntoIterator<Item = usize>,
         lists: &[ListColumns],
         dense: impl IntoIterator<Item = usize>,
         dimension: usize,
     ) -> Self {
-        let mut segments: Vec<Segment> = Vec::new();
-        let mut starts = Vec::new();
-        let mut embeddings = 0;
-        for column in ids {
-            let list = lists.iter().find(|list| list.columns().contains(&column));
-            starts.resize(column, usize::MAX);
-            match (list, segments.last_mut()) {
-                (Some(list), _) if list.first != column => {
-                    starts.push((embeddings - 1) * dimension);
-                    continue;
-                }
-                (Some(list), _) => segments.push(Segment::Pooled(*list)),
-                (None, Some(Segment::Single(columns))) if columns.end == column => columns.end += 1,
-                (None, _) => segments.push(Segment::Single(column..column + 1)),
-            }
-            starts.push(embeddings * dimension);
-            embeddings += 1;
+        let is_listed = |column: &usize| lists.iter().any(|list| list.columns().contains(column));
+        let (listed, single): (Vec<usize>, Vec<usize>) = ids.into_iter().partition(is_listed);
+        let lists: Vec<ListColumns> =
+            lists.iter().filter(|list| listed.contains(&list.first)).copied().collect();
+        let each = single.iter().map(|&column| column..column + 1);
+        let columns: Vec<Range<usize>> = each.chain(lists.iter().map(ListColumns::columns)).collect();
+        let mut starts = vec![None; columns.iter().map(|columns| columns.end).max().unwrap_or(0)];
+        for (embedding, columns) in columns.iter().enumerate() {
+            starts[columns.clone()].fill(Some(embedding * dimension));
         }
-        let mut runs: Vec<Range<usize>> = Vec::new();
-        for column in dense {
-            match runs.last_mut() {
-                Some(run) if run.end == column => run.end += 1,
-                _ => runs.push(column..column + 1),
-            }
-        }
-        let width = embeddings * dimension + runs.iter().map(Range::len).sum::<usize>();
-        Self { segments, dense: runs, dimension, width, starts }
+        let (singles, dense) = (runs(single), runs(dense));
+        let width = columns.len() * dimension + dense.iter().map(Range::len).sum::<usize>();
+        Self { singles, lists, dense, dimension, width, starts }
     }
 
     /// Numbers in the input of a row.
@@ -95,20 +56,33 @@ impl InputLayout {
         self.dimension
     }
 
-    /// The columns of ids, in the order of the input.
-    pub fn segments(&self) -> &[Segment] {
-        &self.segments
+    /// The columns of single ids, which ascend.
+    pub fn singles(&self) -> Vec<usize> {
+        self.singles.iter().cloned().flatten().collect()
     }
 
-    /// The dense values, in the order of the input.
-    pub fn dense(&self) -> &[Range<usize>] {
-        &self.dense
+    /// The lists.
+    pub fn lists(&self) -> &[ListColumns] {
+        &self.lists
+    }
+
+    /// The columns of dense values, which ascend.
+    pub fn dense(&self) -> Vec<usize> {
+        self.dense.iter().cloned().flatten().collect()
     }
 
     /// Where in the input of a row the embedding of the id in `column` is, or that of its list.
+    ///
+    /// # Panics
+    /// Where it has none in this input.
     pub(super) fn embedding(&self, column: usize) -> Range<usize> {
-        let start = self.starts[column];
+        let start = self.starts[column].expect("a column of this input");
         start..start + self.dimension
+    }
+
+    /// Whether the id in `column` has its embedding in this input.
+    pub(super) fn has(&self, column: usize) -> bool {
+        self.starts.get(column).is_some_and(Option::is_some)
     }
 
     /// Writes the input of each row of `batch`, whose ids have their embeddings in `table`.
@@ -117,17 +91,13 @@ impl InputLayout {
         let embedding = |id: u32| &table[id as usize * dimension..][..dimension];
         input.clear();
         for (ids, dense) in batch.rows() {
-            for segment in &self.segments {
-                match segment {
-                    Segment::Single(columns) => {
-                        ids[columns.clone()].iter().for_each(|&id| input.extend_from_slice(embedding(id)));
-                    }
-                    Segment::Pooled(list) => {
-                        let start = input.len();
-                        input.resize(start + dimension, 0.0);
-                        pool(list, ids, embedding, &mut input[start..]);
-                    }
-                }
+            for &id in self.singles.iter().flat_map(|columns| &ids[columns.clone()]) {
+                input.extend_from_slice(embedding(id));
+            }
+            for list in &self.lists {
+                let start = input.len();
+                input.resize(start + dimension, 0.0);
+                pool(list, ids, embedding, &mut input[start..]);
             }
             self.dense.iter().for_each(|columns| input.extend_from_slice(&dense[columns.clone()]));
         }
@@ -136,10 +106,7 @@ impl InputLayout {
     /// Turns the derivative by each row's input into that by the embedding of each id in it: a mean's counts for each of
     /// its values by their number.
     pub(super) fn share(&self, batch: &Batch<'_>, by_input: &mut [f32]) {
-        let means = self.segments.iter().filter_map(|segment| match segment {
-            Segment::Pooled(list) if list.list.pooling == Pooling::Mean => Some(list),
-            _ => None,
-        });
+        let means = self.lists.iter().filter(|list| list.list.pooling == Pooling::Mean);
         for list in means {
             let place = self.embedding(list.first);
             for ((ids, _), by_input) in batch.rows().zip(by_input.chunks_exact_mut(self.width)) {
@@ -148,6 +115,18 @@ impl InputLayout {
             }
         }
     }
+}
+
+/// The stretches of columns that follow each other.
+fn runs(columns: impl IntoIterator<Item = usize>) -> Vec<Range<usize>> {
+    let mut runs: Vec<Range<usize>> = Vec::new();
+    for column in columns {
+        match runs.last_mut() {
+            Some(run) if run.end == column => run.end += 1,
+            _ => runs.push(column..column + 1),
+        }
+    }
+    runs
 }
 
 /// Adds up the embeddings of a list in `pooled`, which is zero, and divides them where it is a mean.
@@ -193,34 +172,35 @@ mod tests {
     }
 
     #[test]
-    fn single_ids_are_one_segment() {
+    fn single_ids_lie_side_by_side() {
         let layout = InputLayout::new(0..3, &[], 0..2, 2);
-        assert_eq!((layout.segments(), layout.width()), (&[Segment::Single(0..3)][..], 8));
+        assert_eq!((layout.singles(), layout.lists(), layout.width()), (vec![0, 1, 2], &[][..], 8));
         assert_eq!(filled(&layout, &[5, 0, 7, 9], &[0.5, -1.0]), [5.0, 0.5, 0.0, 0.0, 7.0, 0.7, 0.5, -1.0]);
     }
 
     #[test]
-    fn lists_are_pooled_without_their_padding() {
+    fn lists_are_pooled_without_their_padding_behind_single_ids() {
         let lists = [list(1, 3, 4, Pooling::Mean), list(5, 2, 9, Pooling::Sum)];
         let layout = InputLayout::new(0..7, &lists, 0..0, 2);
-        let columns: Vec<_> = layout.segments().iter().map(Segment::columns).collect();
-        assert_eq!(columns, [0..1, 1..4, 4..5, 5..7]);
-        assert_eq!((layout.embedding(3), layout.embedding(4), layout.embedding(6)), (2..4, 4..6, 6..8));
+        assert_eq!((layout.singles(), layout.lists()), (vec![0, 4], &lists[..]));
+        assert_eq!((layout.embedding(3), layout.embedding(4), layout.embedding(6)), (4..6, 2..4, 6..8));
         let near = |found: Vec<f32>, expected: &[f32]| {
             assert_eq!(found.len(), expected.len());
-            assert!(
-                found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-6),
-                "{found:?} is not {expected:?}"
-            );
+            let near = found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-6);
+            assert!(near, "{found:?} is not {expected:?}");
         };
-        near(filled(&layout, &[1, 5, 6, 4, 8, 10, 11], &[]), &[1.0, 0.1, 5.5, 0.55, 8.0, 0.8, 21.0, 2.1]);
-        near(filled(&layout, &[1, 4, 4, 4, 8, 9, 9], &[]), &[1.0, 0.1, 0.0, 0.0, 8.0, 0.8, 0.0, 0.0]);
+        near(filled(&layout, &[1, 5, 6, 4, 8, 10, 11], &[]), &[1.0, 0.1, 8.0, 0.8, 5.5, 0.55, 21.0, 2.1]);
+        near(filled(&layout, &[1, 4, 4, 4, 8, 9, 9], &[]), &[1.0, 0.1, 8.0, 0.8, 0.0, 0.0, 0.0, 0.0]);
     }
 
     #[test]
     fn a_network_may_see_some_columns_alone() {
         let lists = [list(1, 2, 4, Pooling::Sum)];
         let layout = InputLayout::new([1, 2, 4], &lists, [0, 2], 2);
-        assert_eq!(filled(&layout, &[1, 5, 4, 3, 7], &[0.25, 0.5, 0.75]), [5.0, 0.5, 7.0, 0.7, 0.25, 0.75]);
+        assert_eq!(
+            [0, 1, 2, 3, 4, 5].map(|column| layout.has(column)),
+            [false, true, true, false, true, false]
+        );
+        assert_eq!(filled(&layout, &[1, 5, 4, 3, 7], &[0.25, 0.5, 0.75]), [7.0, 0.7, 5.0, 0.5, 0.25, 0.75]);
     }
 }

@@ -1,11 +1,12 @@
 //! Wide & Deep: `probability = sigmoid(wide + deep)`. Wide is one weight for each table row that a row of the batch
 //! names; deep is the embeddings of its categorical features, those of a list pooled into one, and its dense values,
-//! through the layers.
+//! through the layers, or through two towers.
 //!
 //! Source: Cheng et al., "Wide & Deep Learning for Recommender Systems", 2016.
 
 mod adagrad;
 mod adam;
+mod deep;
 mod embeddings;
 mod ftrl;
 mod inputs;
@@ -13,6 +14,7 @@ mod lazy_adam;
 mod matrix;
 mod network;
 mod sparse;
+mod towers;
 
 use std::{borrow::Cow, ops::Range};
 
@@ -22,15 +24,17 @@ use millrace::{
 };
 use rayon::prelude::*;
 
-use self::network::Pass;
+use self::deep::{DeepPass, Sight};
 pub use self::{
     adagrad::{AdagradOptions, AdagradTable},
+    deep::{Deep, Tower, TwoTowers},
     embeddings::Embeddings,
     ftrl::{FtrlOptions, FtrlWeights},
-    inputs::{InputLayout, Segment},
+    inputs::InputLayout,
     lazy_adam::{LazyAdamOptions, LazyAdamTable},
-    network::{LayerKind, LayerWeights, Network},
+    network::{LayerKind, LayerPlan, LayerWeights, Network},
     sparse::{Touch, touches},
+    towers::{TowerColumns, Towers},
 };
 use crate::{config::ModelConfig, random::Random};
 
@@ -49,6 +53,8 @@ pub struct ModelShape {
     pub wide_rows: usize,
     /// The columns that are a list together. Their paddings have a row of the tables which stays zero.
     pub lists: Vec<ListColumns>,
+    /// Where the deep part is two towers, the columns that each of them sees.
+    pub towers: Option<Towers>,
 }
 
 impl ModelShape {
@@ -62,7 +68,14 @@ impl ModelShape {
             deep_rows: encoder.deep_rows(),
             wide_rows: encoder.wide_rows(),
             lists: encoder.lists(),
+            towers: None,
         }
+    }
+
+    /// The same with two towers.
+    #[must_use]
+    pub fn with_towers(self, towers: Towers) -> Self {
+        Self { towers: Some(towers), ..self }
     }
 }
 
@@ -72,8 +85,7 @@ pub struct WideDeep {
     shape: ModelShape,
     wide: FtrlWeights,
     embeddings: Embeddings,
-    inputs: InputLayout,
-    network: Network,
+    deep: Deep,
     /// Kept for their memory.
     shards: Vec<Shard>,
 }
@@ -91,7 +103,7 @@ pub struct Targets<'a> {
 /// not depend on the number of threads, and what comes of the shards is added up in their order.
 #[derive(Debug, Default)]
 struct Shard {
-    pass: Pass,
+    pass: DeepPass,
     by_logits: Vec<f32>,
     loss: f64,
 }
@@ -100,18 +112,14 @@ impl WideDeep {
     /// A model that knows nothing but the share of positives, `base_rate`.
     pub fn new(shape: ModelShape, config: &ModelConfig, base_rate: f32, random: &mut Random) -> Self {
         let ftrl = FtrlOptions { alpha: config.wide_rate, beta: 1.0, l1: config.wide_l1, l2: config.wide_l2 };
-        let dimension = config.embedding_dimension;
-        let inputs = InputLayout::new(0..shape.deep_columns, &shape.lists, 0..shape.dense, dimension);
         let base_rate = base_rate.clamp(1e-4, 1.0 - 1e-4);
         let bias = (base_rate / (1.0 - base_rate)).ln();
-        let layers = (config.cross_layers, config.hidden_units.as_slice());
         let mut embeddings = Embeddings::new(shape.deep_rows, config, random);
         shape.lists.iter().for_each(|list| embeddings.clear(list.padding as usize));
         Self {
             wide: FtrlWeights::new(shape.wide_rows, ftrl),
             embeddings,
-            network: Network::new(inputs.width(), layers, config.mlp_rate, bias, random),
-            inputs,
+            deep: Deep::new(&shape, config, bias, random),
             shape,
             shards: Vec::new(),
         }
@@ -120,11 +128,6 @@ impl WideDeep {
     /// The shape.
     pub fn shape(&self) -> &ModelShape {
         &self.shape
-    }
-
-    /// What the layers see of a row.
-    pub fn inputs(&self) -> &InputLayout {
-        &self.inputs
     }
 
     /// The wide weights.
@@ -137,9 +140,9 @@ impl WideDeep {
         &self.embeddings
     }
 
-    /// The layers.
-    pub fn network(&self) -> &Network {
-        &self.network
+    /// The layers, or the towers.
+    pub fn deep(&self) -> &Deep {
+        &self.deep
     }
 
     /// The probability of each of `rows`.
@@ -147,7 +150,7 @@ impl WideDeep {
         let mut scores = vec![0.0; rows.len()];
         let shards =
             scores.par_chunks_mut(SHARD_ROWS).zip((0..rows.len()).into_par_iter().step_by(SHARD_ROWS));
-        shards.for_each_init(Pass::default, |pass, (scores, start)| {
+        shards.for_each_init(DeepPass::default, |pass, (scores, start)| {
             let batch = Batch::new(rows, start..start + scores.len(), &self.shape);
             self.logits(&batch, pass, scores);
             for score in scores {
@@ -186,29 +189,29 @@ impl WideDeep {
             *loss += f64::from(weight * loss_of(*logit, label));
             *logit = weight * (sigmoid(*logit) - label);
         }
-        self.network.backward(pass, by_logits);
-        self.inputs.share(batch, pass.by_input_mut());
+        self.deep.backward(batch, pass, by_logits);
     }
 
     /// Moves everything that the batch touches against the derivatives in its shards.
     fn update(&mut self, batch: &Batch<'_>, shards: &[Shard]) {
-        let Self { shape, wide, embeddings, inputs, network, .. } = self;
+        let Self { shape, wide, embeddings, deep, .. } = self;
         let paddings: Vec<u32> = shape.lists.iter().map(|list| list.padding).collect();
         let touches = sparse::touches_but(&batch.ids, &paddings);
-        let slopes = Slopes { shards, inputs, columns: shape.columns };
+        let (sight, networks) = deep.split();
+        let slopes = Slopes { shards, sight, columns: shape.columns };
         let tables = || {
             embeddings.step(sparse::below(&touches, shape.deep_rows), |place| slopes.by_embedding(place));
             wide.step(&touches, |place| slopes.by_weight(place));
         };
-        rayon::join(tables, || network.step(shards.iter().map(|shard| &shard.pass)));
+        let passes: Vec<&DeepPass> = shards.iter().map(|shard| &shard.pass).collect();
+        rayon::join(tables, || networks.step(&passes));
     }
 
     /// Writes the logit of each row of `batch` to `logits`.
-    fn logits(&self, batch: &Batch<'_>, pass: &mut Pass, logits: &mut [f32]) {
-        self.inputs.fill(batch, self.embeddings.weights(), pass.input());
-        self.network.forward(pass);
+    fn logits(&self, batch: &Batch<'_>, pass: &mut DeepPass, logits: &mut [f32]) {
+        self.deep.forward(batch, self.embeddings.weights(), pass);
         let weights = self.wide.weights();
-        let rows = batch.rows().zip(pass.logits());
+        let rows = batch.rows().zip(self.deep.logits(pass));
         for (logit, ((ids, _), deep)) in logits.iter_mut().zip(rows) {
             *logit = deep + ids.iter().map(|&id| weights[id as usize]).sum::<f32>();
         }
@@ -218,7 +221,7 @@ impl WideDeep {
 /// The derivatives in the shards of a batch, by its places.
 struct Slopes<'a> {
     shards: &'a [Shard],
-    inputs: &'a InputLayout,
+    sight: Sight<'a>,
     columns: usize,
 }
 
@@ -232,7 +235,7 @@ impl<'a> Slopes<'a> {
     /// The derivative of the loss by the embedding of the id at `place`.
     fn by_embedding(&self, place: usize) -> &'a [f32] {
         let (shard, row, column) = self.place(place);
-        &shard.pass.by_input()[row * self.inputs.width()..][self.inputs.embedding(column)]
+        self.sight.by_embedding(&shard.pass, row, column)
     }
 
     /// The derivative of the loss by the wide weight of the id at `place`. Each of a row's wide weights enters its logit

@@ -6,14 +6,21 @@ use millrace::{
 };
 use rand::Rng;
 
-use super::*;
+use super::{network::Pass, *};
 use crate::{
     config::EmbeddingOptimizer,
     random::{Purpose, random},
 };
 
-const SHAPE: ModelShape =
-    ModelShape { columns: 3, deep_columns: 2, dense: 1, deep_rows: 8, wide_rows: 12, lists: Vec::new() };
+const SHAPE: ModelShape = ModelShape {
+    columns: 3,
+    deep_columns: 2,
+    dense: 1,
+    deep_rows: 8,
+    wide_rows: 12,
+    lists: Vec::new(),
+    towers: None,
+};
 
 fn config() -> ModelConfig {
     ModelConfig { embedding_dimension: 4, hidden_units: vec![5], ..ModelConfig::default() }
@@ -56,7 +63,8 @@ impl Slope {
 
     fn new(cross_layers: usize) -> Self {
         let mut draws = random(7, Purpose::Weights, 0);
-        let network = Network::new(4, (cross_layers, &[6, 3]), 0.01, 0.2, &mut draws);
+        let plan = LayerPlan { cross_layers, hidden: &[6, 3], outputs: 1 };
+        let network = Network::new(4, plan, 0.01, 0.2, &mut draws);
         let input = (0..12).map(|_| draws.random_range(-1.0..1.0)).collect();
         Self { network, input }
     }
@@ -69,7 +77,7 @@ impl Slope {
     }
 
     fn value(&self) -> f32 {
-        self.pass().logits().iter().zip(Self::BY_LOGITS).map(|(logit, by)| logit * by).sum()
+        self.pass().outputs().iter().zip(Self::BY_LOGITS).map(|(logit, by)| logit * by).sum()
     }
 
     /// The derivative by the number that `number` finds, by central differences.
@@ -119,7 +127,26 @@ fn shape_of_lists() -> ModelShape {
         deep_rows: 14,
         wide_rows: 16,
         lists: vec![list(1, 3, 4, Pooling::Mean), list(4, 2, 10, Pooling::Sum)],
+        towers: None,
     }
+}
+
+/// The same with two towers: the user has the id, the sum and the cross, the item the mean and the dense value.
+fn shape_of_towers() -> ModelShape {
+    let user = TowerColumns { ids: vec![0, 4, 5], crosses: vec![6], dense: Vec::new() };
+    let item = TowerColumns { ids: vec![1, 2, 3], crosses: Vec::new(), dense: vec![0] };
+    shape_of_lists().with_towers(Towers { user, item })
+}
+
+/// A model of one of these shapes which has learnt enough for vectors and their product to matter.
+fn learnt(shape: ModelShape) -> WideDeep {
+    let rates = ModelConfig { embedding_rate: 0.5, mlp_rate: 0.02, ..config() };
+    let config = ModelConfig { output_dimension: Some(3), hidden_units: vec![8], ..rates };
+    let mut model = WideDeep::new(shape, &config, 0.3, &mut random(7, Purpose::Weights, 0));
+    for _ in 0..6 {
+        model.step(&batch_of_lists(), 0..4, TARGETS_OF_LISTS);
+    }
+    model
 }
 
 /// Lists of every length, one id twice in one of them, and the same ids in several rows.
@@ -144,11 +171,12 @@ fn batch_of_lists() -> Rows {
     rows
 }
 
-/// A weight of a table.
-#[derive(Clone, Copy)]
+/// A weight of a table, or a parameter of one of the networks.
+#[derive(Clone, Copy, Debug)]
 enum Weight {
     Embedding(usize),
     Wide(usize),
+    Network { network: usize, at: usize },
 }
 
 impl Weight {
@@ -156,12 +184,14 @@ impl Weight {
         match self {
             Self::Embedding(at) => model.embeddings.weight_mut(at),
             Self::Wide(at) => model.wide.weight_mut(at),
+            Self::Network { network, at } => &mut model.deep.network_mut(network).parameters()[at],
         }
     }
 
     /// The derivative of the loss of a batch of lists by it, by central differences.
     fn difference(self, model: &mut WideDeep) -> f64 {
-        const STEP: f32 = 1e-2;
+        // Small enough for hardly any rectifier to change its side.
+        const STEP: f32 = 1e-3;
         let original = *self.of(model);
         let mut moved = |by| {
             *self.of(model) = original + by;
@@ -179,13 +209,27 @@ const TARGETS_OF_LISTS: Targets<'_> =
     Targets { labels: &[1.0, 0.0, 1.0, 0.0], weights: &[1.0, 0.5, 2.0, 1.0] };
 
 #[test]
-fn every_derivative_by_the_tables_agrees_with_finite_differences() {
-    let mut model = WideDeep::new(shape_of_lists(), &config(), 0.3, &mut random(7, Purpose::Weights, 0));
+fn every_derivative_by_tables_and_towers_agrees_with_finite_differences() {
+    for shape in [shape_of_lists(), shape_of_towers()] {
+        let mut model = learnt(shape);
+        let found = derivatives(&mut model);
+        let large = found.iter().filter(|(_, exact)| exact.abs() > 0.005).count();
+        assert!(large > 50, "derivatives to compare: {large}");
+        for (weight, exact) in found {
+            let difference = weight.difference(&mut model);
+            assert!((f64::from(exact) - difference).abs() < 1e-3, "{exact} is not {difference}, {weight:?}");
+        }
+    }
+}
+
+/// The derivative of the loss of a batch of lists by every weight, those of the padding left out, for they are no weights.
+fn derivatives(model: &mut WideDeep) -> Vec<(Weight, f32)> {
     let rows = batch_of_lists();
     let mut shards = [Shard::default()];
     let batch = Batch::new(&rows, 0..4, &model.shape);
     model.derive(&mut shards[0], &batch, TARGETS_OF_LISTS);
-    let slopes = Slopes { shards: &shards, inputs: &model.inputs, columns: 7 };
+    let (sight, networks) = model.deep.split();
+    let slopes = Slopes { shards: &shards, sight, columns: 7 };
     let (mut by_embeddings, mut by_weights) = (vec![0.0; 14 * 4], vec![0.0; 16]);
     for touch in sparse::touches_but(&batch.ids, &[4, 10]) {
         by_weights[touch.row()] += slopes.by_weight(touch.place());
@@ -194,18 +238,17 @@ fn every_derivative_by_the_tables_agrees_with_finite_differences() {
             sum.iter_mut().zip(slopes.by_embedding(touch.place())).for_each(|(sum, by)| *sum += by);
         }
     }
-    let near = |exact: f32, found: f64, what: &str, at: usize| {
-        assert!((f64::from(exact) - found).abs() < 2e-3, "{exact} is not {found}, {what} {at}");
-    };
-    let large = by_embeddings.iter().filter(|by| by.abs() > 0.005).count();
-    assert!(large > 20, "derivatives to compare: {large}");
-    // The padding's are left out of the sums above, for they are no weights.
-    for (at, &exact) in by_embeddings.iter().enumerate().filter(|(at, _)| ![4, 10].contains(&(at / 4))) {
-        near(exact, Weight::Embedding(at).difference(&mut model), "embedding", at);
-    }
-    for (at, &exact) in by_weights.iter().enumerate().filter(|(at, _)| ![4, 10].contains(at)) {
-        near(exact, Weight::Wide(at).difference(&mut model), "wide", at);
-    }
+    let padding = |row: usize| [4, 10].contains(&row);
+    let embeddings = by_embeddings.into_iter().enumerate().filter(|(at, _)| !padding(at / 4));
+    let wide = by_weights.into_iter().enumerate().filter(|&(at, _)| !padding(at));
+    let networks =
+        networks.gradients(&shards[0].pass).into_iter().enumerate().flat_map(|(network, gradient)| {
+            gradient.into_iter().enumerate().map(move |(at, by)| (Weight::Network { network, at }, by))
+        });
+    let tables = embeddings
+        .map(|(at, by)| (Weight::Embedding(at), by))
+        .chain(wide.map(|(at, by)| (Weight::Wide(at), by)));
+    tables.chain(networks).collect()
 }
 
 #[test]
@@ -296,7 +339,7 @@ fn a_step_moves_the_rows_of_the_batch_and_no_others() {
 }
 
 /// Trains on several shards a batch and says what the model then answers.
-fn trained_on(threads: usize, config: &ModelConfig) -> Vec<f32> {
+fn trained_on(threads: usize, config: &ModelConfig, shape: &ModelShape) -> Vec<f32> {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
     pool.install(|| {
         let mut draws = random(7, Purpose::Training, 0);
@@ -309,7 +352,7 @@ fn trained_on(threads: usize, config: &ModelConfig) -> Vec<f32> {
             .collect();
         let rows = rows(&values);
         let labels: Vec<f32> = (0..count).map(|_| f32::from(u8::from(draws.random_bool(0.3)))).collect();
-        let mut model = WideDeep::new(SHAPE, config, 0.3, &mut random(7, Purpose::Weights, 0));
+        let mut model = WideDeep::new(shape.clone(), config, 0.3, &mut random(7, Purpose::Weights, 0));
         for _ in 0..5 {
             model.step(&rows, 0..count, Targets { labels: &labels, weights: &vec![1.0; count] });
         }
@@ -319,12 +362,62 @@ fn trained_on(threads: usize, config: &ModelConfig) -> Vec<f32> {
 
 #[test]
 fn the_number_of_threads_changes_nothing() {
-    for embedding_optimizer in [EmbeddingOptimizer::Adagrad, EmbeddingOptimizer::Adam] {
+    let user = TowerColumns { ids: vec![0], crosses: Vec::new(), dense: vec![0] };
+    let item = TowerColumns { ids: vec![1], crosses: vec![2], dense: Vec::new() };
+    let towers = SHAPE.with_towers(Towers { user, item });
+    for (embedding_optimizer, shape) in [
+        (EmbeddingOptimizer::Adagrad, SHAPE),
+        (EmbeddingOptimizer::Adam, SHAPE),
+        (EmbeddingOptimizer::Adam, towers),
+    ] {
         let config = ModelConfig { embedding_optimizer, ..config() };
-        let one = trained_on(1, &config);
-        assert_eq!(one, trained_on(2, &config));
-        assert_eq!(one, trained_on(5, &config));
+        let one = trained_on(1, &config, &shape);
+        assert_eq!(one, trained_on(2, &config, &shape));
+        assert_eq!(one, trained_on(5, &config, &shape));
     }
+}
+
+#[test]
+fn the_logit_of_two_towers_is_what_either_side_says_and_the_product_of_both() {
+    let model = learnt(shape_of_towers());
+    let logit = |ids: [i32; 7], dense: f32| {
+        let mut rows = batch_of_lists();
+        rows.resize(1);
+        rows.last_i32(0).copy_from_slice(&ids);
+        rows.last_f32(1).copy_from_slice(&[dense]);
+        let score = model.score(&rows)[0];
+        (score / (1.0 - score)).ln()
+    };
+    // Four users and four items: the matrix of logits without its biases is a product of three columns, as the vectors
+    // have three numbers, so that its determinant is zero. That of any four by four numbers is not.
+    let users = [[0, 11, 12, 14], [1, 13, 10, 15], [2, 11, 10, 15], [3, 12, 13, 14]];
+    let items = [([5, 6, 7], 0.5), ([6, 4, 4], -1.0), ([7, 5, 4], 2.0), ([5, 4, 4], 0.0)];
+    let biases = |ids: &[i32]| -> f32 {
+        ids.iter().map(|&id| model.wide.weights()[usize::try_from(id).expect("an id")]).sum()
+    };
+    let Deep::Towers(towers) = &model.deep else { panic!("two towers") };
+    let (scale, bias) = towers.scale_and_bias();
+    assert!(scale > 0.0);
+    let matrix = users.map(|[user, one, other, cross]| {
+        items.map(|([a, b, c], dense)| {
+            let wide = biases(&[user, one, other, cross, a, b, c]);
+            f64::from(logit([user, a, b, c, one, other, cross], dense) - wide - bias)
+        })
+    });
+    let largest = matrix.iter().flatten().fold(0.0_f64, |largest, number| largest.max(number.abs()));
+    assert!(largest > 0.05, "{matrix:?}");
+    assert!(determinant(&matrix).abs() < 1e-4 * largest.powi(4), "{}: {matrix:?}", determinant(&matrix));
+}
+
+fn determinant(matrix: &[[f64; 4]; 4]) -> f64 {
+    let three = |skipped: usize| {
+        let columns: Vec<usize> = (0..4).filter(|&column| column != skipped).collect();
+        let at = |row: usize, column: usize| matrix[row][columns[column]];
+        at(1, 0) * (at(2, 1) * at(3, 2) - at(2, 2) * at(3, 1))
+            - at(1, 1) * (at(2, 0) * at(3, 2) - at(2, 2) * at(3, 0))
+            + at(1, 2) * (at(2, 0) * at(3, 1) - at(2, 1) * at(3, 0))
+    };
+    (0..4).map(|column| if column % 2 == 0 { 1.0 } else { -1.0 } * matrix[0][column] * three(column)).sum()
 }
 
 #[test]

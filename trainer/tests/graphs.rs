@@ -1,5 +1,5 @@
-//! Models to export and to compare: what the trainer learns, with lists among its features as well, and by hand the graphs
-//! of two other architectures, so that what is done with a graph does not lean on the ones that are written today.
+//! Models to export and to compare: what the trainer learns, with lists and in two towers as well, and by hand the graphs
+//! of other architectures, so that what is done with a graph does not lean on the ones that are written today.
 
 use std::{
     ops::Range,
@@ -14,8 +14,8 @@ use millrace::{
 };
 use millrace_trainer::{
     artifact,
-    config::ModelConfig,
-    model::{ModelShape, Targets, WideDeep},
+    config::{Architecture, ModelConfig, Owner},
+    model::{ModelShape, Targets, Towers, WideDeep},
     onnx,
     onnx_file::{self, FileError},
     precision::{self, HALF_MODEL},
@@ -46,8 +46,9 @@ impl Exported {
         vec![
             Self::learnt(max_inline_bytes),
             Self::of_lists(max_inline_bytes),
+            Self::of_towers(max_inline_bytes),
             Self::by_hand("deep & cross", &deep_and_cross(), max_inline_bytes),
-            Self::by_hand("two towers", &two_towers(), max_inline_bytes),
+            Self::by_hand("two towers by hand", &two_towers(), max_inline_bytes),
         ]
     }
 
@@ -67,29 +68,42 @@ impl Exported {
     /// A mean and a sum of lists between other features, with a cross.
     fn of_lists(max_inline_bytes: u64) -> Self {
         let encoder = crate::encoder(LISTS);
-        let mut ids = any_ids(&encoder);
-        for list in encoder.lists() {
-            let padding = i32::try_from(list.padding).expect("a few");
-            // Each place may be padding, and twenty rows come behind it.
-            ids[list.columns()].fill(padding..padding + 21);
-        }
         let config = ModelConfig { embedding_dimension: DIMENSION, ..ModelConfig::default() };
-        Self::of_random_rows(("lists", &encoder), ids, &config, max_inline_bytes)
+        let shape = ModelShape::of(&encoder);
+        Self::of_random_rows(("lists", &encoder), shape, &config, max_inline_bytes)
+    }
+
+    /// The same features in two towers: the user's are apart, and so are the item's.
+    pub(crate) fn of_towers(max_inline_bytes: u64) -> Self {
+        let encoder = crate::encoder(LISTS);
+        let owner = |name: &str| match name {
+            "user" | "hour" | "shelves" => Owner::User,
+            _ => Owner::Item,
+        };
+        let shape = ModelShape::of(&encoder).with_towers(Towers::of(&encoder, owner));
+        let config = ModelConfig {
+            architecture: Some(Architecture::TwoTower),
+            embedding_dimension: DIMENSION,
+            output_dimension: Some(VECTOR),
+            ..ModelConfig::default()
+        };
+        Self::of_random_rows(("two towers", &encoder), shape, &config, max_inline_bytes)
     }
 
     /// What the trainer learns of random rows.
     fn of_random_rows(
         (name, encoder): (&'static str, &Encoder),
-        ids: Vec<Range<i32>>,
+        shape: ModelShape,
         config: &ModelConfig,
         max_inline_bytes: u64,
     ) -> Self {
         let kept = TempDir::new().expect("a temporary folder");
-        let (folder, signature) = (kept.path().to_path_buf(), encoder.signature().clone());
+        let (folder, signature, ids) =
+            (kept.path().to_path_buf(), encoder.signature().clone(), any_ids(encoder));
         let learnt = Self { name, signature, folder, ids, _kept: Box::new(kept) };
         let rows = learnt.rows(1000);
         let mut draws = random(7, Purpose::Weights, 0);
-        let mut model = WideDeep::new(ModelShape::of(encoder), config, 0.4, &mut draws);
+        let mut model = WideDeep::new(shape, config, 0.4, &mut draws);
         let labels: Vec<f32> = (0..rows.len()).map(|row| f32::from(u8::from(row % 3 == 0))).collect();
         for _ in 0..10 {
             let targets = Targets { labels: &labels, weights: &vec![1.0; labels.len()] };
@@ -155,6 +169,11 @@ fn any_ids(encoder: &Encoder) -> Vec<Range<i32>> {
         [encoder.deep_rows(), encoder.wide_rows()].map(|rows| i32::try_from(rows).expect("a few"));
     let mut ids = vec![0..deep; encoder.deep_columns()];
     ids.resize(encoder.signature().inputs[0].width, deep..wide);
+    for list in encoder.lists() {
+        let padding = i32::try_from(list.padding).expect("a few");
+        // Each place may be padding, and twenty rows come behind it.
+        ids[list.columns()].fill(padding..padding + 21);
+    }
     ids
 }
 
@@ -165,6 +184,9 @@ pub(crate) fn distance(some: &[f32], others: &[f32]) -> f32 {
     // A NaN is the largest of all distances.
     distances.max_by(f32::total_cmp).expect("rows")
 }
+
+/// Numbers in a vector of the two towers.
+pub(crate) const VECTOR: usize = 6;
 
 const LISTS: &str = r#"
     feature = [

@@ -13,6 +13,7 @@ mod publish;
 mod retail;
 mod rules;
 mod shop;
+mod towers;
 #[cfg(feature = "tract")]
 mod tract;
 
