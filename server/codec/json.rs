@@ -195,18 +195,15 @@ impl Decoder<'_> {
     }
 
     fn set<E: de::Error>(&mut self, position: usize, value: RawValue<'_>) -> Result<(), E> {
-        let judged = self.encoder.set(self.rows, position, value);
-        self.accept(position, judged)
+        match self.encoder.set(self.rows, position, value) {
+            Ok(()) => Ok(()),
+            Err(source) => self.refuse(position, source),
+        }
     }
 
-    fn accept<E: de::Error>(&mut self, position: usize, judged: Result<(), FeatureError>) -> Result<(), E> {
-        match judged {
-            Ok(()) => Ok(()),
-            Err(source) => {
-                let (row, feature) = (self.row(), self.feature(position));
-                self.fail(DecodeError::Feature { row, feature, source })
-            }
-        }
+    fn refuse<E: de::Error>(&mut self, position: usize, source: FeatureError) -> Result<(), E> {
+        let (row, feature) = (self.row(), self.feature(position));
+        self.fail(DecodeError::Feature { row, feature, source })
     }
 
     /// An object row that names no value is as good as one that says `null`, where the feature is optional.
@@ -334,7 +331,7 @@ impl<'de> Visitor<'de> for Row<'_, '_> {
     fn visit_seq<A: SeqAccess<'de>>(self, mut values: A) -> Result<(), A::Error> {
         self.0.begin()?;
         for position in 0..self.0.encoder.width() {
-            if values.next_element_seed(Value::of(self.0, position))?.is_none() {
+            if values.next_element_seed(Value { decoder: self.0, position })?.is_none() {
                 let error = self.0.width();
                 return self.0.fail(error);
             }
@@ -362,7 +359,7 @@ impl<'de> Visitor<'de> for Row<'_, '_> {
                 let feature = decoder.feature(position);
                 return decoder.fail(DecodeError::DuplicateFeature { row, feature });
             }
-            values.next_value_seed(Value::of(decoder, position))?;
+            values.next_value_seed(Value { decoder, position })?;
         }
         for position in 0..decoder.encoder.width() {
             if !decoder.seen[position] {
@@ -397,28 +394,22 @@ impl Visitor<'_> for Position<'_> {
     }
 }
 
-/// The value at a position, or one of the list there.
 struct Value<'a, 'b> {
     decoder: &'a mut Decoder<'b>,
     position: usize,
-    /// The list that it is one of.
-    list: Option<&'a mut ListInput<'b>>,
 }
 
-impl<'a, 'b> Value<'a, 'b> {
-    fn of(decoder: &'a mut Decoder<'b>, position: usize) -> Self {
-        Self { decoder, position, list: None }
-    }
-
-    fn set<E: de::Error>(self, value: RawValue<'_>) -> Result<(), E> {
-        let Self { decoder, position, list } = self;
-        match list {
-            None => decoder.set(position, value),
-            Some(list) => {
-                let judged = list.push(decoder.rows, value);
-                decoder.accept(position, judged)
-            }
-        }
+impl Value<'_, '_> {
+    /// Apart from the visitor, which is to stay small: most values are no lists.
+    #[inline(never)]
+    fn list<'de, A: SeqAccess<'de>>(self, mut values: A) -> Result<(), A::Error> {
+        let Self { decoder, position } = self;
+        let Some(mut list) = decoder.encoder.list(position) else {
+            return Err(de::Error::invalid_type(de::Unexpected::Seq, &"a number or a string"));
+        };
+        while values.next_element_seed(Element { decoder, position, list: &mut list })?.is_some() {}
+        list.finish(decoder.rows);
+        Ok(())
     }
 }
 
@@ -439,39 +430,84 @@ impl<'de> Visitor<'de> for Value<'_, '_> {
     }
 
     fn visit_i64<E: de::Error>(self, value: i64) -> Result<(), E> {
-        self.set(RawValue::Int(value))
+        self.decoder.set(self.position, RawValue::Int(value))
     }
 
     fn visit_u64<E: de::Error>(self, value: u64) -> Result<(), E> {
-        match i64::try_from(value) {
-            Ok(value) => self.set(RawValue::Int(value)),
-            Err(_) => self.set(RawValue::Float(value as f64)),
-        }
+        self.decoder.set(self.position, unsigned(value))
     }
 
     fn visit_f64<E: de::Error>(self, value: f64) -> Result<(), E> {
-        self.set(RawValue::Float(value))
+        self.decoder.set(self.position, RawValue::Float(value))
     }
 
     fn visit_str<E: de::Error>(self, value: &str) -> Result<(), E> {
-        self.set(RawValue::Text(value))
+        self.decoder.set(self.position, RawValue::Text(value))
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut values: A) -> Result<(), A::Error> {
-        let Self { decoder, position, list: outer } = self;
-        // Whoever sends a list where none belongs is told what does, and a list in a list is none.
-        let list = decoder.encoder.list(position).filter(|_| outer.is_none());
-        let Some(mut list) = list else {
-            return Err(de::Error::invalid_type(de::Unexpected::Seq, &"a number or a string"));
-        };
-        while values.next_element_seed(Value { decoder, position, list: Some(&mut list) })?.is_some() {}
-        list.finish(decoder.rows);
-        Ok(())
+    fn visit_seq<A: SeqAccess<'de>>(self, values: A) -> Result<(), A::Error> {
+        self.list(values)
     }
 
     fn visit_unit<E: de::Error>(self) -> Result<(), E> {
-        self.set(RawValue::Missing)
+        self.decoder.set(self.position, RawValue::Missing)
     }
+}
+
+/// A value of the list at a position.
+struct Element<'a, 'b> {
+    decoder: &'a mut Decoder<'b>,
+    position: usize,
+    list: &'a mut ListInput<'b>,
+}
+
+impl Element<'_, '_> {
+    fn push<E: de::Error>(self, value: RawValue<'_>) -> Result<(), E> {
+        match self.list.push(self.decoder.rows, value) {
+            Ok(()) => Ok(()),
+            Err(source) => self.decoder.refuse(self.position, source),
+        }
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Element<'_, '_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl Visitor<'_> for Element<'_, '_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a number or a string")
+    }
+
+    fn visit_i64<E: de::Error>(self, value: i64) -> Result<(), E> {
+        self.push(RawValue::Int(value))
+    }
+
+    fn visit_u64<E: de::Error>(self, value: u64) -> Result<(), E> {
+        self.push(unsigned(value))
+    }
+
+    fn visit_f64<E: de::Error>(self, value: f64) -> Result<(), E> {
+        self.push(RawValue::Float(value))
+    }
+
+    fn visit_str<E: de::Error>(self, value: &str) -> Result<(), E> {
+        self.push(RawValue::Text(value))
+    }
+
+    fn visit_unit<E: de::Error>(self) -> Result<(), E> {
+        self.push(RawValue::Missing)
+    }
+}
+
+fn unsigned(value: u64) -> RawValue<'static> {
+    i64::try_from(value).map_or(RawValue::Float(value as f64), RawValue::Int)
 }
 
 #[cfg(test)]

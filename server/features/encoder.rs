@@ -20,7 +20,7 @@ use super::{
     Affinity, CategoricalSource, Cross, Feature, FeatureKind, History, List, ListColumns, ListInput, Past,
     RawKind, RawValue, Schema, SchemaError, Vocabulary,
     recall::{Part, Recall},
-    slot::{Scale, Slot, TableRows, Target, bucket},
+    slot::{ListRows, Scale, Slot, TableRows, Target, bucket},
 };
 use crate::tensor::{DType, Rows, Signature, TensorSpec};
 
@@ -43,9 +43,6 @@ pub enum FeatureError {
     /// A feature that is not optional was given `null`.
     #[error("expected a number or a string, not null")]
     Missing,
-    /// A feature of one value was given a list.
-    #[error("expected one value, not a list")]
-    NotOne,
     /// A list has more values than its feature takes.
     #[error("expected a list of at most {max} values")]
     TooMany {
@@ -130,7 +127,7 @@ impl Encoder {
                     let rows = table_rows(source, || vocabulary(feature))?;
                     if let Some(list) = feature.values {
                         let (column, padding) = layout.place(list.max, 1 + rows.count())?;
-                        (column, Target::List { padding, rows, list })
+                        (column, Target::List(Box::new(ListRows { padding, rows, list })))
                     } else {
                         let (column, offset) = layout.place(1, rows.count())?;
                         (column, Target::Table { offset, rows })
@@ -197,9 +194,7 @@ impl Encoder {
         fs::create_dir_all(directory)?;
         self.schema.write(directory)?;
         for slot in self.inputs.iter().flat_map(|input| &input.slots) {
-            if let Target::Table { rows: TableRows::Vocabulary(vocabulary), .. }
-            | Target::List { rows: TableRows::Vocabulary(vocabulary), .. } = &slot.target
-            {
+            if let Some(TableRows::Vocabulary(vocabulary)) = slot.target.rows() {
                 let feature = &self.schema.features[slot.feature];
                 let mut file = BufWriter::new(File::create(vocabulary_path(directory, feature))?);
                 vocabulary.write(&mut file)?;
@@ -260,8 +255,10 @@ impl Encoder {
     /// The columns of each list, in their order.
     pub fn lists(&self) -> Vec<ListColumns> {
         let slots = self.inputs.iter().flat_map(|input| &input.slots);
-        let columns = slots.filter_map(|slot| match slot.target {
-            Target::List { padding, list, .. } => Some(ListColumns { first: slot.column, list, padding }),
+        let columns = slots.filter_map(|slot| match &slot.target {
+            Target::List(rows) => {
+                Some(ListColumns { first: slot.column, list: rows.list, padding: rows.padding })
+            }
             _ => None,
         });
         let mut lists: Vec<_> = columns.collect();
@@ -275,7 +272,7 @@ impl Encoder {
         let of_slot = |slot: &Slot| {
             let place = match &slot.target {
                 Target::Table { .. } => Place::Ids(slot.column..slot.column + 1),
-                Target::List { list, .. } => Place::Ids(slot.column..slot.column + list.max),
+                Target::List(rows) => Place::Ids(slot.column..slot.column + rows.list.max),
                 Target::Dense(_) => Place::Dense(slot.column..slot.column + 1),
             };
             Columns { of: std::slice::from_ref(&schema.features[slot.feature].name), place }
@@ -309,13 +306,8 @@ impl Encoder {
     /// # Panics
     /// When `position` is not below [`Encoder::width`], or `rows` is empty or of another signature.
     pub fn set(&self, rows: &mut Rows, position: usize, value: RawValue<'_>) -> Result<(), FeatureError> {
-        if let Some(list) = self.list(position) {
-            return set_list(list, rows, value);
-        }
-        match value {
-            RawValue::Missing if !self.sent_at(position).optional => return Err(FeatureError::Missing),
-            RawValue::List(_) => return Err(FeatureError::NotOne),
-            _ => {}
+        if matches!(value, RawValue::Missing) && !self.takes_missing(position) {
+            return Err(FeatureError::Missing);
         }
         for Slot { column, target, .. } in &self.inputs[position].slots {
             match target {
@@ -323,9 +315,28 @@ impl Encoder {
                     rows.last_i32(IDS)[*column] = table_index(offset + table.row(value)?);
                 }
                 Target::Dense(scale) => rows.last_f32(self.dense_input())[*column] = scale.apply(value)?,
-                Target::List { .. } => unreachable!("all slots of an input take lists, or none does"),
+                // All slots of the input take lists then.
+                Target::List(_) => return self.set_list(rows, position, value),
             }
         }
+        Ok(())
+    }
+
+    #[cold]
+    fn takes_missing(&self, position: usize) -> bool {
+        self.sent_at(position).optional || self.inputs[position].max_values.is_some()
+    }
+
+    /// Apart from [`Encoder::set`], which is to stay small: most values are no lists.
+    #[inline(never)]
+    fn set_list(&self, rows: &mut Rows, position: usize, value: RawValue<'_>) -> Result<(), FeatureError> {
+        let mut list = self.list(position).expect("asked of a feature of lists");
+        match value {
+            RawValue::Missing => {}
+            RawValue::List(values) => values.iter().try_for_each(|value| list.push(rows, value.raw()))?,
+            one => list.push(rows, one)?,
+        }
+        list.finish(rows);
         Ok(())
     }
 
@@ -382,16 +393,6 @@ impl Encoder {
             _ => None,
         }
     }
-}
-
-fn set_list(mut list: ListInput<'_>, rows: &mut Rows, value: RawValue<'_>) -> Result<(), FeatureError> {
-    match value {
-        RawValue::Missing => {}
-        RawValue::List(values) => values.iter().try_for_each(|value| list.push(rows, value.raw()))?,
-        one => list.push(rows, one)?,
-    }
-    list.finish(rows);
-    Ok(())
 }
 
 /// Where the vocabulary of the feature called `name` is in a row.
@@ -561,7 +562,7 @@ fn place_cross(
     }
     let parts = cross.features.iter().map(|name| match slot(schema, inputs, name) {
         Some(Slot { column, target: Target::Table { .. }, .. }) => Ok(*column),
-        Some(Slot { target: Target::List { .. }, .. }) => {
+        Some(Slot { target: Target::List(_), .. }) => {
             Err(SchemaError::Invalid(format!("cross: `{name}` is a list")))
         }
         Some(_) => Err(SchemaError::Invalid(format!("cross: `{name}` is numeric"))),

@@ -78,12 +78,13 @@ impl<'a> ListInput<'a> {
         if self.count == self.max {
             return Err(FeatureError::TooMany { max: self.max });
         }
-        if value == RawValue::Missing {
+        if matches!(value, RawValue::Missing) {
             return Err(FeatureError::Missing);
         }
         for Slot { column, target, .. } in self.slots {
-            if let Target::List { padding, rows: table, .. } = target {
-                rows.last_i32(IDS)[column + self.count] = table_index(padding + 1 + table.row(value)?);
+            if let Target::List(list) = target {
+                let row = list.padding + 1 + list.rows.row(value)?;
+                rows.last_i32(IDS)[column + self.count] = table_index(row);
             }
         }
         self.count += 1;
@@ -93,8 +94,8 @@ impl<'a> ListInput<'a> {
     /// Ends the list: the columns that are left get the padding.
     pub fn finish(self, rows: &mut Rows) {
         for Slot { column, target, .. } in self.slots {
-            if let Target::List { padding, .. } = target {
-                rows.last_i32(IDS)[column + self.count..column + self.max].fill(table_index(*padding));
+            if let Target::List(list) = target {
+                rows.last_i32(IDS)[column + self.count..column + self.max].fill(table_index(list.padding));
             }
         }
     }
@@ -183,7 +184,7 @@ mod tests {
         assert_eq!(refused(&[Value::List(Vec::new())]), FeatureError::NotAnId);
         let mut rows = Rows::new(encoder.signature());
         let row = [RawValue::List(&[]), RawValue::Missing, RawValue::Int(0)];
-        assert_eq!(encoder.encode(row.into_iter(), &mut rows), Err(FeatureError::NotOne));
+        assert_eq!(encoder.encode(row.into_iter(), &mut rows), Err(FeatureError::NotAnId));
         assert!(rows.is_empty());
     }
 

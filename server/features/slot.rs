@@ -26,17 +26,32 @@ pub(super) enum Target {
         rows: TableRows,
     },
     /// Of `ids`: a row of the table for each value of a list, in a column each from the slot's on.
-    List {
-        /// The first row of the feature's range, which stands where there is no value; what [`TableRows::row`] says
-        /// counts from the next one.
-        padding: u32,
-        /// The range behind it.
-        rows: TableRows,
-        /// How long a list may be, and what becomes of it.
-        list: List,
-    },
+    List(Box<ListRows>),
     /// Of `dense`: a number.
     Dense(Scale),
+}
+
+impl Target {
+    /// The range of table rows; `None` for a number.
+    pub(super) fn rows(&self) -> Option<&TableRows> {
+        match self {
+            Self::Table { rows, .. } => Some(rows),
+            Self::List(list) => Some(&list.rows),
+            Self::Dense(_) => None,
+        }
+    }
+}
+
+/// Where the values of a list go, apart from [`Target`], for most targets are of one value.
+#[derive(Debug)]
+pub(super) struct ListRows {
+    /// The first row of the feature's range, which stands where there is no value; what [`TableRows::row`] says counts
+    /// from the next one.
+    pub(super) padding: u32,
+    /// The range behind it.
+    pub(super) rows: TableRows,
+    /// How long a list may be, and what becomes of it.
+    pub(super) list: List,
 }
 
 /// A feature's range of table rows.
