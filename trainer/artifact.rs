@@ -83,10 +83,13 @@ impl Artifact {
         })
     }
 
-    /// Writes everything but the version's files.
+    /// Writes everything but the version's files. The summary comes last, and whole or not at all: a folder that has
+    /// one holds all that belongs to it.
     pub fn write(&self) -> Result<(), ArtifactError> {
-        write(&self.folder.join(SUMMARY), &self.summary)?;
-        write(&self.folder.join(HOLDOUT), &self.holdout)
+        write(&self.folder.join(HOLDOUT), &self.holdout)?;
+        let (beside, summary) = (self.folder.join("summary.new"), self.folder.join(SUMMARY));
+        write(&beside, &self.summary)?;
+        fs::rename(&beside, &summary).map_err(|source| ArtifactError { file: summary, source })
     }
 }
 
@@ -114,9 +117,15 @@ pub fn score(engine: &mut dyn Engine, rows: &Rows) -> Result<Vec<f32>, EngineErr
     Ok(scores)
 }
 
-/// Makes the empty folder of the version's files below `folder`, in place of an earlier one.
+/// Makes the empty folder of the version's files below `folder`, in place of an earlier one, whose summary goes first.
 pub fn prepare(folder: &Path) -> Result<PathBuf, ArtifactError> {
-    let version = folder.join(VERSION);
+    let (version, summary) = (folder.join(VERSION), folder.join(SUMMARY));
+    match fs::remove_file(&summary) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            return Err(ArtifactError { file: summary, source });
+        }
+        _ => {}
+    }
     let failed = |source| ArtifactError { file: version.clone(), source };
     match fs::remove_dir_all(&version) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
@@ -166,12 +175,17 @@ mod tests {
     }
 
     #[test]
-    fn a_new_version_starts_empty() {
+    fn a_new_version_starts_empty_and_without_the_old_summary() {
         let folder = tempfile::tempdir().expect("a temporary folder");
+        let folder_path = folder.path().to_path_buf();
+        let artifact =
+            Artifact { folder: folder_path, summary: Summary::default(), holdout: Holdout::default() };
+        artifact.write().expect("written");
         let version = prepare(folder.path()).expect("made");
         fs::write(version.join("stale"), "from before").expect("written");
         let version = prepare(folder.path()).expect("made again");
         assert_eq!(fs::read_dir(version).expect("a folder").count(), 0);
+        Artifact::read(folder.path()).expect_err("no summary, no artifact");
     }
 
     #[test]

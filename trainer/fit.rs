@@ -326,7 +326,7 @@ mod tests {
             users,
             items,
             times: vec![1, 2, 3, 4],
-            labels: None,
+            ..Log::default()
         }
     }
 

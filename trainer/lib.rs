@@ -26,6 +26,7 @@ pub mod fit;
 
 pub mod model;
 
+pub mod checkpoint;
 pub mod train;
 
 pub mod evaluate;

@@ -8,7 +8,8 @@ use std::{
     num::NonZeroU32,
     path::{Path, PathBuf},
     process::ExitCode,
-    time::Instant,
+    sync::atomic::{AtomicBool, Ordering},
+    time::{Duration, Instant},
 };
 
 use anyhow::Context;
@@ -17,16 +18,18 @@ use millrace::engine::OnnxRuntime;
 use millrace_trainer::{
     artifact::Artifact,
     calendar,
+    checkpoint::CheckpointOptions,
     config::{Pipeline, TestStart},
     explore::{
         ExploreOptions, explore,
         page::page,
         roles::{Role, Source},
     },
-    pipeline::{Run, log_path},
+    pipeline::{PipelineError, Run, log_path},
     publish::Publication,
     report,
     synth::{SynthLog, SynthOptions},
+    train::TrainError,
 };
 use time::OffsetDateTime;
 
@@ -44,10 +47,12 @@ enum Command {
     Synth(Synth),
     /// Look at a log before training on it: an HTML report, and the same figures as JSON.
     Explore(Explore),
-    /// Train a version into an artifact folder.
+    /// Train a version into an artifact folder. Killed, the same command goes on where it was.
     Train {
         #[command(flatten)]
         run: RunArgs,
+        #[command(flatten)]
+        checkpoints: CheckpointArgs,
         /// The folder for the artifact.
         #[arg(long)]
         artifact: PathBuf,
@@ -66,6 +71,11 @@ enum Command {
     Pipeline {
         #[command(flatten)]
         run: RunArgs,
+        #[command(flatten)]
+        checkpoints: CheckpointArgs,
+        /// Keep the artifact in this folder, and go on there where an earlier run was killed.
+        #[arg(long, conflicts_with = "seeds")]
+        artifact: Option<PathBuf>,
         /// Train with so many seeds, from the pipeline's on, and report the means as well. The first is published.
         #[arg(long, default_value_t = NonZeroU32::MIN)]
         seeds: NonZeroU32,
@@ -131,6 +141,16 @@ struct Explore {
 }
 
 #[derive(Args)]
+struct CheckpointArgs {
+    /// Train from the start, even where an earlier run of the same command was killed.
+    #[arg(long)]
+    restart: bool,
+    /// Keep a checkpoint after so many seconds within an epoch, besides the one at its end.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    checkpoint_seconds: u64,
+}
+
+#[derive(Args)]
 struct RunArgs {
     /// The pipeline's file.
     pipeline: PathBuf,
@@ -149,12 +169,25 @@ struct RunArgs {
 }
 
 fn main() -> anyhow::Result<ExitCode> {
-    match Cli::parse().command {
+    let result = run(Cli::parse().command);
+    if let Err(error) = &result
+        && matches!(error.downcast_ref(), Some(PipelineError::Train(TrainError::Interrupted { .. })))
+    {
+        eprintln!("{error}; the same command goes on from here");
+        return Ok(ExitCode::from(INTERRUPTED));
+    }
+    result
+}
+
+fn run(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
         Command::Synth(arguments) => synth(&arguments),
         Command::Explore(arguments) => explore_log(&arguments),
-        Command::Train { run, artifact } => train(&run, &artifact),
+        Command::Train { run, checkpoints, artifact } => train(&run, &checkpoints, &artifact),
         Command::Publish { run, artifact } => publish(&run, &artifact),
-        Command::Pipeline { run, seeds } => pipeline(&run, seeds),
+        Command::Pipeline { run, checkpoints, artifact, seeds } => {
+            pipeline(&run, &checkpoints, artifact.as_deref(), seeds)
+        }
         Command::Export(export) => {
             export.run()?.iter().try_for_each(|line| print(line))?;
             Ok(ExitCode::SUCCESS)
@@ -192,9 +225,10 @@ fn explore_log(arguments: &Explore) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn train(arguments: &RunArgs, artifact: &Path) -> anyhow::Result<ExitCode> {
+fn train(arguments: &RunArgs, checkpoints: &CheckpointArgs, artifact: &Path) -> anyhow::Result<ExitCode> {
     let start = Instant::now();
-    let artifact = arguments.run(start, |run| Ok(run.train(artifact)?))?;
+    let checkpoints = checkpoints.options()?;
+    let artifact = arguments.run(start, checkpoints, |run| Ok(run.train(artifact)?))?;
     print(&report::line(&artifact.summary, None, start.elapsed().as_secs_f64()))?;
     Ok(ExitCode::SUCCESS)
 }
@@ -202,23 +236,31 @@ fn train(arguments: &RunArgs, artifact: &Path) -> anyhow::Result<ExitCode> {
 fn publish(arguments: &RunArgs, artifact: &Path) -> anyhow::Result<ExitCode> {
     let start = Instant::now();
     let artifact = Artifact::read(artifact)?;
-    let publication = arguments.run(start, |run| Ok(run.publish(&artifact, OffsetDateTime::now_utc())?))?;
+    let publication = arguments.run(start, CheckpointOptions::default(), |run| {
+        Ok(run.publish(&artifact, OffsetDateTime::now_utc())?)
+    })?;
     finish(&artifact, &publication, start)
 }
 
-fn pipeline(arguments: &RunArgs, seeds: NonZeroU32) -> anyhow::Result<ExitCode> {
+fn pipeline(
+    arguments: &RunArgs,
+    checkpoints: &CheckpointArgs,
+    artifact: Option<&Path>,
+    seeds: NonZeroU32,
+) -> anyhow::Result<ExitCode> {
     let start = Instant::now();
+    let checkpoints = checkpoints.options()?;
     let folder = tempfile::tempdir().context("a temporary folder")?;
     let mut others = Vec::new();
     for offset in 1..u64::from(seeds.get()) {
         let start = Instant::now();
         let folder = folder.path().join("other");
-        let artifact = arguments.run_seed(offset, start, |run| Ok(run.train(&folder)?))?;
+        let artifact = arguments.run_seed(offset, start, checkpoints, |run| Ok(run.train(&folder)?))?;
         others.push((artifact.summary, start.elapsed().as_secs_f64()));
     }
     let first = Instant::now();
-    let (artifact, publication) = arguments.run(first, |run| {
-        let artifact = run.train(&folder.path().join("first"))?;
+    let (artifact, publication) = arguments.run(first, checkpoints, |run| {
+        let artifact = run.train(artifact.unwrap_or(&folder.path().join("first")))?;
         let publication = run.publish(&artifact, OffsetDateTime::now_utc())?;
         Ok((artifact, publication))
     })?;
@@ -268,14 +310,30 @@ impl Explore {
     }
 }
 
+impl CheckpointArgs {
+    /// The options, with Ctrl-C and a polite kill as what ends a training. The second one ends the process at once.
+    fn options(&self) -> anyhow::Result<CheckpointOptions<'static>> {
+        static STOP: AtomicBool = AtomicBool::new(false);
+        ctrlc::set_handler(|| {
+            if STOP.swap(true, Ordering::Relaxed) {
+                std::process::exit(INTERRUPTED.into());
+            }
+        })
+        .context("the handler of signals")?;
+        let every = Duration::from_secs(self.checkpoint_seconds);
+        Ok(CheckpointOptions { every, restart: self.restart, stop: &STOP })
+    }
+}
+
 impl RunArgs {
     /// Does `work` with the run that the arguments describe; progress goes to standard error.
     fn run<T>(
         &self,
         start: Instant,
+        checkpoints: CheckpointOptions<'_>,
         work: impl FnOnce(&mut Run<'_>) -> anyhow::Result<T>,
     ) -> anyhow::Result<T> {
-        self.run_seed(0, start, work)
+        self.run_seed(0, start, checkpoints, work)
     }
 
     /// The same with a seed that lies `offset` above the pipeline's.
@@ -283,6 +341,7 @@ impl RunArgs {
         &self,
         offset: u64,
         start: Instant,
+        checkpoints: CheckpointOptions<'_>,
         work: impl FnOnce(&mut Run<'_>) -> anyhow::Result<T>,
     ) -> anyhow::Result<T> {
         let mut pipeline = read_pipeline(&self.pipeline)?;
@@ -299,7 +358,7 @@ impl RunArgs {
         let runtime = OnnxRuntime::load(&onnxruntime(self.onnxruntime.as_ref())?)?;
         let log = log_path(&pipeline, self.data.as_deref());
         let mut say = progress(start);
-        work(&mut Run { pipeline: &pipeline, log: &log, runtime: &runtime, say: &mut say })
+        work(&mut Run { pipeline: &pipeline, log: &log, runtime: &runtime, checkpoints, say: &mut say })
     }
 }
 
@@ -332,3 +391,5 @@ fn print(line: &str) -> io::Result<()> {
 
 /// The exit status of a version that the gates refused.
 const REFUSED: u8 = 3;
+/// The exit status of a training that was interrupted, as a shell has it.
+const INTERRUPTED: u8 = 130;

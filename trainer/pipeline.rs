@@ -22,6 +22,7 @@ use crate::{
     artifact::{self, Artifact, ArtifactError, Holdout, Summary},
     calendar,
     check::{self, CheckError, Opened},
+    checkpoint::{CheckpointError, CheckpointOptions, Checkpoints},
     config::Pipeline,
     evaluate::RowFigures,
     examples::{self, Example},
@@ -34,7 +35,7 @@ use crate::{
     random::{Purpose, random},
     ranking::{BothFigures, RankingTask},
     split::{EmptySplit, Split},
-    train::{self, TrainError, Trained},
+    train::{self, EpochReport, TrainError, Trained},
 };
 
 /// Which step failed.
@@ -50,6 +51,9 @@ pub enum PipelineError {
     /// Splitting it.
     #[error(transparent)]
     Split(#[from] EmptySplit),
+    /// Finding an earlier training's checkpoint, or removing it.
+    #[error("the checkpoint")]
+    Checkpoint(#[from] CheckpointError),
     /// Training.
     #[error(transparent)]
     Train(#[from] TrainError),
@@ -84,23 +88,30 @@ pub struct Run<'a> {
     pub log: &'a Path,
     /// What the exported model is checked with.
     pub runtime: &'a OnnxRuntime,
+    /// How a training that is killed goes on.
+    pub checkpoints: CheckpointOptions<'a>,
     /// Hears what is being done, a line at a time.
     pub say: &'a mut dyn FnMut(&str),
 }
 
 impl Run<'_> {
-    /// Trains a version, judges it and leaves it in `folder`.
+    /// Trains a version, judges it and leaves it in `folder`. Where an earlier call was killed there, it goes on.
     pub fn train(&mut self, folder: &Path) -> Result<Artifact, PipelineError> {
+        let sources = self.sources()?;
+        let mut checkpoints = Checkpoints::new(folder, self.training(&sources), self.checkpoints)?;
+        if let Some(found) = checkpoints.find()? {
+            self.tell(format_args!("going on with {}", found.position));
+        }
         let (LogFile { log, dropped }, split) = self.read()?;
         self.tell(format_args!("read {} rows, dropped {dropped}", log.len()));
         self.tell(describe(&log, &split));
-        let trained = self.fit(&log, &split)?;
+        let trained = self.fit(&log, &split, &mut checkpoints)?;
         let (examples, holdout) = self.hold_out(&log, &split, &trained);
         let scores = trained.score(&log, &examples)?;
         let metrics = self.evaluate(&log, &split, &trained, (&scores, &holdout.label))?;
         let version = artifact::prepare(folder)?;
         self.export(&trained, &version, &holdout, &scores)?;
-        let lineage = self.lineage(&log, &split)?;
+        let lineage = self.lineage(&log, &split, &sources);
         let kind = self.pipeline.model.kind().to_owned();
         let summary = Summary { kind, metrics, lineage, epochs: trained.epochs };
         let mut artifact = Artifact { folder: folder.to_path_buf(), summary, holdout };
@@ -109,6 +120,7 @@ impl Run<'_> {
         if export.fp16 {
             self.tell(precision::add_half(&mut artifact, self.runtime, export.max_inline_bytes)?);
         }
+        checkpoints.finish()?;
         Ok(artifact)
     }
 
@@ -142,14 +154,20 @@ impl Run<'_> {
             let split = Split::of_table(training, file.log.len() - training, &self.pipeline.split)?;
             return Ok((file, split));
         }
-        let file = log::read(self.log, data, features)?;
+        let file = log::read(self.log, data, features, &self.pipeline.measured())?;
         let split = Split::new(&file.log.times, &self.pipeline.split)?;
         Ok((file, split))
     }
 
-    fn fit(&mut self, log: &Log, split: &Split) -> Result<Trained, PipelineError> {
+    fn fit(
+        &mut self,
+        log: &Log,
+        split: &Split,
+        checkpoints: &mut Checkpoints<'_>,
+    ) -> Result<Trained, PipelineError> {
         let say = &mut *self.say;
-        let trained = train::train(log, split, self.pipeline, &mut |report| say(&report.to_string()))?;
+        let mut report = |report: EpochReport| say(&report.to_string());
+        let trained = train::train(log, split, self.pipeline, checkpoints, &mut report)?;
         let shape = trained.model.shape();
         self.tell(format_args!(
             "trained for {} epochs: {} table rows, {} of them with an embedding",
@@ -236,18 +254,38 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn lineage(&self, log: &Log, split: &Split) -> Result<Lineage, PipelineError> {
+    /// The SHA-256 of each file that is read, the log first.
+    fn sources(&self) -> Result<Vec<String>, PipelineError> {
+        let test = self.pipeline.data.test_path.as_ref().map(|test| self.log.with_file_name("").join(test));
+        let files = [self.log.to_path_buf()].into_iter().chain(test);
+        files.map(|file| sha256(&file).map_err(PipelineError::Hash)).collect()
+    }
+
+    /// What decides the model: the same for the same pipeline, files and build of the trainer.
+    fn training(&self, sources: &[String]) -> [u8; 32] {
+        let Pipeline { seed, data, split, examples, features, crosses, histories, model, .. } = self.pipeline;
+        let pipeline = format!("{:?}", (seed, data, split, examples, features, crosses, histories, model));
+        let build = [env!("CARGO_PKG_VERSION"), millrace::REVISION];
+        let mut hasher = Sha256::new();
+        for part in [pipeline.as_str()].into_iter().chain(build).chain(sources.iter().map(String::as_str)) {
+            hasher.update((part.len() as u64).to_le_bytes());
+            hasher.update(part);
+        }
+        hasher.finalize().into()
+    }
+
+    fn lineage(&self, log: &Log, split: &Split, sources: &[String]) -> Lineage {
         let training = log.times.get(split.training()).unwrap_or_default();
         let moment = |time: Option<&i64>| time.map(|&time| calendar::format(time)).unwrap_or_default();
-        Ok(Lineage {
+        Lineage {
             source: self.log.file_name().unwrap_or_default().to_string_lossy().into_owned(),
-            source_sha256: sha256(self.log).map_err(PipelineError::Hash)?,
+            source_sha256: sources[0].clone(),
             rows: split.training().len() as u64,
             from: moment(training.first()),
             to: moment(training.last()),
             seed: self.pipeline.seed,
             revision: millrace::REVISION.to_owned(),
-        })
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use millrace::{
     engine::OnnxRuntime,
     quality,
     repository::{
-        Layout, VersionNumber,
+        Layout, ModelName, VersionNumber,
         golden::{Golden, GoldenError},
         manifest::{Manifest, ManifestError},
     },
@@ -43,6 +43,12 @@ pub enum PublishError {
     /// The repository cannot be read or written.
     #[error("the model repository")]
     Repository(#[from] io::Error),
+    /// Another publisher is at work.
+    #[error("another publisher of `{0}` is at work")]
+    Busy(ModelName),
+    /// The version that the gates compared with is not the last one any more.
+    #[error("another version of `{0}` was published while this one was judged; publish again")]
+    Overtaken(ModelName),
     /// The files cannot be recorded.
     #[error("the manifest")]
     Manifest(#[from] ManifestError),
@@ -74,14 +80,16 @@ pub fn publish(
         return Ok(Publication { verdicts, published: None });
     }
     let version = last.map_or(VersionNumber::FIRST, VersionNumber::next);
-    let stage = layout.stage(&config.model)?;
-    let done = fill(&stage, artifact, config, (version, last), runtime, now)
-        .and_then(|()| Ok(layout.publish(&config.model, version, &stage)?));
-    if done.is_err() {
-        // What is left of a stage is no version, but nobody else will clear it away.
-        let _ = fs::remove_dir_all(&stage);
+    let stage = layout.stage(&config.model).map_err(|error| match error.kind() {
+        io::ErrorKind::ResourceBusy => PublishError::Busy(config.model.clone()),
+        _ => PublishError::Repository(error),
+    })?;
+    if layout.versions(&config.model)?.last().copied() != last {
+        return Err(PublishError::Overtaken(config.model.clone()));
     }
-    Ok(Publication { verdicts, published: Some((version, done?)) })
+    fill(stage.path(), artifact, config, (version, last), runtime, now)?;
+    let folder = layout.publish(&config.model, version, stage)?;
+    Ok(Publication { verdicts, published: Some((version, folder)) })
 }
 
 fn candidate_figures(artifact: &Artifact, runtime: &OnnxRuntime) -> Result<RowFigures, PublishError> {

@@ -244,7 +244,7 @@ mod tests {
         let read = |name: &str| {
             let path = folder.path().join(name);
             SynthLog::draw(&OPTIONS).write(&path).expect("written");
-            log::read(&path, &data(), &features).expect("read").log
+            log::read(&path, &data(), &features, &std::collections::BTreeMap::new()).expect("read").log
         };
         let log = read("log.csv");
         assert_eq!(log, read("log.parquet"));

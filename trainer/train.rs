@@ -9,6 +9,7 @@ use std::{fmt, ops::Range};
 use millrace::{quality, tensor::Rows};
 
 use crate::{
+    checkpoint::{CheckpointError, Checkpoints, Position},
     config::{Architecture, Pipeline},
     examples::{self, Example},
     fit::{FitError, FittedFeatures},
@@ -31,6 +32,15 @@ pub enum TrainError {
     /// The loss is no number any more.
     #[error("the loss diverged in epoch {epoch}: lower the rates")]
     Diverged {
+        /// The epoch, from 1.
+        epoch: usize,
+    },
+    /// The checkpoint cannot be used or kept.
+    #[error("the checkpoint")]
+    Checkpoint(#[from] CheckpointError),
+    /// Somebody asked for an end.
+    #[error("interrupted in epoch {epoch}")]
+    Interrupted {
         /// The epoch, from 1.
         epoch: usize,
     },
@@ -75,52 +85,69 @@ impl fmt::Display for EpochReport {
     }
 }
 
-/// Trains the pipeline's model on everything before the test period. `report` hears of each epoch.
+/// Trains the pipeline's model on everything before the test period, from where the checkpoint is. `report` hears of
+/// each epoch.
 pub fn train(
     log: &Log,
     split: &Split,
     pipeline: &Pipeline,
+    checkpoints: &mut Checkpoints<'_>,
     report: &mut dyn FnMut(EpochReport),
 ) -> Result<Trained, TrainError> {
-    let epochs = if split.validation.is_empty() {
-        pipeline.model.epochs
+    let most = pipeline.model.epochs;
+    let mut found = checkpoints.find()?;
+    let start = Position::start(split.validation.is_empty().then_some(most), most);
+    let position = found.as_ref().map_or(start, |found| found.position);
+    let (epochs, mut position) = if let Some(epochs) = position.chosen {
+        (epochs, position)
     } else {
-        choose_epochs(log, split, pipeline, report)?
+        let mut course = Course::new(log, split.fit(), pipeline)?;
+        if let Some(found) = found.take() {
+            found.restore(&mut course.model)?;
+        }
+        let epochs = choose_epochs(course, split, position, checkpoints, report)?;
+        (epochs, Position::start(Some(epochs), most))
     };
     let mut course = Course::new(log, split.training(), pipeline)?;
-    for epoch in 1..=epochs {
-        let loss = course.epoch(epoch)?;
-        report(EpochReport { epoch, is_final: true, loss, validation_loss: None });
+    if let Some(found) = found {
+        found.restore(&mut course.model)?;
+    }
+    while position.epoch <= epochs {
+        let loss = course.epoch(&mut position, checkpoints)?;
+        report(EpochReport { epoch: position.epoch, is_final: true, loss, validation_loss: None });
+        position = position.next_epoch();
+        course.keep(&position, checkpoints)?;
     }
     Ok(Trained { features: course.features, model: course.model, epochs })
 }
 
 /// The epoch with the lowest loss on the validation slice; the search ends once two epochs have brought nothing.
 fn choose_epochs(
-    log: &Log,
+    mut course: Course<'_>,
     split: &Split,
-    pipeline: &Pipeline,
+    mut position: Position,
+    checkpoints: &mut Checkpoints<'_>,
     report: &mut dyn FnMut(EpochReport),
 ) -> Result<usize, TrainError> {
     const PATIENCE: usize = 2;
-    let mut course = Course::new(log, split.fit(), pipeline)?;
+    let Course { log, pipeline, .. } = course;
     let mut draws = random(pipeline.seed, Purpose::Validation, 0);
     let examples =
         examples::held_out(log, split.fit(), split.validation.clone(), &pipeline.examples, &mut draws);
     let rows = course.features.encode(log, &examples)?;
     let labels: Vec<bool> = examples.iter().map(|example| example.label).collect();
-    let mut best = (f64::INFINITY, pipeline.model.epochs);
-    for epoch in 1..=pipeline.model.epochs {
-        let loss = course.epoch(epoch)?;
+    while position.epoch <= pipeline.model.epochs.min(position.best.1.saturating_add(PATIENCE)) {
+        let epoch = position.epoch;
+        let loss = course.epoch(&mut position, checkpoints)?;
         let validation_loss = quality::log_loss(&course.model.score(&rows), &labels);
         report(EpochReport { epoch, is_final: false, loss, validation_loss });
-        match validation_loss {
-            Some(loss) if loss < best.0 => best = (loss, epoch),
-            Some(_) if epoch >= best.1 + PATIENCE => break,
-            _ => {}
+        if let Some(loss) = validation_loss.filter(|&loss| loss < position.best.0) {
+            position.best = (loss, epoch);
         }
+        position = position.next_epoch();
+        course.keep(&position, checkpoints)?;
     }
-    Ok(best.1)
+    Ok(position.best.1)
 }
 
 /// A model on its way through the epochs over one stretch of the log.
@@ -146,27 +173,47 @@ impl<'a> Course<'a> {
         Ok(Self { log, rows, pipeline, features, model })
     }
 
-    /// One pass over freshly drawn examples; the mean weighted loss.
-    fn epoch(&mut self, epoch: usize) -> Result<f64, TrainError> {
-        let Pipeline { seed, examples: config, model, .. } = self.pipeline;
-        let mut draws = random(*seed, Purpose::Training, epoch);
+    /// The rest of a pass over freshly drawn examples; the mean weighted loss of the whole of it.
+    fn epoch(
+        &mut self,
+        position: &mut Position,
+        checkpoints: &mut Checkpoints<'_>,
+    ) -> Result<f64, TrainError> {
+        let Pipeline { seed, examples: config, .. } = self.pipeline;
+        let mut draws = random(*seed, Purpose::Training, position.epoch);
         let mut examples = examples::training(self.log, self.rows.clone(), config, &mut draws);
         examples::shuffle(&mut examples, &mut draws);
         let rows = self.features.encode_hiding(self.log, &examples, config.unknown_share, &mut draws)?;
-        let loss = self.pass(&rows, &examples, model.batch_rows);
-        if loss.is_finite() { Ok(loss) } else { Err(TrainError::Diverged { epoch }) }
+        self.pass(&rows, &examples, position, checkpoints)?;
+        let loss = position.loss / examples.len() as f64;
+        if loss.is_finite() { Ok(loss) } else { Err(TrainError::Diverged { epoch: position.epoch }) }
     }
 
-    fn pass(&mut self, rows: &Rows, examples: &[Example], batch_rows: usize) -> f64 {
+    fn pass(
+        &mut self,
+        rows: &Rows,
+        examples: &[Example],
+        position: &mut Position,
+        checkpoints: &mut Checkpoints<'_>,
+    ) -> Result<(), TrainError> {
         let labels: Vec<f32> = examples.iter().map(|example| f32::from(u8::from(example.label))).collect();
         let weights: Vec<f32> = examples.iter().map(|example| example.weight).collect();
-        let mut loss = 0.0;
-        for start in (0..examples.len()).step_by(batch_rows) {
-            let range = start..examples.len().min(start + batch_rows);
+        while position.done < examples.len() {
+            let range = position.done..examples.len().min(position.done + self.pipeline.model.batch_rows);
             let targets = Targets { labels: &labels[range.clone()], weights: &weights[range.clone()] };
-            loss += self.model.step(rows, range, targets);
+            position.done = range.end;
+            position.loss += self.model.step(rows, range, targets);
+            if position.done < examples.len() && checkpoints.is_due() {
+                self.keep(position, checkpoints)?;
+            }
         }
-        loss / examples.len() as f64
+        Ok(())
+    }
+
+    /// Writes the checkpoint down, and ends the training where somebody asked for it.
+    fn keep(&mut self, position: &Position, checkpoints: &mut Checkpoints<'_>) -> Result<(), TrainError> {
+        checkpoints.keep(position, &mut self.model)?;
+        if checkpoints.is_stopped() { Err(TrainError::Interrupted { epoch: position.epoch }) } else { Ok(()) }
     }
 }
 
@@ -234,13 +281,15 @@ mod tests {
             times: (0..rows).map(|row| row * 86_400).collect(),
             labels: Some(labels),
             features: vec![FeatureColumn::Ids(ids(&users)), FeatureColumn::Ids(ids(&items))],
+            ..Log::default()
         }
     }
 
     fn run(log: &Log, split: &Split) -> (Trained, Vec<EpochReport>) {
         let mut reports = Vec::new();
-        let trained = train(log, split, &pipeline(), &mut |report| reports.push(report)).expect("a model");
-        (trained, reports)
+        let mut checkpoints = Checkpoints::none();
+        let trained = train(log, split, &pipeline(), &mut checkpoints, &mut |report| reports.push(report));
+        (trained.expect("a model"), reports)
     }
 
     fn all(log: &Log) -> Vec<Example> {

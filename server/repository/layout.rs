@@ -5,7 +5,7 @@
 
 use std::{
     fmt, fs,
-    fs::File,
+    fs::{File, TryLockError},
     io,
     path::{Path, PathBuf},
     str::FromStr,
@@ -161,29 +161,58 @@ impl Layout {
     }
 
     /// A new, empty folder beside the versions of `model`, for a publisher to fill. It is no version until
-    /// [`Layout::publish`] makes it one.
-    pub fn stage(&self, model: &ModelName) -> io::Result<PathBuf> {
+    /// [`Layout::publish`] makes it one. There is one at a time: while it is held, others fail with `ResourceBusy`. What
+    /// a publisher that was killed has left is cleared away.
+    pub fn stage(&self, model: &ModelName) -> io::Result<Stage> {
         let parent = self.root.join(model.as_str());
         fs::create_dir_all(&parent)?;
-        let stage = parent.join(format!(".stage-{}", std::process::id()));
-        match fs::remove_dir_all(&stage) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => fs::create_dir(&stage)?,
+        let lock = File::options().create(true).append(true).open(parent.join(LOCK))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(io::ErrorKind::ResourceBusy.into()),
+            Err(TryLockError::Error(error)) => return Err(error),
         }
-        Ok(stage)
+        let folder = parent.join(STAGE);
+        match fs::remove_dir_all(&folder) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => fs::create_dir(&folder)?,
+        }
+        Ok(Stage { folder, _lock: lock })
     }
 
-    /// Makes the filled folder `stage` version `version` of `model`: everything in it reaches the disk before the
+    /// Makes the filled `stage` version `version` of `model`: everything in it reaches the disk before the
     /// rename makes it visible, and the rename itself before this returns. Fails where the version is there already.
-    pub fn publish(&self, model: &ModelName, version: VersionNumber, stage: &Path) -> io::Result<PathBuf> {
-        sync(stage)?;
+    pub fn publish(&self, model: &ModelName, version: VersionNumber, stage: Stage) -> io::Result<PathBuf> {
+        sync(stage.path())?;
         let target = self.version(model, version);
         if target.exists() {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
-        fs::rename(stage, &target)?;
+        fs::rename(stage.path(), &target)?;
         File::open(self.root.join(model.as_str()))?.sync_all()?;
+        drop(stage);
         Ok(target)
+    }
+}
+
+/// The folder of a version that is being made, and the right to make one. Dropped, it is gone.
+#[derive(Debug)]
+pub struct Stage {
+    folder: PathBuf,
+    _lock: File,
+}
+
+impl Stage {
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.folder
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        // Published, it has another name. What cannot be removed is no version, and the next stage takes its place.
+        let _ = fs::remove_dir_all(&self.folder);
     }
 }
 
@@ -212,6 +241,10 @@ fn folders<T: FromStr + Ord>(path: &Path) -> io::Result<Vec<T>> {
     found.sort_unstable();
     Ok(found)
 }
+
+/// What a publisher holds while it has a stage. It is never removed: two could then hold two of them.
+const LOCK: &str = ".publish.lock";
+const STAGE: &str = ".stage";
 
 #[cfg(test)]
 mod tests {
@@ -273,12 +306,28 @@ mod tests {
         let model: ModelName = "m".parse().expect("a name");
         let publish = || {
             let stage = layout.stage(&model).expect("staged");
-            fs::write(stage.join("file"), "content").expect("written");
-            layout.publish(&model, VersionNumber::FIRST, &stage)
+            fs::write(stage.path().join("file"), "content").expect("written");
+            layout.publish(&model, VersionNumber::FIRST, stage)
         };
         let path = publish().expect("published");
         assert_eq!(fs::read_to_string(path.join("file")).expect("there"), "content");
         assert_eq!(publish().expect_err("taken").kind(), io::ErrorKind::AlreadyExists);
         assert_eq!(layout.versions(&model).expect("listed"), [VersionNumber::FIRST]);
+    }
+
+    #[test]
+    fn there_is_one_stage_at_a_time_and_it_starts_empty() {
+        let root = tempfile::tempdir().expect("a temporary folder");
+        let layout = Layout::new(root.path());
+        let model: ModelName = "m".parse().expect("a name");
+        let left_behind = root.path().join("m").join(STAGE);
+        fs::create_dir_all(&left_behind).expect("made");
+        fs::write(left_behind.join("half"), "a model").expect("written");
+        let stage = layout.stage(&model).expect("staged");
+        assert_eq!(fs::read_dir(stage.path()).expect("a folder").count(), 0);
+        assert_eq!(layout.stage(&model).expect_err("held").kind(), io::ErrorKind::ResourceBusy);
+        drop(stage);
+        assert!(!left_behind.exists());
+        layout.stage(&model).expect("let go");
     }
 }

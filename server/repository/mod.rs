@@ -19,7 +19,7 @@ mod version;
 mod watcher;
 
 pub use self::{
-    layout::{Layout, ModelName, NameError, VersionNumber},
+    layout::{Layout, ModelName, NameError, Stage, VersionNumber},
     loader::{LoadError, Loader},
     policy::{Observed, Plan, Policy},
     reaper::{Reaped, Reaper, ReaperThread},

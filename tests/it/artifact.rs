@@ -57,8 +57,8 @@ impl Models {
         let (model, version) = names(model, version);
         let layout = Layout::new(self.path());
         let stage = layout.stage(&model).expect("staged");
-        artifact.write(&stage, &model, version);
-        layout.publish(&model, version, &stage).expect("a version that is not there yet")
+        artifact.write(stage.path(), &model, version);
+        layout.publish(&model, version, stage).expect("a version that is not there yet")
     }
 
     /// Takes a published version out of the repository, as if it had never been.

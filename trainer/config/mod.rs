@@ -3,10 +3,10 @@
 
 mod features;
 
-use std::{fs, io, path::Path, path::PathBuf};
+use std::{collections::BTreeMap, fs, io, path::Path, path::PathBuf};
 
 use millrace::{
-    features::Cross,
+    features::{Cross, RawKind},
     repository::{ModelName, NameError},
 };
 use serde::Deserialize;
@@ -328,6 +328,11 @@ impl Pipeline {
             export: raw.export,
             gates: raw.gates,
         })
+    }
+
+    /// The columns of the log that history features look at, and what their values are.
+    pub fn measured(&self) -> BTreeMap<String, RawKind> {
+        self.histories.iter().filter_map(HistoryConfig::measured).collect()
     }
 
     /// Leaves out the history feature called `name`; false where there is none.

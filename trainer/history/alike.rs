@@ -32,13 +32,18 @@ pub(super) fn similar(baskets: &[Vec<u32>], items: usize, neighbours: usize) -> 
                 found.push((other, both / product.sqrt() * (both / (both + SHRINKAGE))));
             }
         }
-        // Of equal similarities the lower row stays, so that a tie is decided once for every run.
-        found.sort_unstable_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
-        found.truncate(neighbours);
-        found.sort_unstable_by_key(|&(other, _)| other);
+        keep_most(&mut found, neighbours);
         found
     };
     (0..items).map(similar).collect()
+}
+
+/// Keeps the most similar ones, ascending by row. Of equal similarities the lower row stays, so that a tie is decided
+/// once for every run.
+pub(super) fn keep_most(found: &mut Vec<(u32, f32)>, neighbours: usize) {
+    found.sort_unstable_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+    found.truncate(neighbours);
+    found.sort_unstable_by_key(|&(other, _)| other);
 }
 
 /// Owners in common at which a cosine counts half.

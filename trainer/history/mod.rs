@@ -6,16 +6,18 @@
 
 mod alike;
 mod measure;
+mod words;
 
 use std::ops::Range;
 
 use millrace::features::{
-    Affinity, AffinityTable, Encoder, History, HistoryColumn, HistoryTable, Past, SchemaError,
+    Affinity, AffinityTable, Encoder, History, HistoryColumn, HistoryTable, Past, SchemaError, Value,
 };
 
 use self::measure::Event;
 pub use self::measure::{HistoryConfig, Measure};
 use crate::{
+    calendar::DAY_SECONDS,
     config::FeatureConfig,
     log::{FeatureColumn, Log},
 };
@@ -31,7 +33,7 @@ pub(crate) struct HistoryPlan<'a> {
 struct TablePlan {
     of: Vec<String>,
     names: Vec<String>,
-    measures: Vec<Measure>,
+    measures: Vec<(Measure, Option<String>)>,
     keys: Vec<Option<u64>>,
 }
 
@@ -39,6 +41,9 @@ struct AffinityPlan {
     name: String,
     of: [String; 2],
     neighbours: usize,
+    window_days: Option<u32>,
+    /// The column of texts that says which items are alike.
+    column: Option<String>,
     owners: Vec<u32>,
     items: Vec<u32>,
     rows: [usize; 2],
@@ -55,13 +60,16 @@ impl<'a> HistoryPlan<'a> {
         let rows = |name: &str| vocabulary_rows(name, log, end, (features, encoder));
         let mut plan = Self { log, tables: Vec::new(), affinities: Vec::new() };
         for config in configs {
-            if let (Measure::Affinity { neighbours }, [owner, item]) = (config.measure, config.of.as_slice())
+            if let (Measure::Affinity { neighbours, window_days }, [owner, item]) =
+                (config.measure, config.of.as_slice())
             {
                 let ((owners, owner_rows), (items, item_rows)) = (rows(owner)?, rows(item)?);
                 plan.affinities.push(AffinityPlan {
                     name: config.name.clone(),
                     of: [owner.clone(), item.clone()],
                     neighbours,
+                    window_days,
+                    column: config.column.clone(),
                     owners,
                     items,
                     rows: [owner_rows, item_rows],
@@ -70,7 +78,7 @@ impl<'a> HistoryPlan<'a> {
             }
             if let Some(table) = plan.tables.iter_mut().find(|table| table.of == config.of) {
                 table.names.push(config.name.clone());
-                table.measures.push(config.measure);
+                table.measures.push((config.measure, config.column.clone()));
                 continue;
             }
             let parts: Vec<Vec<u32>> =
@@ -79,7 +87,7 @@ impl<'a> HistoryPlan<'a> {
             plan.tables.push(TablePlan {
                 of: config.of.clone(),
                 names: vec![config.name.clone()],
-                measures: vec![config.measure],
+                measures: vec![(config.measure, config.column.clone())],
                 keys: (0..end).map(key).collect(),
             });
         }
@@ -95,7 +103,7 @@ impl<'a> HistoryPlan<'a> {
             affinities: self
                 .affinities
                 .iter()
-                .map(|affinity| affinity.build(self.log, rows.clone()))
+                .map(|affinity| affinity.build(self.log, rows.clone(), moment))
                 .collect(),
         }
     }
@@ -114,23 +122,31 @@ impl TablePlan {
         let happened = |row: &usize| log.labels.as_ref().is_none_or(|labels| labels[*row]);
         let event = |row: usize| {
             let (user, item) = (log.users.codes()[row], log.items.codes()[row]);
-            Some((self.keys[row]?, Event { time: log.times[row], user, item }))
+            Some((self.keys[row]?, Event { time: log.times[row], user, item, row }))
         };
         let mut events: Vec<(u64, Event)> = rows.filter(happened).filter_map(event).collect();
         events.sort_unstable();
-        events.dedup();
-        let mut table = HistoryTable::new(self.measures.len());
+        events.dedup_by_key(|&mut (key, event)| (key, Event { row: 0, ..event }));
+        let mut found: Vec<(u64, Vec<f32>)> = Vec::new();
         for group in events.chunk_by(|(one, _), (next, _)| one == next) {
             let of_key: Vec<Event> = group.iter().map(|&(_, event)| event).collect();
-            table.insert(group[0].0, self.measures.iter().map(|measure| measure.value(&of_key, moment)));
+            let value = |(measure, column): &(Measure, Option<String>)| {
+                measure.value(&of_key, moment, numbers(log, column.as_deref()))
+            };
+            found.push((group[0].0, self.measures.iter().map(value).collect()));
+        }
+        (0..self.measures.len()).for_each(|position| fill(&mut found, position));
+        let mut table = HistoryTable::new(self.measures.len());
+        for (key, values) in found {
+            table.insert(key, values);
         }
         table
     }
 
     fn declare(&self, table: &HistoryTable) -> History {
-        let column = |(position, (name, measure)): (usize, (&String, &Measure))| {
+        let column = |(position, (name, (measure, _))): (usize, (&String, &(Measure, _)))| {
             let (mean, std) = moments(table.values().map(|values| values[position]));
-            HistoryColumn { name: name.clone(), absent: measure.absent(), mean, std }
+            HistoryColumn { name: name.clone(), absent: measure.absent().unwrap_or(mean), mean, std }
         };
         let columns = self.names.iter().zip(&self.measures).enumerate().map(column).collect();
         History { of: self.of.clone(), columns }
@@ -138,7 +154,20 @@ impl TablePlan {
 }
 
 impl AffinityPlan {
-    fn build(&self, log: &Log, rows: Range<usize>) -> AffinityTable {
+    fn build(&self, log: &Log, rows: Range<usize>, moment: i64) -> AffinityTable {
+        let all = self.baskets(log, rows.clone());
+        let similar = match &self.column {
+            Some(column) => words::similar(&self.texts(log, rows.clone(), column), self.neighbours),
+            None => alike::similar(&all, self.rows[1], self.neighbours),
+        };
+        let Some(days) = self.window_days else { return AffinityTable::new(&all, &similar) };
+        let start = moment.saturating_sub(i64::from(days) * DAY_SECONDS);
+        let first = log.times[..rows.end].partition_point(|&time| time < start).max(rows.start);
+        AffinityTable::new(&self.baskets(log, first..rows.end), &similar)
+    }
+
+    /// What each owner was seen with in `rows`, ascending.
+    fn baskets(&self, log: &Log, rows: Range<usize>) -> Vec<Vec<u32>> {
         let happened = |row: &usize| log.labels.as_ref().is_none_or(|labels| labels[*row]);
         let mut baskets: Vec<Vec<u32>> = vec![Vec::new(); self.rows[0]];
         // The latest first, so that a basket without bounds keeps what its owner likes now.
@@ -153,7 +182,19 @@ impl AffinityPlan {
             basket.sort_unstable();
             basket.dedup();
         }
-        AffinityTable::new(&baskets, &alike::similar(&baskets, self.rows[1], self.neighbours))
+        baskets
+    }
+
+    /// The last text of each item in `rows`.
+    fn texts<'l>(&self, log: &'l Log, rows: Range<usize>, column: &str) -> Vec<Option<&'l str>> {
+        let mut texts = vec![None; self.rows[1]];
+        let Some(FeatureColumn::Ids(ids)) = log.measured.get(column) else { return texts };
+        for row in rows {
+            if let (item @ 1.., Value::Text(text)) = (self.items[row] as usize, ids.value(row)) {
+                texts[item] = Some(text.as_str());
+            }
+        }
+        texts
     }
 
     fn declare(&self, table: &AffinityTable) -> Affinity {
@@ -165,6 +206,25 @@ impl AffinityPlan {
         let pairs = (0..SAMPLED_PAIRS).map(|n| (row(n * 7919, 0), row(n * 104_729, 1)));
         let (mean, std) = moments(pairs.map(|(owner, item)| table.get(owner, item)));
         Affinity { name: self.name.clone(), of: self.of.clone(), mean, std }
+    }
+}
+
+/// Takes the values that are missing at `position` for the mean of the others.
+fn fill(found: &mut [(u64, Vec<f32>)], position: usize) {
+    let there = found.iter().map(|(_, values)| values[position]).filter(|value| !value.is_nan());
+    let (mean, _) = moments(there);
+    for (_, values) in found {
+        if values[position].is_nan() {
+            values[position] = mean;
+        }
+    }
+}
+
+/// The numbers of a measured column, by row.
+fn numbers<'l>(log: &'l Log, column: Option<&str>) -> &'l [f64] {
+    match column.and_then(|column| log.measured.get(column)) {
+        Some(FeatureColumn::Numbers(numbers)) => numbers,
+        _ => &[],
     }
 }
 

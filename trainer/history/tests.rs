@@ -21,12 +21,21 @@ fn log(events: &[(i64, u8, u8)]) -> Log {
         Ids::of(texts.iter().map(String::as_str))
     };
     let (users, items) = (ids(|event| event.1), ids(|event| event.2));
+    // What an item is called and what it costs changes with the day.
+    let texts: Vec<String> =
+        events.iter().map(|(day, _, item)| format!("item{} day{day}", item / 2)).collect();
+    let prices = events.iter().map(|&(day, _, item)| (day + i64::from(item)) as f64).collect();
+    let measured = [
+        ("text".to_owned(), FeatureColumn::Ids(Ids::of(texts.iter().map(String::as_str)))),
+        ("price".to_owned(), FeatureColumn::Numbers(prices)),
+    ];
     Log {
         features: vec![FeatureColumn::Ids(users.clone()), FeatureColumn::Ids(items.clone())],
         users,
         items,
         times: events.iter().map(|event| event.0 * DAY_SECONDS).collect(),
         labels: None,
+        measured: measured.into(),
     }
 }
 
@@ -44,11 +53,14 @@ fn features() -> Vec<FeatureConfig> {
 }
 
 fn configs() -> Vec<HistoryConfig> {
-    let config = |name: &str, of: &[&str], measure| HistoryConfig {
+    let looking_at = |column: Option<&str>, name: &str, of: &[&str], measure| HistoryConfig {
         name: name.into(),
+        column: column.map(str::to_owned),
         of: of.iter().map(|&name| name.to_owned()).collect(),
         measure,
     };
+    let config = |name: &str, of: &[&str], measure| looking_at(None, name, of, measure);
+    let affinity = |neighbours, window_days| Measure::Affinity { neighbours, window_days };
     vec![
         config("item_count", &["item"], Measure::Count { window_days: 6 }),
         config("item_buyers", &["item"], Measure::Buyers { window_days: 9 }),
@@ -56,7 +68,10 @@ fn configs() -> Vec<HistoryConfig> {
         config("user_recency", &["user"], Measure::Recency),
         config("pair_count", &["user", "item"], Measure::Count { window_days: 100 }),
         config("pair_age", &["user", "item"], Measure::Age),
-        config("alike", &["user", "item"], Measure::Affinity { neighbours: 3 }),
+        config("alike", &["user", "item"], affinity(3, None)),
+        config("tastes", &["item", "user"], affinity(2, Some(5))),
+        looking_at(Some("text"), "described", &["user", "item"], affinity(2, None)),
+        looking_at(Some("price"), "item_price", &["item"], Measure::MeanLog),
     ]
 }
 
@@ -138,7 +153,7 @@ proptest! {
                 let example = Example { user_row: row, item_row: row, label: true, weight: 1.0 };
                 let mut rows = Rows::new(served.signature());
                 let values = features.raw_row(&log, &example);
-                served.encode(values.iter().map(millrace::features::Value::raw), &mut rows).expect("encoded");
+                served.encode(values.iter().map(Value::raw), &mut rows).expect("encoded");
                 prop_assert_eq!(learnt(&features, &log, row), raw(&features, &rows));
             }
         }
@@ -160,7 +175,7 @@ fn a_purchase_counts_neither_itself_nor_what_else_its_window_holds() {
     // bought seven days before, and bought item 7 twice, first ten days before.
     let found = learnt(&features, &log, 4);
     near(&found[..2], &[once, twice]);
-    near(&found[3..6], &[8_f32.ln(), twice, 11_f32.ln()]);
+    near(&found[4..7], &[8_f32.ln(), twice, 11_f32.ln()]);
     // Rows of one moment have the same past.
     assert_eq!(found, learnt(&features, &log, 5));
 }
@@ -171,7 +186,11 @@ fn a_pair_never_bought_is_known_by_what_goes_with_it() {
     let features = fitted(&log, log.len());
     let found = learnt(&features, &log, 6);
     // User 2 has items 7 and 8, user 1 has 7: one owner in common of two and one.
-    near(&found[4..], &[0.0, 0.0, (1.0 / 2_f32.sqrt() / 11.0).ln_1p()]);
+    near(&found[5..8], &[0.0, 0.0, (1.0 / 2_f32.sqrt() / 11.0).ln_1p()]);
+    // Nobody bought item 8 in the five days before the window.
+    near(&found[8..9], &[0.0]);
+    // On day 5 items 7 and 8 were called "item3 day5" and "item4 day5".
+    near(&found[9..], &[0.0]);
 }
 
 #[test]
@@ -179,7 +198,7 @@ fn rows_that_did_not_happen_are_no_purchases() {
     let mut log = story();
     log.labels = Some(vec![true, false, true, true, true, true, true]);
     let found = learnt(&fitted(&log, log.len()), &log, 4);
-    near(&found[4..5], &[2_f32.ln()]);
+    near(&found[5..6], &[2_f32.ln()]);
 }
 
 #[test]

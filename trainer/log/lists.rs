@@ -93,6 +93,7 @@ pub(super) fn lists(
 #[cfg(test)]
 mod tests {
     use std::{
+        collections::BTreeMap,
         fs::{self, File},
         path::Path,
         sync::Arc,
@@ -110,7 +111,7 @@ mod tests {
     use crate::config::{DataConfig, Encoding, FeatureConfig, KeepConfig, Owner};
 
     fn read_list(path: &Path, list: ListConfig) -> Result<LogFile, LogError> {
-        read(path, &data(), &[genres(list)])
+        read(path, &data(), &[genres(list)], &BTreeMap::new())
     }
 
     fn data() -> DataConfig {
@@ -202,7 +203,7 @@ mod tests {
         writer.close().expect("closed");
         let of = |column: &str| FeatureConfig { column: column.into(), ..genres(list(2)) };
         let features = [of("genres"), of("large"), of("who")];
-        let log = read(&path, &data(), &features).expect("a log").log;
+        let log = read(&path, &data(), &features, &BTreeMap::new()).expect("a log").log;
         let three_four = Value::List(vec![Value::Int(3), Value::Int(4)]);
         for column in &log.features[..2] {
             assert_eq!(

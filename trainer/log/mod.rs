@@ -8,6 +8,8 @@ mod ids;
 mod lists;
 mod read;
 
+use std::collections::BTreeMap;
+
 use millrace::features::RawValue;
 use rand::seq::SliceRandom;
 
@@ -31,6 +33,8 @@ pub struct Log {
     pub labels: Option<Vec<bool>>,
     /// The values of each feature that has a column of its own, in the order of the pipeline's features.
     pub features: Vec<FeatureColumn>,
+    /// The columns that history features look at and nobody sends, by name; ids are texts.
+    pub measured: BTreeMap<String, FeatureColumn>,
 }
 
 /// The values of one feature.
@@ -79,7 +83,7 @@ impl Log {
         if let Some(labels) = &mut self.labels {
             reorder(labels, order);
         }
-        for column in &mut self.features {
+        for column in self.features.iter_mut().chain(self.measured.values_mut()) {
             match column {
                 FeatureColumn::Ids(ids) | FeatureColumn::Lists(ids) => ids.reorder(order),
                 FeatureColumn::Numbers(numbers) => reorder(numbers, order),
@@ -125,12 +129,14 @@ mod tests {
                 FeatureColumn::Numbers(vec![3.0, 1.0, 2.0, 1.5]),
                 FeatureColumn::Moments(vec![Some(3), None, Some(2), Some(1)]),
             ],
+            measured: BTreeMap::from([("price".into(), FeatureColumn::Numbers(vec![3.0, 1.0, 2.0, 1.5]))]),
         };
         log.sort();
         assert_eq!(log.users.codes(), [1, 3, 2, 0]);
         assert_eq!(log.times, [1, 1, 2, 3]);
         assert_eq!(log.labels, Some(vec![false, true, false, true]));
         assert_eq!(log.features[1], FeatureColumn::Numbers(vec![1.0, 1.5, 2.0, 3.0]));
+        assert_eq!(log.measured["price"], log.features[1]);
         assert_eq!(log.features[2], FeatureColumn::Moments(vec![None, Some(1), Some(2), Some(3)]));
         assert_eq!((log.features[2].raw(0), log.features[2].raw(1)), (RawValue::Missing, RawValue::Int(1)));
     }

@@ -6,6 +6,7 @@
 //! missing values, and so they are within a list, where they are left out.
 
 use std::{
+    collections::BTreeMap,
     fs::File,
     io::{self, BufRead, BufReader, Seek},
     path::{Path, PathBuf},
@@ -82,9 +83,15 @@ pub struct LogFile {
     pub dropped: usize,
 }
 
-/// Reads the log at `path`, which takes the place of the path that `data` names.
-pub fn read(path: &Path, data: &DataConfig, features: &[FeatureConfig]) -> Result<LogFile, LogError> {
-    let mut reader = Reader::new(data, features);
+/// Reads the log at `path`, which takes the place of the path that `data` names. `measured` are the columns that history
+/// features look at.
+pub fn read(
+    path: &Path,
+    data: &DataConfig,
+    features: &[FeatureConfig],
+    measured: &BTreeMap<String, RawKind>,
+) -> Result<LogFile, LogError> {
+    let mut reader = Reader::new(data, features, measured);
     collect(path, &mut reader)?;
     let mut file = reader.finish()?;
     file.log.sort();
@@ -99,7 +106,8 @@ pub fn read_table(
     features: &[FeatureConfig],
     seed: u64,
 ) -> Result<(LogFile, usize), LogError> {
-    let mut reader = Reader::new(data, features);
+    let nothing = BTreeMap::new();
+    let mut reader = Reader::new(data, features, &nothing);
     collect(training, &mut reader)?;
     let rows = reader.labels.len();
     collect(test, &mut reader)?;
@@ -171,6 +179,7 @@ struct Reader<'a> {
     times: Vec<i64>,
     labels: Vec<bool>,
     features: Vec<Collected>,
+    measured: BTreeMap<&'a str, Collected>,
     dropped: usize,
     /// The row of the file that is being read, from 1.
     row: usize,
@@ -184,21 +193,20 @@ enum Collected {
 }
 
 impl<'a> Reader<'a> {
-    fn new(data: &'a DataConfig, features: &'a [FeatureConfig]) -> Self {
+    fn new(
+        data: &'a DataConfig,
+        features: &'a [FeatureConfig],
+        measured: &'a BTreeMap<String, RawKind>,
+    ) -> Self {
         let specs: Vec<_> = features.iter().filter(|spec| spec.from.is_none()).collect();
-        let collected = |spec: &&FeatureConfig| match (spec.encoding.raw(), &spec.values) {
-            (RawKind::Id, Some(list)) => Collected::Lists(CollectedLists::new(&spec.column, list)),
-            (RawKind::Id, None) => Collected::Ids(Interner::default()),
-            (RawKind::Number, _) => Collected::Numbers(Vec::new()),
-            (RawKind::Moment, _) => Collected::Moments(Vec::new()),
-        };
         Self {
             data,
             users: Interner::default(),
             items: Interner::default(),
             times: Vec::new(),
             labels: Vec::new(),
-            features: specs.iter().map(collected).collect(),
+            features: specs.iter().map(|spec| Collected::of(spec)).collect(),
+            measured: measured.iter().map(|(name, &kind)| (name.as_str(), Collected::new(kind))).collect(),
             specs,
             dropped: 0,
             row: 0,
@@ -217,6 +225,9 @@ impl<'a> Reader<'a> {
         for (collected, cells) in self.features.iter_mut().zip(&cells.features) {
             collected.push(cells, row, self.row);
         }
+        for (collected, cells) in self.measured.values_mut().zip(&cells.measured) {
+            collected.push(cells, row, self.row);
+        }
     }
 
     /// The rows in the order in which they were read.
@@ -233,6 +244,11 @@ impl<'a> Reader<'a> {
             times: self.times,
             labels: self.data.label.is_some().then_some(self.labels),
             features: self.features.into_iter().map(Collected::finish).collect::<Result<_, _>>()?,
+            measured: self
+                .measured
+                .into_iter()
+                .map(|(name, column)| Ok((name.to_owned(), column.finish()?)))
+                .collect::<Result<_, LogError>>()?,
         };
         if log.is_empty() { Err(LogError::Empty) } else { Ok(LogFile { log, dropped: self.dropped }) }
     }
@@ -247,7 +263,9 @@ impl Collect for Reader<'_> {
         let features = self.specs.iter().map(|spec| &spec.column);
         own.chain(conditions)
             .chain(features)
-            .map(|name| schema.index_of(name).map_err(|_| LogError::NoColumn(name.clone())))
+            .map(String::as_str)
+            .chain(self.measured.keys().copied())
+            .map(|name| schema.index_of(name).map_err(|_| LogError::NoColumn(name.to_owned())))
             .collect()
     }
 
@@ -261,6 +279,11 @@ impl Collect for Reader<'_> {
                 .specs
                 .iter()
                 .map(|spec| FeatureCells::of(batch, spec))
+                .collect::<Result<_, _>>()?,
+            measured: self
+                .measured
+                .iter()
+                .map(|(column, collected)| FeatureCells::new(batch, column, collected.kind()))
                 .collect::<Result<_, _>>()?,
             kept: kept(batch, &self.data.keep)?,
         };
@@ -277,6 +300,30 @@ impl Collect for Reader<'_> {
 }
 
 impl Collected {
+    fn new(kind: RawKind) -> Self {
+        match kind {
+            RawKind::Id => Self::Ids(Interner::default()),
+            RawKind::Number => Self::Numbers(Vec::new()),
+            RawKind::Moment => Self::Moments(Vec::new()),
+        }
+    }
+
+    /// For the values of a feature.
+    fn of(spec: &FeatureConfig) -> Self {
+        match &spec.values {
+            Some(list) => Self::Lists(CollectedLists::new(&spec.column, list)),
+            None => Self::new(spec.encoding.raw()),
+        }
+    }
+
+    fn kind(&self) -> RawKind {
+        match self {
+            Self::Ids(_) | Self::Lists(_) => RawKind::Id,
+            Self::Numbers(_) => RawKind::Number,
+            Self::Moments(_) => RawKind::Moment,
+        }
+    }
+
     /// Adds the value in `row` of the cells, which is row `row_of_file` of the file.
     fn push(&mut self, cells: &FeatureCells, row: usize, row_of_file: usize) {
         match (self, cells) {
@@ -310,6 +357,7 @@ struct Cells {
     times: Option<Vec<Option<i64>>>,
     labels: Option<Vec<Option<bool>>>,
     features: Vec<FeatureCells>,
+    measured: Vec<FeatureCells>,
     kept: Vec<bool>,
 }
 
@@ -338,12 +386,19 @@ enum FeatureCells {
 }
 
 impl FeatureCells {
+    /// The values of a feature.
     fn of(batch: &RecordBatch, spec: &FeatureConfig) -> Result<Self, LogError> {
-        Ok(match (spec.encoding.raw(), &spec.values) {
-            (RawKind::Id, Some(list)) => Self::Lists(lists(batch, &spec.column, list)?),
-            (RawKind::Id, None) => Self::Ids(ids(batch, &spec.column)?),
-            (RawKind::Number, _) => Self::Numbers(numbers(batch, &spec.column)?),
-            (RawKind::Moment, _) => Self::Moments(times(batch, &spec.column)?),
+        match &spec.values {
+            Some(list) => Ok(Self::Lists(lists(batch, &spec.column, list)?)),
+            None => Self::new(batch, &spec.column, spec.encoding.raw()),
+        }
+    }
+
+    fn new(batch: &RecordBatch, column: &str, kind: RawKind) -> Result<Self, LogError> {
+        Ok(match kind {
+            RawKind::Id => Self::Ids(ids(batch, column)?),
+            RawKind::Number => Self::Numbers(numbers(batch, column)?),
+            RawKind::Moment => Self::Moments(times(batch, column)?),
         })
     }
 
@@ -501,7 +556,7 @@ mod tests {
         fs::write(&path, text).expect("written");
         let features =
             [feature("who", Encoding::Vocabulary { minimum_count: 1 }), feature("price", Encoding::Numeric)];
-        read(&path, &data(label), &features)
+        read(&path, &data(label), &features, &BTreeMap::new())
     }
 
     #[test]
@@ -553,7 +608,7 @@ mod tests {
             ArrowWriter::try_new(File::create(&path).expect("made"), batch.schema(), None).expect("a writer");
         writer.write(&batch).expect("written");
         writer.close().expect("closed");
-        let LogFile { log, dropped } = read(&path, &data(None), &[]).expect("a log");
+        let LogFile { log, dropped } = read(&path, &data(None), &[], &BTreeMap::new()).expect("a log");
         assert_eq!((log.users.values(), dropped), (&[Value::Int(17850), Value::Int(13047)][..], 1));
         assert_eq!(log.items.values(), [Value::Text("85123A".into()), Value::Int(22423)]);
     }

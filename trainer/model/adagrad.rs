@@ -1,9 +1,14 @@
 //! An embedding table under row-wise Adagrad: one number of state for each row, and an update that touches the rows
 //! of the batch and no others, however large the table is.
 
+use std::io;
+
 use rand::Rng;
 
-use super::sparse::{self, Stretch, Touch};
+use super::{
+    sparse::{self, Stretch, Touch},
+    state::Visitor,
+};
 use crate::random::Random;
 
 /// How the table learns.
@@ -56,6 +61,11 @@ impl AdagradTable {
     #[cfg(test)]
     pub(super) fn weight_mut(&mut self, at: usize) -> &mut f32 {
         &mut self.weights[at]
+    }
+
+    pub(super) fn visit(&mut self, visitor: &mut impl Visitor) -> io::Result<()> {
+        visitor.numbers(&mut self.weights)?;
+        visitor.numbers(&mut self.squares)
     }
 
     /// Takes one step against `gradient`, which knows the derivative by the embedding gathered at each touched place.

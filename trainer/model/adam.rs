@@ -1,5 +1,9 @@
 //! Adam: its formula, and its state over a vector of parameters that every batch touches whole, which the layers' are.
 
+use std::io;
+
+use super::state::Visitor;
+
 /// The moments of a vector of parameters.
 #[derive(Clone, Debug)]
 pub(super) struct Adam {
@@ -13,6 +17,12 @@ impl Adam {
     /// No moments yet of so many parameters; `rate` is the size of a step.
     pub(super) fn new(parameters: usize, rate: f32) -> Self {
         Self { rate, steps: 0, first: vec![0.0; parameters], second: vec![0.0; parameters] }
+    }
+
+    pub(super) fn visit(&mut self, visitor: &mut impl Visitor) -> io::Result<()> {
+        visitor.count(&mut self.steps)?;
+        visitor.numbers(&mut self.first)?;
+        visitor.numbers(&mut self.second)
     }
 
     /// Moves `parameters` against `gradient`.

@@ -9,9 +9,12 @@
 //! Sources: Huang et al., "Learning Deep Structured Semantic Models for Web Search", 2013; Yi et al., "Sampling-Bias-
 //! Corrected Neural Modeling for Large Corpus Item Recommendations", 2019; of the scale: Vaswani et al., 2017.
 
+use std::io;
+
 use super::{
     Batch, InputLayout, ModelShape,
     network::{LayerPlan, Network, Pass},
+    state::Visitor,
     towers::TowerColumns,
 };
 use crate::{config::ModelConfig, random::Random};
@@ -72,6 +75,10 @@ impl Deep {
         let (user, item) = (tower(&towers.user), tower(&towers.item));
         let scale = 1.0 / (outputs as f32).sqrt();
         Self::Towers(Box::new(TwoTowers { user, item, head: Network::line(scale, bias, rate) }))
+    }
+
+    pub(super) fn visit(&mut self, visitor: &mut impl Visitor) -> io::Result<()> {
+        self.split().1.0.into_iter().try_for_each(|part| part.network.visit(visitor))
     }
 
     /// Writes the input of each row of `batch` and sends it to the logits.

@@ -1,9 +1,12 @@
 //! The embedding table under the optimiser that the pipeline names.
 
+use std::io;
+
 use super::{
     adagrad::{AdagradOptions, AdagradTable},
     lazy_adam::{LazyAdamOptions, LazyAdamTable},
     sparse::Touch,
+    state::Visitor,
 };
 use crate::{
     config::{EmbeddingOptimizer, ModelConfig},
@@ -46,6 +49,13 @@ impl Embeddings {
         match self {
             Self::Adagrad(table) => table.weights(),
             Self::Adam(table) => table.weights(),
+        }
+    }
+
+    pub(super) fn visit(&mut self, visitor: &mut impl Visitor) -> io::Result<()> {
+        match self {
+            Self::Adagrad(table) => table.visit(visitor),
+            Self::Adam(table) => table.visit(visitor),
         }
     }
 

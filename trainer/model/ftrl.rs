@@ -1,7 +1,12 @@
 //! The wide part's weights under FTRL-proximal: one weight a table row, most of them exactly zero where the penalty
 //! asks for it, and an update that touches the rows of the batch alone.
 
-use super::sparse::{self, Stretch, Touch};
+use std::io;
+
+use super::{
+    sparse::{self, Stretch, Touch},
+    state::Visitor,
+};
 
 /// How the weights learn.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -40,6 +45,12 @@ impl FtrlWeights {
     #[cfg(test)]
     pub(super) fn weight_mut(&mut self, at: usize) -> &mut f32 {
         &mut self.weights[at]
+    }
+
+    pub(super) fn visit(&mut self, visitor: &mut impl Visitor) -> io::Result<()> {
+        [&mut self.weights, &mut self.z, &mut self.n]
+            .into_iter()
+            .try_for_each(|numbers| visitor.numbers(numbers))
     }
 
     /// Takes one step against `gradient`, which knows the derivative by the weight gathered at each touched place.

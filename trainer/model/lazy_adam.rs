@@ -9,10 +9,13 @@
 //!
 //! Source: Kingma and Ba, "Adam: A Method for Stochastic Optimization", 2015.
 
+use std::io;
+
 use super::{
     adagrad,
     adam::Moments,
     sparse::{self, Stretch, Touch},
+    state::Visitor,
 };
 use crate::random::Random;
 
@@ -54,6 +57,13 @@ impl LazyAdamTable {
     /// All weights, row by row.
     pub fn weights(&self) -> &[f32] {
         &self.weights
+    }
+
+    pub(super) fn visit(&mut self, visitor: &mut impl Visitor) -> io::Result<()> {
+        for numbers in [&mut self.weights, &mut self.first, &mut self.second] {
+            visitor.numbers(numbers)?;
+        }
+        self.steps.iter_mut().try_for_each(|steps| visitor.count(steps))
     }
 
     /// Makes the weights of `row` zero.

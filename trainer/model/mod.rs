@@ -14,9 +14,10 @@ mod lazy_adam;
 mod matrix;
 mod network;
 mod sparse;
+mod state;
 mod towers;
 
-use std::{borrow::Cow, ops::Range};
+use std::{borrow::Cow, io, ops::Range};
 
 use millrace::{
     features::{Encoder, ListColumns},
@@ -34,6 +35,7 @@ pub use self::{
     lazy_adam::{LazyAdamOptions, LazyAdamTable},
     network::{LayerKind, LayerPlan, LayerWeights, Network},
     sparse::{Touch, touches},
+    state::Visitor,
     towers::{TowerColumns, Towers},
 };
 use crate::{config::ModelConfig, random::Random};
@@ -143,6 +145,13 @@ impl WideDeep {
     /// The layers, or the towers.
     pub fn deep(&self) -> &Deep {
         &self.deep
+    }
+
+    /// Goes over everything that training changes.
+    pub fn visit(&mut self, visitor: &mut impl Visitor) -> io::Result<()> {
+        self.wide.visit(visitor)?;
+        self.embeddings.visit(visitor)?;
+        self.deep.visit(visitor)
     }
 
     /// The probability of each of `rows`.

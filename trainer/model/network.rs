@@ -3,11 +3,14 @@
 //! All parameters lie in one vector, layer by layer, the weights `[inputs, outputs]` and then the bias of each: gradients
 //! and the optimiser's state have the same layout, and a sum over them is a sum over a vector.
 
+use std::io;
+
 use rand_distr::{Distribution, Normal};
 
 use super::{
     adam::Adam,
     matrix::{Keep, multiply, rows_of},
+    state::Visitor,
 };
 use crate::random::Random;
 
@@ -142,6 +145,11 @@ impl Network {
     /// What comes of a row: numbers in a vector, or 1 for a logit.
     pub fn outputs(&self) -> usize {
         self.layers.last().map_or(0, |layer| layer.outputs)
+    }
+
+    pub(super) fn visit(&mut self, visitor: &mut impl Visitor) -> io::Result<()> {
+        visitor.numbers(&mut self.parameters)?;
+        self.adam.visit(visitor)
     }
 
     /// Each layer in order.

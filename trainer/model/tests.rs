@@ -420,6 +420,60 @@ fn determinant(matrix: &[[f64; 4]; 4]) -> f64 {
     (0..4).map(|column| if column % 2 == 0 { 1.0 } else { -1.0 } * matrix[0][column] * three(column)).sum()
 }
 
+/// Writes a model's state down, or puts it back.
+#[derive(Default)]
+struct Copied {
+    numbers: Vec<f32>,
+    counts: Vec<i32>,
+    restores: bool,
+}
+
+impl Visitor for Copied {
+    fn numbers(&mut self, numbers: &mut [f32]) -> io::Result<()> {
+        if self.restores {
+            numbers.copy_from_slice(&self.numbers.drain(..numbers.len()).collect::<Vec<_>>());
+        } else {
+            self.numbers.extend_from_slice(numbers);
+        }
+        Ok(())
+    }
+
+    fn count(&mut self, count: &mut i32) -> io::Result<()> {
+        if self.restores {
+            *count = self.counts.remove(0);
+        } else {
+            self.counts.push(*count);
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn what_is_visited_is_all_that_training_changes() {
+    for (embedding_optimizer, shape) in
+        [(EmbeddingOptimizer::Adagrad, shape_of_lists()), (EmbeddingOptimizer::Adam, shape_of_towers())]
+    {
+        let config = ModelConfig { embedding_optimizer, ..config() };
+        let of_seed =
+            |seed| WideDeep::new(shape.clone(), &config, 0.3, &mut random(seed, Purpose::Weights, 0));
+        let mut one = of_seed(7);
+        let step = |model: &mut WideDeep| model.step(&batch_of_lists(), 0..4, TARGETS_OF_LISTS);
+        for _ in 0..3 {
+            step(&mut one);
+        }
+        let mut copied = Copied::default();
+        one.visit(&mut copied).expect("written down");
+        let mut other = of_seed(8);
+        copied.restores = true;
+        other.visit(&mut copied).expect("put back");
+        assert!(copied.numbers.is_empty() && copied.counts.is_empty(), "all of it");
+        for _ in 0..3 {
+            assert_eq!(step(&mut one).to_bits(), step(&mut other).to_bits());
+        }
+        assert_eq!(one.score(&batch_of_lists()), other.score(&batch_of_lists()));
+    }
+}
+
 #[test]
 fn training_lowers_the_loss() {
     let mut model = model(SHAPE);

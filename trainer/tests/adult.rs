@@ -1,6 +1,7 @@
 //! A table without users, items and times: the census extract Adult, where the data is there.
 
 use millrace_trainer::{
+    checkpoint::CheckpointOptions,
     config::{GatesConfig, ModelConfig, Pipeline},
     pipeline::Run,
 };
@@ -21,7 +22,8 @@ fn a_table_is_learnt_and_published_without_users_items_and_times() {
     pipeline.gates = GatesConfig { accuracy: 0.84, ..pipeline.gates };
     pipeline.model = ModelConfig { epochs: 1, ..pipeline.model };
     let (folder, runtime) = (repository.path().join("artifact"), crate::runtime());
-    let mut run = Run { pipeline: &pipeline, log: &table, runtime: &runtime, say: &mut |_| {} };
+    let checkpoints = CheckpointOptions::default();
+    let mut run = Run { pipeline: &pipeline, log: &table, runtime: &runtime, checkpoints, say: &mut |_| {} };
     let artifact = run.train(&folder).expect("trained");
     let publication = run.publish(&artifact, OffsetDateTime::UNIX_EPOCH).expect("judged");
     // Every row of both files counts, those with missing values among them.

@@ -13,6 +13,7 @@ use millrace_trainer::{
     artifact::Artifact,
     calendar,
     check::Opened,
+    checkpoint::CheckpointOptions,
     config::Pipeline,
     pipeline::{PipelineError, Run},
     random::{Purpose, random},
@@ -84,7 +85,13 @@ impl Films {
     fn run<T>(&self, work: impl FnOnce(&mut Run<'_>) -> T) -> T {
         let (log, runtime) = (self.folder.path().join("log.csv"), crate::runtime());
         let mut say = |_: &str| {};
-        work(&mut Run { pipeline: &self.pipeline, log: &log, runtime: &runtime, say: &mut say })
+        work(&mut Run {
+            pipeline: &self.pipeline,
+            log: &log,
+            runtime: &runtime,
+            checkpoints: CheckpointOptions::default(),
+            say: &mut say,
+        })
     }
 
     fn train(&self) -> Result<Artifact, PipelineError> {

@@ -7,6 +7,7 @@ mod explore;
 mod export;
 mod graphs;
 mod half;
+mod kill;
 mod lists;
 mod pipeline;
 mod publish;
@@ -24,13 +25,17 @@ use millrace::{
     features::{Encoder, Schema, Vocabulary},
 };
 
-/// The ONNX Runtime that the environment names, or else the one that `deploy/onnxruntime.sh` has fetched.
 fn runtime() -> OnnxRuntime {
+    OnnxRuntime::load(&runtime_file()).expect("a usable ONNX Runtime")
+}
+
+/// The ONNX Runtime that the environment names, or else the one that `deploy/onnxruntime.sh` has fetched.
+fn runtime_file() -> PathBuf {
     let named = ["MILLRACE_ONNXRUNTIME", "ORT_DYLIB_PATH"].into_iter().find_map(env::var_os);
     let fetched = || workspace().join("target/onnxruntime/1.32.0/libonnxruntime.so.1.32.0");
     let path = named.map_or_else(fetched, PathBuf::from);
     assert!(path.exists(), "there is no ONNX Runtime at {}: run deploy/onnxruntime.sh", path.display());
-    OnnxRuntime::load(&path).expect("a usable ONNX Runtime")
+    path
 }
 
 /// The encoder of a schema without vocabularies.

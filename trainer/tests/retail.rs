@@ -28,7 +28,8 @@ fn popularity_reproduces_the_reference_figures() {
         return;
     }
     let pipeline = Pipeline::read(&root.join("trainer/pipelines/retail.toml")).expect("the pipeline");
-    let log = log::read(&path, &pipeline.data, &pipeline.features).expect("the log").log;
+    let log =
+        log::read(&path, &pipeline.data, &pipeline.features, &pipeline.measured()).expect("the log").log;
     assert_eq!((log.len(), log.users.distinct(), log.items.distinct()), (407_664, 4_312, 4_017));
     assert_eq!(log.users.values()[0], millrace::features::Value::Int(13_085), "no fraction in an id");
     let split = Split::new(&log.times, &pipeline.split).expect("a split");

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use millrace_trainer::{
+    checkpoint::CheckpointOptions,
     config::{GatesConfig, Pipeline},
     pipeline::{PipelineError, Run},
     publish::Publication,
@@ -84,7 +85,8 @@ pub(crate) fn with_run<T>(
 ) -> T {
     let (log, runtime) = (shop.log(), crate::runtime());
     let mut say = |line: &str| said.push(line.to_owned());
-    work(&mut Run { pipeline, log: &log, runtime: &runtime, say: &mut say })
+    let checkpoints = CheckpointOptions::default();
+    work(&mut Run { pipeline, log: &log, runtime: &runtime, checkpoints, say: &mut say })
 }
 
 /// Every file below `folder` with its contents, so that a test can say that nothing changed.
