@@ -14,14 +14,14 @@
 //! | wide weights as a column of the embeddings, carried through the layers | 3.3 | 4.0 | 8.1 | 40.6 |
 //! | first layer multiplied into the table | 3.5 | 4.3 | 10.8 | 64.7 |
 //!
-//! Crosses have no embedding, so where there are any a Slice takes them off the ids first. A list goes from the ids through
-//! Slice -> Gather -> `ReduceSum`, and where it is a mean through a Div by the number of its ids that are above its padding,
-//! which is the first row of its range. The embedding of the padding is zero, and its wide weight is its share of the
-//! bias.
+//! Crosses have no embedding, so where there are any a Slice takes them off the ids first. A list goes from the ids
+//! through Slice -> Gather -> `ReduceSum`, and where it is a mean through a Div by the number of its ids that are above
+//! its padding, which is the first row of its range. The embedding of the padding is zero, and its wide weight is its
+//! share of the bias.
 //!
-//! Two towers are apart until they are multiplied: what the user's needs is called `user_...`, ends in `user_vector` and
-//! `user_bias`, and reads the columns of the user alone, and so with the item's. The logit is the product of the vectors
-//! and both biases; the scale is in the user's vector. Large tables go to a file of their own.
+//! Two towers are apart until they are multiplied: what the user's needs is called `user_...`, ends in `user_vector`
+//! and `user_bias`, and reads the columns of the user alone, and so with the item's. The logit is the product of the
+//! vectors and both biases; the scale is in the user's vector. Large tables go to a file of their own.
 
 use std::{borrow::Cow, path::Path};
 
@@ -49,7 +49,8 @@ pub enum ExportError {
     File(#[from] FileError),
 }
 
-/// Writes `model` into `folder`, and its towers where it has two; its tables of more than `max_inline_bytes` to a file of their own.
+/// Writes `model` into `folder`, its tables of more than `max_inline_bytes` to a file of their own, and where it has two
+/// towers each to a file as well.
 pub fn export(model: &WideDeep, folder: &Path, max_inline_bytes: u64) -> Result<(), ExportError> {
     let plan = Plan::of(model);
     let path = folder.join(Manifest::MODEL);
@@ -262,7 +263,7 @@ impl<'m> Plan<'m> {
         self.floats("wide", &[weights.len()], weights)
     }
 
-    /// The sum of the wide weights that a row names in `columns`, with their share of the bias, under the name `output`.
+    /// The sum of the wide weights that a row names in `columns`, with their share of the bias, called `output`.
     fn wide_sum(&mut self, wide: &str, columns: &[usize], (prefix, output): (&str, &str)) -> String {
         let ids = self.select((IDS, self.columns), columns, &format!("{prefix}wide"));
         let gathered = [wide.to_owned(), ids];

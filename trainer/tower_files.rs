@@ -1,10 +1,10 @@
-//! The towers of a two-tower model as ONNX files of their own, beside the model: `user_tower.onnx` and `item_tower.onnx`,
-//! which retrieval over a whole catalogue needs. The server computes with the model alone.
+//! The towers of a two-tower model as ONNX files of their own, beside the model: `user_tower.onnx` and
+//! `item_tower.onnx`, which retrieval over a whole catalogue needs. The server computes with the model alone.
 //!
-//! A tower is the part of the model's graph that its outputs follow from, node by node: `user_vector` `[batch, numbers]`
-//! and `user_bias` `[batch, 1]`, and the same of the item, of the same rows of inputs as the model's; what a tower does not
-//! look at is no input of it. The logit is the product of both vectors and both biases added to it. Tables beside the model
-//! are the model's own, which a tower's file refers to.
+//! A tower is the part of the model's graph that its outputs follow from, node by node: `user_vector`
+//! `[batch, numbers]` and `user_bias` `[batch, 1]`, and the same of the item. It takes the same rows as the model, and
+//! an input that it does not look at is none of its own. The logit is the product of both vectors with both biases
+//! added to it. Tables beside the model stay the model's own; a tower's file refers to them.
 
 use std::{collections::BTreeSet, fs, path::Path};
 

@@ -2,10 +2,10 @@
 //!
 //! Layout of the model's inputs: `ids` I32 `[rows, categorical features + crosses]` and, where there are numeric
 //! features or histories, `dense` F32 `[rows, numeric features + columns of histories + affinities]`. A caller's value
-//! fills a column for each feature that encodes it, and a list one for each value that it may have. All tables are one: column `c` of `ids` holds row numbers in
-//! that column's own range, so a model needs a single gather, and an id can never reach another feature's rows.
-//! The ranges of the categorical features come first: a deep part that takes no crosses uses a prefix of both the
-//! columns and the table.
+//! fills a column for each feature that encodes it, and a list one for each value that it may have. All tables are one:
+//! column `c` of `ids` holds row numbers in that column's own range, or in its list's, so a model needs a single gather,
+//! and an id can never reach another feature's rows. The ranges of the categorical features come first: a deep part that
+//! takes no crosses uses a prefix of both the columns and the table.
 
 use std::{
     fs::{self, File},

@@ -1,9 +1,9 @@
-//! A feature whose value is a list of ids, such as the genres of a film: how long a list may be, what becomes of it in the
-//! deep part of a model, and its way into a row.
+//! A feature whose value is a list of ids, such as the genres of a film: how long a list may be, what becomes of it in
+//! the deep part of a model, and its way into a row.
 //!
 //! A list fills as many columns as it may have values, from the first on. The columns behind its last value hold the
-//! padding, a row of the feature's own range of the table: the embedding and the wide weight of that row are zero, so that
-//! an empty list says nothing.
+//! padding, a row of the feature's own range of the table: the embedding and the wide weight of that row are zero, so
+//! that an empty list says nothing.
 
 use std::ops::Range;
 
