@@ -265,7 +265,7 @@ impl<'m> Plan<'m> {
 
     /// The sum of the wide weights that a row names in `columns`, with their share of the bias, called `output`.
     fn wide_sum(&mut self, wide: &str, columns: &[usize], (prefix, output): (&str, &str)) -> String {
-        let ids = self.select((IDS, self.columns), columns, &format!("{prefix}wide"));
+        let ids = self.select((IDS, self.columns), columns, &format!("{prefix}biased"));
         let gathered = [wide.to_owned(), ids];
         let gathered = self.node(OpType::Gather, gathered, &format!("{prefix}wide_weights"));
         let axis = self.integers(&format!("{prefix}wide_axis"), &[1]);

@@ -66,7 +66,7 @@ impl Exported {
     }
 
     /// A mean and a sum of lists between other features, with a cross.
-    fn of_lists(max_inline_bytes: u64) -> Self {
+    pub(crate) fn of_lists(max_inline_bytes: u64) -> Self {
         let encoder = crate::encoder(LISTS);
         let config = ModelConfig { embedding_dimension: DIMENSION, ..ModelConfig::default() };
         let shape = ModelShape::of(&encoder);
