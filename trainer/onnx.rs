@@ -124,7 +124,8 @@ impl<'m> Plan<'m> {
         self.node(OpType::Gemm, [deep, weights, wide], "logit")
     }
 
-    /// The logit of a model of two towers, as the sum of the product of their vectors and of the bias of each side.
+    /// The logit of a model of two towers: the products of their numbers added up by a Gemm, which adds the biases of both
+    /// sides as well. (TensorRT-RTX 1.7.1 cannot compile a `ReduceSum` in its place.)
     fn towers(&mut self, model: &'m WideDeep, towers: &'m TwoTowers) -> String {
         let columns = model.shape().towers.as_ref().expect("two towers have columns of their own");
         let (scale, bias) = towers.scale_and_bias();
@@ -133,12 +134,11 @@ impl<'m> Plan<'m> {
         let user = self.vector(&embeddings, towers.user(), scale, "user_");
         let item = self.vector(&embeddings, towers.item(), 1.0, "item_");
         let products = self.node(OpType::Mul, [user, item], "products");
-        let axis = self.integers("product_axis", &[1]);
-        let product = self.node(OpType::ReduceSum, [products, axis], "product");
-        self.attribute(integer("keepdims", 1));
         let user = self.wide_sum(&wide, &columns.user.wide(), ("user_", "user_bias"));
         let item = self.wide_sum(&wide, &columns.item.wide(), ("item_", "item_bias"));
-        self.node(OpType::Sum, [product, user, item], "logit")
+        let biases = self.node(OpType::Add, [user, item], "biases");
+        let ones = self.floats("ones", &[towers.outputs(), 1], vec![1.0; towers.outputs()]);
+        self.node(OpType::Gemm, [products, ones, biases], "logit")
     }
 
     /// The vector that a tower makes, times `scale`, under the name `vector` behind `prefix`.
