@@ -12,8 +12,9 @@ use crate::graphs::Exported;
 
 /// Hands what the trainer learns of each kind, in single precision and in half, to `check`.
 fn for_all(check: impl Fn(&Model<'_>)) {
-    let of = [Exported::learnt, Exported::of_lists, Exported::of_towers];
-    of.into_iter().for_each(|of| for_both(&of(MAX_INLINE_BYTES), &check));
+    for of in [Exported::learnt, Exported::of_lists, Exported::of_towers] {
+        for_both(&of(MAX_INLINE_BYTES), &check);
+    }
 }
 
 fn for_both(model: &Exported, check: impl Fn(&Model<'_>)) {
