@@ -60,6 +60,8 @@ fn main() -> anyhow::Result<()> {
         dense: 0,
         deep_rows: table_rows,
         wide_rows: table_rows,
+        lists: Vec::new(),
+        towers: None,
     };
     let config = ModelConfig {
         embedding_dimension: dimension,

@@ -50,7 +50,7 @@ pub struct Artifact {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Summary {
-    /// What the model is: `wide_and_deep` or `dcn_v2`.
+    /// What the model is: `wide_and_deep`, `dcn_v2` or `two_tower`.
     pub kind: String,
     /// Figures on rows that the training never saw, by name.
     pub metrics: BTreeMap<String, f64>,

@@ -45,6 +45,8 @@ enum Rule {
     Declared,
     /// 64-bit integers, whatever comes in.
     Lengths,
+    /// All inputs have one type, and the outputs are true or false.
+    Truths,
 }
 
 /// The type of each value of `graph` by its name.
@@ -74,7 +76,7 @@ pub fn declared(value: &ValueInfo<'_>) -> Option<DataType> {
 /// The inputs of `node` that share the type in which it computes; the others are indices, axes or shapes.
 pub fn computed<'n, 'a>(node: &'n Node<'a>) -> Result<&'n [&'a str], TypeError> {
     let count = match rule(node)? {
-        Rule::Same => node.input.len(),
+        Rule::Same | Rule::Truths => node.input.len(),
         Rule::First => node.input.len().min(1),
         Rule::Declared | Rule::Lengths => 0,
     };
@@ -88,11 +90,13 @@ fn output(node: &Node<'_>, types: &BTreeMap<&str, DataType>) -> Result<DataType,
     match rule(node)? {
         Rule::Declared => to(node).ok_or_else(|| TypeError::Untyped(name(node))),
         Rule::Lengths => Ok(DataType::Int64),
-        Rule::Same | Rule::First => {
+        rule @ (Rule::Same | Rule::First | Rule::Truths) => {
             let inputs = computed(node)?.iter().filter(|name| !name.is_empty());
             let types = inputs.map(of).collect::<Result<Vec<_>, _>>()?;
             match types.split_first() {
-                Some((&first, rest)) if rest.iter().all(|&kind| kind == first) => Ok(first),
+                Some((&first, rest)) if rest.iter().all(|&kind| kind == first) => {
+                    Ok(if rule == Rule::Truths { DataType::Bool } else { first })
+                }
                 _ => Err(TypeError::Mixed { node: name(node), operator: node.op_type.to_string(), types }),
             }
         }
@@ -141,6 +145,9 @@ fn rule(node: &Node<'_>) -> Result<Rule, TypeError> {
         | OpType::ReduceMax
         | OpType::ReduceL2
         | OpType::ReduceSumSquare => Ok(Rule::First),
+        OpType::Equal | OpType::Greater | OpType::GreaterOrEqual | OpType::Less | OpType::LessOrEqual => {
+            Ok(Rule::Truths)
+        }
         OpType::Cast => Ok(Rule::Declared),
         OpType::Shape | OpType::Size => Ok(Rule::Lengths),
         _ => Err(TypeError::Operator { node: name(node), operator: node.op_type.to_string() }),
@@ -190,6 +197,14 @@ mod tests {
         let types = infer(&graph).expect("typed");
         assert_eq!([types["rows"], types["sum"], types["clipped"]], [DataType::Float; 3]);
         assert_eq!(types["some_ids"], DataType::Int32);
+    }
+
+    #[test]
+    fn a_comparison_is_true_or_false_and_of_one_type() {
+        let above = node(OpType::Greater, &["ids", "ids"], "above");
+        assert_eq!(infer(&graph(vec![above])).expect("typed")["above"], DataType::Bool);
+        let error = infer(&graph(vec![node(OpType::Greater, &["ids", "axis"], "above")])).expect_err("mixed");
+        assert_eq!(error.to_string(), "node `above`: Greater of [Int32, Int64]");
     }
 
     #[test]

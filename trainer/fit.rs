@@ -1,7 +1,7 @@
 //! Fits the features on training rows (vocabularies, boundaries, means and deviations) and encodes examples with the
 //! very encoder that the server will run.
 
-use std::ops::Range;
+use std::{collections::HashMap, ops::Range};
 
 use millrace::{
     features::{
@@ -13,7 +13,7 @@ use millrace::{
 use rand::Rng;
 
 use crate::{
-    config::{Encoding, FeatureConfig},
+    config::{Encoding, FeatureConfig, ListConfig},
     examples::Example,
     history::{HistoryConfig, HistoryPlan},
     log::{FeatureColumn, Ids, Log},
@@ -77,6 +77,7 @@ impl FittedFeatures {
             name: config.name.clone(),
             from: config.from.clone(),
             optional: config.optional && config.from.is_none(),
+            values: config.values.as_ref().map(ListConfig::list),
             kind: kind(config, column(config), rows.clone()),
         });
         let (histories, affinities) = (Vec::new(), Vec::new());
@@ -158,11 +159,16 @@ impl FittedFeatures {
         for example in examples {
             rows.push_zeroed();
             for (position, (config, column)) in self.sent.iter().zip(&log.features).enumerate() {
-                let hidden = hide(&config.encoding);
-                let value = if hidden { UNKNOWN } else { column.raw(example.row(config.of)) };
-                self.encoder
-                    .set(&mut rows, position, value)
-                    .map_err(|source| FitError::Value { feature: config.name.clone(), source })?;
+                let mut shown = |value| if hide(&config.encoding) { UNKNOWN } else { value };
+                let value = column.raw(example.row(config.of));
+                let set = match (value, self.encoder.list(position)) {
+                    (RawValue::List(values), Some(mut list)) => values
+                        .iter()
+                        .try_for_each(|value| list.push(&mut rows, shown(value.raw())))
+                        .map(|()| list.finish(&mut rows)),
+                    (value, _) => self.encoder.set(&mut rows, position, shown(value)),
+                };
+                set.map_err(|source| FitError::Value { feature: config.name.clone(), source })?;
             }
             match past(example) {
                 Some(past) => self.encoder.finish_as_of(past, &mut rows),
@@ -182,6 +188,7 @@ fn owned(value: RawValue<'_>) -> Value {
         RawValue::Float(value) => Value::Float(value),
         RawValue::Text(value) => Value::Text(value.to_owned()),
         RawValue::Missing => Value::Missing,
+        RawValue::List(values) => Value::List(values.to_vec()),
     }
 }
 
@@ -244,25 +251,47 @@ fn vocabulary(
     rows: &Range<usize>,
 ) -> Option<Result<Vocabulary, VocabularyError>> {
     match (&config.encoding, column) {
-        (Encoding::Vocabulary { minimum_count }, FeatureColumn::Ids(ids)) => {
-            let texts: Vec<String> = frequent(ids, rows.clone(), *minimum_count).map(text).collect();
+        (Encoding::Vocabulary { minimum_count }, FeatureColumn::Ids(ids) | FeatureColumn::Lists(ids)) => {
+            let texts: Vec<String> =
+                frequent(ids, rows.clone(), *minimum_count).into_iter().map(text).collect();
             Some(Vocabulary::new(texts.iter().map(String::as_str)))
         }
         _ => None,
     }
 }
 
-/// The ids that occur in `rows` at least `minimum_count` times, the most frequent first, so that the rows which most
-/// requests touch lie side by side.
-fn frequent(ids: &Ids, rows: Range<usize>, minimum_count: usize) -> impl Iterator<Item = &Value> {
+/// The ids that occur in `rows` at least `minimum_count` times, by themselves or in lists, the most frequent first, so
+/// that the rows which most requests touch lie side by side.
+fn frequent(ids: &Ids, rows: Range<usize>, minimum_count: usize) -> Vec<&Value> {
     let mut counts = vec![0_usize; ids.distinct()];
     for &code in &ids.codes()[rows] {
         counts[code as usize] += 1;
     }
-    let mut codes: Vec<usize> =
-        (0..counts.len()).filter(|&code| counts[code] >= minimum_count.max(1)).collect();
-    codes.sort_by_key(|&code| std::cmp::Reverse(counts[code]));
-    codes.into_iter().map(|code| &ids.values()[code]).filter(|id| **id != Value::Missing)
+    let mut counted = by_id(ids.values().iter().zip(counts));
+    counted.retain(|&(_, count)| count >= minimum_count.max(1));
+    counted.sort_by_key(|&(_, count)| std::cmp::Reverse(count));
+    counted.into_iter().map(|(id, _)| id).filter(|id| **id != Value::Missing).collect()
+}
+
+/// The counts of ids from those of ids and of lists: a list counts for each of its values.
+fn by_id<'a>(counts: impl Iterator<Item = (&'a Value, usize)>) -> Vec<(&'a Value, usize)> {
+    let mut counted: Vec<(&Value, usize)> = Vec::new();
+    let mut places: HashMap<String, usize> = HashMap::new();
+    for (value, count) in counts {
+        let Value::List(values) = value else {
+            // Each is there once.
+            counted.push((value, count));
+            continue;
+        };
+        for id in values {
+            let place = *places.entry(text(id)).or_insert(counted.len());
+            if place == counted.len() {
+                counted.push((id, 0));
+            }
+            counted[place].1 += count;
+        }
+    }
+    counted
 }
 
 fn text(id: &Value) -> String {
@@ -270,17 +299,18 @@ fn text(id: &Value) -> String {
         Value::Int(number) => number.to_string(),
         Value::Float(number) => number.to_string(),
         Value::Text(text) => text.clone(),
-        Value::Missing => String::new(),
+        Value::Missing | Value::List(_) => String::new(),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use millrace::tensor::Values;
+    use millrace::{features::Pooling, tensor::Values};
 
     use super::*;
     use crate::{
         config::Owner,
+        log::Interner,
         random::{Purpose, random},
     };
 
@@ -307,6 +337,7 @@ mod tests {
             from: None,
             optional: false,
             encoding,
+            values: None,
             of,
         };
         vec![
@@ -346,6 +377,32 @@ mod tests {
         let rows = features.encode(&log(), &[example]).expect("encoded");
         // 2.0 is the mean of the three training prices, whatever the fourth is.
         assert_eq!(rows.columns()[1].values(), &Values::F32(vec![0.0]));
+    }
+
+    #[test]
+    fn the_ids_of_lists_are_counted_and_hidden_one_by_one() {
+        let mut lists = Interner::default();
+        for list in [&["war"][..], &["drama", "war"], &["drama", "war"], &["new"]] {
+            lists.push_list(list.iter().copied());
+        }
+        let mut log = log();
+        log.features[0] = FeatureColumn::Lists(lists.finish());
+        let mut configs = configs();
+        let list = ListConfig { max: 3, pooling: Pooling::Mean, separator: None, truncate: false };
+        configs[0] = FeatureConfig { values: Some(list), ..configs[0].clone() };
+        let features = FittedFeatures::fit(&log, 0..3, &configs, &[]).expect("fitted");
+        // The padding, the unknown id, and `war`, which stands thrice, before `drama`.
+        let example = |row| Example { user_row: row, item_row: row, label: true, weight: 1.0 };
+        let examples = [example(1), example(3)];
+        let rows = features.encode(&log, &examples).expect("encoded");
+        assert_eq!((&ids(&rows)[..3], &ids(&rows)[4..7]), (&[3, 2, 0][..], &[1, 0, 0][..]));
+        let raw = Value::List(vec![Value::Text("drama".into()), Value::Text("war".into())]);
+        assert_eq!(features.raw_row(&log, &examples[0])[0], raw);
+        let mut random = random(7, Purpose::Training, 0);
+        let rows = features.encode_hiding(&log, &[example(1); 200], 0.5, &mut random).expect("encoded");
+        let hidden = |place: usize| ids(&rows).chunks_exact(4).filter(|row| row[place] == 1).count();
+        assert!((60..140).contains(&hidden(0)) && (60..140).contains(&hidden(1)));
+        assert!(ids(&rows).chunks_exact(4).any(|row| (row[0] == 1) != (row[1] == 1)), "each by itself");
     }
 
     #[test]

@@ -14,20 +14,30 @@
 //! | wide weights as a column of the embeddings, carried through the layers | 3.3 | 4.0 | 8.1 | 40.6 |
 //! | first layer multiplied into the table | 3.5 | 4.3 | 10.8 | 64.7 |
 //!
-//! Crosses have no embedding, so where there are any a Slice takes them off the ids first. Large tables go to a file of
-//! their own.
+//! Crosses have no embedding, so where there are any a Slice takes them off the ids first. A list goes from the ids
+//! through Slice -> Gather -> `ReduceSum`, and where it is a mean through a Div by the number of its ids that are above
+//! its padding, which is the first row of its range. The embedding of the padding is zero, and its wide weight is its
+//! share of the bias.
+//!
+//! Two towers are apart until they are multiplied: what the user's needs is called `user_...`, ends in `user_vector`
+//! and `user_bias`, and reads the columns of the user alone, and so with the item's. The logit is the product of the
+//! vectors and both biases; the scale is in the user's vector. Large tables go to a file of their own.
 
 use std::{borrow::Cow, path::Path};
 
-use millrace::repository::manifest::Manifest;
+use millrace::{
+    features::{ListColumns, Pooling},
+    repository::manifest::Manifest,
+};
 use onnx_rs::ast::{
     Attribute, AttributeType, DataType, Dimension, Graph, Model, Node, OpType, OperatorSetId, TensorProto,
     TensorShape, TensorShapeDimension, TensorTypeProto, TypeProto, TypeValue, ValueInfo,
 };
 
 use crate::{
-    model::{LayerKind, LayerWeights, WideDeep},
+    model::{Deep, InputLayout, LayerKind, LayerWeights, Tower, TwoTowers, WideDeep},
     onnx_file::{self, FileError},
+    tower_files,
 };
 
 /// Why a model could not be written.
@@ -39,18 +49,24 @@ pub enum ExportError {
     File(#[from] FileError),
 }
 
-/// Writes `model` into `folder`, its tables of more than `max_inline_bytes` to a file of their own.
+/// Writes `model` into `folder`, its tables of more than `max_inline_bytes` to a file of their own, and where it has two
+/// towers each to a file as well.
 pub fn export(model: &WideDeep, folder: &Path, max_inline_bytes: u64) -> Result<(), ExportError> {
     let plan = Plan::of(model);
     let path = folder.join(Manifest::MODEL);
-    onnx_file::write(&plan.model(), &path, max_inline_bytes, |index, to| {
+    onnx_file::write::<ExportError>(&plan.model(), &path, max_inline_bytes, |index, to| {
         let written = to.write_all(plan.tensors[index].numbers.bytes());
         Ok(written.map_err(|source| FileError::Write { path: path.clone(), source })?)
-    })
+    })?;
+    if let Deep::Towers(towers) = model.deep() {
+        tower_files::write(folder, towers.outputs())?;
+    }
+    Ok(())
 }
 
 /// The graph with names and numbers of its own, which the syntax tree then borrows.
 struct Plan<'m> {
+    doc: &'static str,
     columns: usize,
     dense: usize,
     tensors: Vec<Tensor<'m>>,
@@ -67,6 +83,7 @@ struct Tensor<'m> {
 enum Numbers<'m> {
     Floats(Cow<'m, [f32]>),
     Integers(Vec<i64>),
+    Ids(Vec<i32>),
 }
 
 struct PlannedNode {
@@ -79,81 +96,185 @@ struct PlannedNode {
 impl<'m> Plan<'m> {
     fn of(model: &'m WideDeep) -> Self {
         let shape = model.shape();
-        let mut plan =
-            Self { columns: shape.columns, dense: shape.dense, tensors: Vec::new(), nodes: Vec::new() };
-        let layers: Vec<_> = model.network().layers().collect();
-        let (last, hidden) = layers.split_last().expect("there is an output layer");
-        let wide = plan.wide(model, last.bias[0]);
-        let deep = plan.deep_input(model);
-        let deep = plan.hidden_layers(&deep, hidden);
-        let weights = plan.floats("weights_last", &[last.inputs, last.outputs], last.weights);
-        let logit = plan.node(OpType::Gemm, [deep, weights, wide], "logit");
+        let doc = match model.deep() {
+            Deep::Layers(_) => "Wide & Deep, trained for Millrace.",
+            Deep::Towers(_) => "Two towers, trained for Millrace.",
+        };
+        let (columns, dense) = (shape.columns, shape.dense);
+        let mut plan = Self { doc, columns, dense, tensors: Vec::new(), nodes: Vec::new() };
+        let logit = match model.deep() {
+            Deep::Layers(tower) => plan.layers(model, tower),
+            Deep::Towers(towers) => plan.towers(model, towers),
+        };
         plan.node(OpType::Sigmoid, [logit], OUTPUT);
         plan
     }
 
-    /// The embeddings of each row side by side, and the dense values after them.
-    fn deep_input(&mut self, model: &'m WideDeep) -> String {
-        let (shape, table) = (model.shape(), model.embeddings());
-        let (rows, dimension) = (shape.deep_rows, table.dimension());
-        let embeddings = self.floats("embeddings", &[rows, dimension], table.weights());
-        let ids = if shape.columns == shape.deep_columns {
-            IDS.to_owned()
-        } else {
-            self.deep_ids(shape.deep_columns)
-        };
-        let gathered = self.node(OpType::Gather, [embeddings, ids], "gathered");
-        let flat_shape = self.integers("flat_shape", &[-1, size(shape.deep_columns * dimension)]);
-        let flat = self.node(OpType::Reshape, [gathered, flat_shape], "flat");
-        if shape.dense == 0 {
-            return flat;
+    /// The logit of a model of one network.
+    fn layers(&mut self, model: &'m WideDeep, tower: &'m Tower) -> String {
+        let layers: Vec<_> = tower.network().layers().collect();
+        let (last, hidden) = layers.split_last().expect("there is an output layer");
+        let wide = self.wide(model, last.bias[0]);
+        let columns: Vec<usize> = (0..self.columns).collect();
+        let wide = self.wide_sum(&wide, &columns, ("", "wide_sum"));
+        let embeddings = self.embeddings(model);
+        let deep = self.deep_input(&embeddings, tower.inputs(), "");
+        let deep = self.hidden_layers(&deep, hidden, "");
+        let weights = self.floats("weights_last", &[last.inputs, last.outputs], last.weights);
+        self.node(OpType::Gemm, [deep, weights, wide], "logit")
+    }
+
+    /// The logit of a model of two towers: the products of their numbers added up by a Gemm, which adds the biases of both
+    /// sides as well. (TensorRT-RTX 1.7.1 cannot compile a `ReduceSum` in its place.)
+    fn towers(&mut self, model: &'m WideDeep, towers: &'m TwoTowers) -> String {
+        let columns = model.shape().towers.as_ref().expect("two towers have columns of their own");
+        let (scale, bias) = towers.scale_and_bias();
+        let wide = self.wide(model, bias);
+        let embeddings = self.embeddings(model);
+        let user = self.vector(&embeddings, towers.user(), scale, "user_");
+        let item = self.vector(&embeddings, towers.item(), 1.0, "item_");
+        let products = self.node(OpType::Mul, [user, item], "products");
+        let user = self.wide_sum(&wide, &columns.user.wide(), ("user_", "user_bias"));
+        let item = self.wide_sum(&wide, &columns.item.wide(), ("item_", "item_bias"));
+        let biases = self.node(OpType::Add, [user, item], "biases");
+        let ones = self.floats("ones", &[towers.outputs(), 1], vec![1.0; towers.outputs()]);
+        self.node(OpType::Gemm, [products, ones, biases], "logit")
+    }
+
+    /// The vector that a tower makes, times `scale`, under the name `vector` behind `prefix`.
+    fn vector(&mut self, embeddings: &str, tower: &'m Tower, scale: f32, prefix: &str) -> String {
+        let layers: Vec<_> = tower.network().layers().collect();
+        let (last, hidden) = layers.split_last().expect("there is an output layer");
+        let deep = self.deep_input(embeddings, tower.inputs(), prefix);
+        let deep = self.hidden_layers(&deep, hidden, prefix);
+        let scaled = |numbers: &[f32]| -> Vec<f32> { numbers.iter().map(|number| scale * number).collect() };
+        let shape = [last.inputs, last.outputs];
+        let weights = self.floats(&format!("{prefix}weights_last"), &shape, scaled(last.weights));
+        let bias = self.floats(&format!("{prefix}bias_last"), &[last.outputs], scaled(last.bias));
+        self.node(OpType::Gemm, [deep, weights, bias], &format!("{prefix}vector"))
+    }
+
+    /// The embedding table.
+    fn embeddings(&mut self, model: &'m WideDeep) -> String {
+        let table = model.embeddings();
+        self.floats("embeddings", &[model.shape().deep_rows, table.dimension()], table.weights())
+    }
+
+    /// What a network sees of each row.
+    fn deep_input(&mut self, embeddings: &str, inputs: &InputLayout, prefix: &str) -> String {
+        let mut parts = Vec::new();
+        let singles = inputs.singles();
+        if !singles.is_empty() {
+            let ids = self.select((IDS, self.columns), &singles, &format!("{prefix}deep"));
+            let gathered = [embeddings.to_owned(), ids];
+            let gathered = self.node(OpType::Gather, gathered, &format!("{prefix}gathered"));
+            let shape = [-1, size(singles.len() * inputs.dimension())];
+            let shape = self.integers(&format!("{prefix}flat_shape"), &shape);
+            parts.push(self.node(OpType::Reshape, [gathered, shape], &format!("{prefix}flat")));
         }
-        let joined = self.node(OpType::Concat, [flat, DENSE.to_owned()], "deep_input");
+        for (index, list) in inputs.lists().iter().enumerate() {
+            parts.push(self.pooled(embeddings, list, &format!("{prefix}list_{index}")));
+        }
+        let dense = inputs.dense();
+        if !dense.is_empty() {
+            parts.push(self.select((DENSE, self.dense), &dense, &format!("{prefix}own")));
+        }
+        if parts.len() == 1 {
+            return parts.remove(0);
+        }
+        let joined = self.node(OpType::Concat, parts, &format!("{prefix}deep_input"));
         self.attribute(integer("axis", 1));
         joined
     }
 
-    fn deep_ids(&mut self, columns: usize) -> String {
-        let start = self.integers("deep_start", &[0]);
-        let end = self.integers("deep_end", &[size(columns)]);
-        let axis = self.integers("deep_axis", &[1]);
-        self.node(OpType::Slice, [IDS.to_owned(), start, end, axis], "deep_ids")
+    /// The columns `columns`, which ascend, of an input of so many: all of it, or a part under a name from `name`.
+    fn select(&mut self, (input, width): (&str, usize), columns: &[usize], name: &str) -> String {
+        let (first, count) = (columns[0], columns.len());
+        if count == width {
+            return input.to_owned();
+        }
+        let output = format!("{name}_{input}");
+        if columns[count - 1] - first + 1 == count {
+            let start = self.integers(&format!("{name}_start"), &[size(first)]);
+            let end = self.integers(&format!("{name}_end"), &[size(first + count)]);
+            let axis = self.integers(&format!("{name}_axis"), &[1]);
+            return self.node(OpType::Slice, [input.to_owned(), start, end, axis], &output);
+        }
+        let columns: Vec<i64> = columns.iter().map(|&column| size(column)).collect();
+        let columns = self.integers(&format!("{name}_columns"), &columns);
+        let selected = self.node(OpType::Gather, [input.to_owned(), columns], &output);
+        self.attribute(integer("axis", 1));
+        selected
     }
 
-    fn hidden_layers(&mut self, first: &str, layers: &[LayerWeights<'m>]) -> String {
+    /// The sum or the mean of the embeddings of a list's ids; its padding adds nothing.
+    fn pooled(&mut self, embeddings: &str, list: &ListColumns, name: &str) -> String {
+        let columns: Vec<usize> = list.columns().collect();
+        let ids = self.select((IDS, self.columns), &columns, name);
+        let gathered = [embeddings.to_owned(), ids.clone()];
+        let gathered = self.node(OpType::Gather, gathered, &format!("{name}_gathered"));
+        let axis = self.integers(&format!("{name}_values_axis"), &[1]);
+        let sum = self.node(OpType::ReduceSum, [gathered, axis.clone()], &format!("{name}_sum"));
+        self.attribute(integer("keepdims", 0));
+        if list.list.pooling == Pooling::Sum {
+            return sum;
+        }
+        let padding = i32::try_from(list.padding).expect("a row of a table that ids are of");
+        let padding = self.tensor(&format!("{name}_padding"), &[1], Numbers::Ids(vec![padding]));
+        let there = self.node(OpType::Greater, [ids, padding], &format!("{name}_is_value"));
+        let ones = self.node(OpType::Cast, [there], &format!("{name}_values"));
+        self.attribute(integer("to", DataType::Float as i64));
+        let count = self.node(OpType::ReduceSum, [ones, axis], &format!("{name}_count"));
+        self.attribute(integer("keepdims", 1));
+        let one = self.floats(&format!("{name}_one"), &[1], vec![1.0]);
+        let divisor = self.node(OpType::Max, [count, one], &format!("{name}_divisor"));
+        self.node(OpType::Div, [sum, divisor], &format!("{name}_mean"))
+    }
+
+    fn hidden_layers(&mut self, first: &str, layers: &[LayerWeights<'m>], prefix: &str) -> String {
         let mut input = first.to_owned();
         for (index, layer) in layers.iter().enumerate() {
-            let weights =
-                self.floats(&format!("weights_{index}"), &[layer.inputs, layer.outputs], layer.weights);
-            let bias = self.floats(&format!("bias_{index}"), &[layer.outputs], layer.bias);
-            let sum = self.node(OpType::Gemm, [input.clone(), weights, bias], &format!("layer_{index}"));
+            let weights = self.floats(
+                &format!("{prefix}weights_{index}"),
+                &[layer.inputs, layer.outputs],
+                layer.weights,
+            );
+            let bias = self.floats(&format!("{prefix}bias_{index}"), &[layer.outputs], layer.bias);
+            let sum =
+                self.node(OpType::Gemm, [input.clone(), weights, bias], &format!("{prefix}layer_{index}"));
             input = match layer.kind {
-                LayerKind::Relu => self.node(OpType::Relu, [sum], &format!("active_{index}")),
+                LayerKind::Relu => self.node(OpType::Relu, [sum], &format!("{prefix}active_{index}")),
                 LayerKind::Cross => {
                     let product =
-                        self.node(OpType::Mul, [first.to_owned(), sum], &format!("product_{index}"));
-                    self.node(OpType::Add, [product, input], &format!("crossed_{index}"))
+                        self.node(OpType::Mul, [first.to_owned(), sum], &format!("{prefix}product_{index}"));
+                    self.node(OpType::Add, [product, input], &format!("{prefix}crossed_{index}"))
                 }
-                LayerKind::Logit => unreachable!("the logit's layer is the last"),
+                LayerKind::Linear => unreachable!("what a network comes to is its last layer's"),
             };
         }
         input
     }
 
-    /// The sum of a row's wide weights and the model's bias. Every row names as many of them as there are columns, so
-    /// each carries its share of the bias.
+    /// The wide weights and the model's bias. Every row names as many weights as there are columns, so each carries its
+    /// share of the bias.
     fn wide(&mut self, model: &WideDeep, bias: f32) -> String {
         let share = bias / self.columns as f32;
         let weights: Vec<f32> = model.wide().weights().iter().map(|weight| weight + share).collect();
-        let weights = self.floats("wide", &[weights.len()], weights);
-        let gathered = self.node(OpType::Gather, [weights, IDS.to_owned()], "wide_weights");
-        let axis = self.integers("wide_axis", &[1]);
-        let sum = self.node(OpType::ReduceSum, [gathered, axis], "wide_sum");
+        self.floats("wide", &[weights.len()], weights)
+    }
+
+    /// The sum of the wide weights that a row names in `columns`, with their share of the bias, called `output`.
+    fn wide_sum(&mut self, wide: &str, columns: &[usize], (prefix, output): (&str, &str)) -> String {
+        let ids = self.select((IDS, self.columns), columns, &format!("{prefix}biased"));
+        let gathered = [wide.to_owned(), ids];
+        let gathered = self.node(OpType::Gather, gathered, &format!("{prefix}wide_weights"));
+        let axis = self.integers(&format!("{prefix}wide_axis"), &[1]);
+        let sum = self.node(OpType::ReduceSum, [gathered, axis], output);
         self.attribute(integer("keepdims", 1));
         sum
     }
 
-    fn node<const N: usize>(&mut self, kind: OpType<'static>, inputs: [String; N], output: &str) -> String {
+    fn node(&mut self, kind: OpType<'static>, inputs: impl Into<Vec<String>>, output: &str) -> String {
         let node =
             PlannedNode { kind, inputs: inputs.into(), output: output.to_owned(), attributes: Vec::new() };
         self.nodes.push(node);
@@ -198,7 +319,7 @@ impl<'m> Plan<'m> {
             opset_import: vec![OperatorSetId { domain: "", version: 17 }],
             producer_name: "millrace-trainer",
             producer_version: env!("CARGO_PKG_VERSION"),
-            doc_string: "Wide & Deep, trained for Millrace.",
+            doc_string: self.doc,
             graph: Some(graph),
             ..Model::default()
         }
@@ -210,6 +331,7 @@ impl Tensor<'_> {
         let kind = match self.numbers {
             Numbers::Floats(_) => DataType::Float,
             Numbers::Integers(_) => DataType::Int64,
+            Numbers::Ids(_) => DataType::Int32,
         };
         TensorProto::from_raw(&self.name, self.shape.clone(), kind, self.numbers.bytes())
     }
@@ -221,6 +343,7 @@ impl Numbers<'_> {
         match self {
             Self::Floats(values) => bytemuck::cast_slice(values),
             Self::Integers(values) => bytemuck::cast_slice(values),
+            Self::Ids(values) => bytemuck::cast_slice(values),
         }
     }
 }
@@ -243,7 +366,7 @@ fn integer(name: &'static str, value: i64) -> Attribute<'static> {
 }
 
 /// A tensor `[batch, width]` at the graph's edge.
-fn value(name: &str, kind: DataType, width: usize) -> ValueInfo<'_> {
+pub(crate) fn value(name: &str, kind: DataType, width: usize) -> ValueInfo<'_> {
     let dimension = |value| TensorShapeDimension { value, ..TensorShapeDimension::default() };
     let dim = vec![dimension(Dimension::Param("batch")), dimension(Dimension::Value(size(width)))];
     let tensor = TensorTypeProto { elem_type: kind, shape: Some(TensorShape { dim }) };

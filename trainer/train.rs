@@ -10,11 +10,11 @@ use millrace::{quality, tensor::Rows};
 
 use crate::{
     checkpoint::{CheckpointError, Checkpoints, Position},
-    config::Pipeline,
+    config::{Architecture, Pipeline},
     examples::{self, Example},
     fit::{FitError, FittedFeatures},
     log::Log,
-    model::{ModelShape, Targets, WideDeep},
+    model::{ModelShape, Targets, Towers, WideDeep},
     progress::{Progress, Step, Work},
     random::{Purpose, random},
     split::Split,
@@ -167,7 +167,7 @@ impl<'a> Course<'a> {
         let mut draws = random(pipeline.seed, Purpose::Training, 0);
         let examples = examples::training(log, rows.clone(), &pipeline.examples, &mut draws);
         let base_rate = base_rate(&examples).ok_or(TrainError::NoExamples)?;
-        let shape = ModelShape::of(features.encoder());
+        let shape = shape(&features, pipeline);
         let mut draws = random(pipeline.seed, Purpose::Weights, 0);
         let model = WideDeep::new(shape, &pipeline.model, base_rate, &mut draws);
         Ok(Self { log, rows, pipeline, features, model })
@@ -219,6 +219,19 @@ impl<'a> Course<'a> {
         checkpoints.keep(position, &mut self.model)?;
         if checkpoints.is_stopped() { Err(TrainError::Interrupted { epoch: position.epoch }) } else { Ok(()) }
     }
+}
+
+/// The shape of the pipeline's model for its features.
+fn shape(features: &FittedFeatures, pipeline: &Pipeline) -> ModelShape {
+    let shape = ModelShape::of(features.encoder());
+    if pipeline.model.architecture() != Architecture::TwoTower {
+        return shape;
+    }
+    let owner = |name: &str| {
+        let config = pipeline.features.iter().find(|config| config.name == name);
+        config.expect("every feature is the pipeline's").of
+    };
+    shape.with_towers(Towers::of(features.encoder(), owner))
 }
 
 /// The weighted share of positives; `None` without examples.

@@ -9,7 +9,7 @@ use std::fmt;
 use serde::de::{self, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use crate::{
-    features::{Encoder, FeatureError, RawValue},
+    features::{Encoder, FeatureError, ListInput, RawValue},
     tensor::Rows,
 };
 
@@ -89,6 +89,14 @@ pub enum DecodeError {
     /// A value is neither a number nor a string.
     #[error("row {row}, feature `{feature}`: expected a number or a string")]
     Value {
+        /// The row, from 0.
+        row: usize,
+        /// The feature.
+        feature: String,
+    },
+    /// What stands for a list is none.
+    #[error("row {row}, feature `{feature}`: expected an array of numbers or strings")]
+    List {
         /// The row, from 0.
         row: usize,
         /// The feature.
@@ -189,11 +197,13 @@ impl Decoder<'_> {
     fn set<E: de::Error>(&mut self, position: usize, value: RawValue<'_>) -> Result<(), E> {
         match self.encoder.set(self.rows, position, value) {
             Ok(()) => Ok(()),
-            Err(source) => {
-                let (row, feature) = (self.row(), self.feature(position));
-                self.fail(DecodeError::Feature { row, feature, source })
-            }
+            Err(source) => self.refuse(position, source),
         }
+    }
+
+    fn refuse<E: de::Error>(&mut self, position: usize, source: FeatureError) -> Result<(), E> {
+        let (row, feature) = (self.row(), self.feature(position));
+        self.fail(DecodeError::Feature { row, feature, source })
     }
 
     /// An object row that names no value is as good as one that says `null`, where the feature is optional.
@@ -219,6 +229,9 @@ impl Decoder<'_> {
             Place::Body => DecodeError::Body,
             Place::Input => DecodeError::Input,
             Place::Row => DecodeError::Row { row: self.rows.len(), width: self.encoder.width() },
+            Place::Value(position) if self.encoder.list(position).is_some() => {
+                DecodeError::List { row, feature: self.feature(position) }
+            }
             Place::Value(position) => DecodeError::Value { row, feature: self.feature(position) },
         }
     }
@@ -386,6 +399,20 @@ struct Value<'a, 'b> {
     position: usize,
 }
 
+impl Value<'_, '_> {
+    /// Apart from the visitor, which is to stay small: most values are no lists.
+    #[inline(never)]
+    fn list<'de, A: SeqAccess<'de>>(self, mut values: A) -> Result<(), A::Error> {
+        let Self { decoder, position } = self;
+        let Some(mut list) = decoder.encoder.list(position) else {
+            return Err(de::Error::invalid_type(de::Unexpected::Seq, &"a number or a string"));
+        };
+        while values.next_element_seed(Element { decoder, position, list: &mut list })?.is_some() {}
+        list.finish(decoder.rows);
+        Ok(())
+    }
+}
+
 impl<'de> DeserializeSeed<'de> for Value<'_, '_> {
     type Value = ();
 
@@ -395,7 +422,7 @@ impl<'de> DeserializeSeed<'de> for Value<'_, '_> {
     }
 }
 
-impl Visitor<'_> for Value<'_, '_> {
+impl<'de> Visitor<'de> for Value<'_, '_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -407,10 +434,7 @@ impl Visitor<'_> for Value<'_, '_> {
     }
 
     fn visit_u64<E: de::Error>(self, value: u64) -> Result<(), E> {
-        match i64::try_from(value) {
-            Ok(value) => self.decoder.set(self.position, RawValue::Int(value)),
-            Err(_) => self.decoder.set(self.position, RawValue::Float(value as f64)),
-        }
+        self.decoder.set(self.position, unsigned(value))
     }
 
     fn visit_f64<E: de::Error>(self, value: f64) -> Result<(), E> {
@@ -421,9 +445,69 @@ impl Visitor<'_> for Value<'_, '_> {
         self.decoder.set(self.position, RawValue::Text(value))
     }
 
+    fn visit_seq<A: SeqAccess<'de>>(self, values: A) -> Result<(), A::Error> {
+        self.list(values)
+    }
+
     fn visit_unit<E: de::Error>(self) -> Result<(), E> {
         self.decoder.set(self.position, RawValue::Missing)
     }
+}
+
+/// A value of the list at a position.
+struct Element<'a, 'b> {
+    decoder: &'a mut Decoder<'b>,
+    position: usize,
+    list: &'a mut ListInput<'b>,
+}
+
+impl Element<'_, '_> {
+    fn push<E: de::Error>(self, value: RawValue<'_>) -> Result<(), E> {
+        match self.list.push(self.decoder.rows, value) {
+            Ok(()) => Ok(()),
+            Err(source) => self.decoder.refuse(self.position, source),
+        }
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Element<'_, '_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl Visitor<'_> for Element<'_, '_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a number or a string")
+    }
+
+    fn visit_i64<E: de::Error>(self, value: i64) -> Result<(), E> {
+        self.push(RawValue::Int(value))
+    }
+
+    fn visit_u64<E: de::Error>(self, value: u64) -> Result<(), E> {
+        self.push(unsigned(value))
+    }
+
+    fn visit_f64<E: de::Error>(self, value: f64) -> Result<(), E> {
+        self.push(RawValue::Float(value))
+    }
+
+    fn visit_str<E: de::Error>(self, value: &str) -> Result<(), E> {
+        self.push(RawValue::Text(value))
+    }
+
+    fn visit_unit<E: de::Error>(self) -> Result<(), E> {
+        self.push(RawValue::Missing)
+    }
+}
+
+fn unsigned(value: u64) -> RawValue<'static> {
+    i64::try_from(value).map_or(RawValue::Float(value as f64), RawValue::Int)
 }
 
 #[cfg(test)]
@@ -549,6 +633,67 @@ mod tests {
         assert!(refused.starts_with("row 0, feature `at`: expected a time"), "{refused}");
     }
 
+    /// The columns of a list of at most three genres, of which two are known, behind a user.
+    fn read_lists(body: &str) -> Result<Vec<i32>, String> {
+        let schema: Schema = toml::from_str(
+            r#"
+            feature = [
+              { name = "user_id", kind = "categorical", source = { hash = 1 } },
+              { name = "genres", optional = true, values = { max = 3, pooling = "mean" }, kind = "categorical",
+                source = "vocabulary" },
+            ]"#,
+        )
+        .expect("a schema");
+        let vocabulary = |_: &_| Ok(Vocabulary::new(["drama", "7"]).expect("two ids"));
+        let encoder = Encoder::new(schema, vocabulary).expect("a layout");
+        let mut rows = Rows::new(encoder.signature());
+        decode(body.as_bytes(), &encoder, &mut rows, 4).map_err(|error| error.to_string())?;
+        match rows.columns()[0].values() {
+            Values::I32(ids) => Ok(ids.chunks_exact(4).flat_map(|row| row[1..].to_vec()).collect()),
+            Values::F32(_) => panic!("ids are integers"),
+        }
+    }
+
+    #[test]
+    fn a_list_is_an_array_or_one_value_or_null_in_both_kinds_of_rows() {
+        // The padding is row 1, then the unknown id, `drama` and `7`.
+        let cases = [
+            (r#"[[1, ["drama", 7, "x"]]]"#, vec![3, 4, 2]),
+            (r#"[[1, "drama"], [1, 7]]"#, vec![3, 1, 1, 4, 1, 1]),
+            (r#"[[1, []], [1, null], {"user_id": 1}]"#, vec![1; 9]),
+            (r#"[{"genres": ["7", "dr\u0061ma"], "user_id": 1}]"#, vec![4, 3, 1]),
+        ];
+        for (input, expected) in cases {
+            assert_eq!(read_lists(&format!(r#"{{"input": {input}}}"#)), Ok(expected), "{input}");
+        }
+    }
+
+    #[test]
+    fn a_mistake_in_a_list_is_named_with_its_row_and_feature() {
+        let cases = [
+            (r#"["a", "b", "c", "d"]"#, "expected a list of at most 3 values"),
+            (r#"["a", null]"#, "expected a number or a string, not null"),
+            ("[1.5]", "expected an id: a string or a 64-bit integer"),
+            ("1.5", "expected an id: a string or a 64-bit integer"),
+            ("[[1]]", "expected an array of numbers or strings"),
+            (r#"[{"a": 1}]"#, "expected an array of numbers or strings"),
+            ("[true]", "expected an array of numbers or strings"),
+            ("true", "expected an array of numbers or strings"),
+            ("{}", "expected an array of numbers or strings"),
+        ];
+        for (list, expected) in cases {
+            let error = read_lists(&format!(r#"{{"input": [[1, []], [1, {list}]]}}"#)).expect_err(list);
+            assert_eq!(error, format!("row 1, feature `genres`: {expected}"), "{list}");
+            let named = format!(r#"{{"input": [{{"genres": {list}, "user_id": 1}}]}}"#);
+            assert_eq!(read_lists(&named).expect_err(list), format!("row 0, feature `genres`: {expected}"));
+        }
+        let deep = format!(r#"{{"input": [[1, {}"#, "[".repeat(100_000));
+        let error = read_lists(&deep).expect_err("deep");
+        assert_eq!(error, "row 0, feature `genres`: expected an array of numbers or strings");
+        let endless = format!(r#"{{"input": [[1, [{}"#, "1,".repeat(100_000));
+        assert!(read_lists(&endless).expect_err("endless").ends_with("at most 3 values"));
+    }
+
     #[test]
     fn what_is_not_json_is_said_without_quoting_it() {
         for body in
@@ -590,6 +735,7 @@ mod tests {
         fn no_body_makes_the_decoder_panic(body in "[\\[\\]{}\",:0-9a-z\\\\ .+-]{0,80}") {
             let _ = read(&body);
             let _ = read(&format!("{{\"input\":{body}}}"));
+            let _ = read_lists(&format!("{{\"input\":{body}}}"));
         }
     }
 }

@@ -2,24 +2,25 @@
 //!
 //! Layout of the model's inputs: `ids` I32 `[rows, categorical features + crosses]` and, where there are numeric
 //! features or histories, `dense` F32 `[rows, numeric features + columns of histories + affinities]`. A caller's value
-//! fills a column for each feature that encodes it. All tables are one: column `c` of `ids` holds row numbers in
-//! that column's own range, so a model needs a single gather, and an id can never reach another feature's rows.
-//! The ranges of the categorical features come first: a deep part that takes no crosses uses a prefix of both the
-//! columns and the table.
+//! fills a column for each feature that encodes it, and a list one for each value that it may have. All tables are one:
+//! column `c` of `ids` holds row numbers in that column's own range, or in its list's, so a model needs a single gather,
+//! and an id can never reach another feature's rows. The ranges of the categorical features come first: a deep part that
+//! takes no crosses uses a prefix of both the columns and the table.
 
 use std::{
     fs::{self, File},
     io::{self, BufReader, BufWriter},
+    ops::Range,
     path::{Path, PathBuf},
 };
 
 use xxhash_rust::xxh3::Xxh3Default;
 
 use super::{
-    Affinity, CategoricalSource, Cross, Feature, FeatureKind, History, Past, RawKind, RawValue, Schema,
-    SchemaError, Vocabulary,
+    Affinity, CategoricalSource, Cross, Feature, FeatureKind, History, List, ListColumns, ListInput, Past,
+    RawKind, RawValue, Schema, SchemaError, Vocabulary,
     recall::{Part, Recall},
-    slot::{Scale, Slot, TableRows, Target, bucket},
+    slot::{ListRows, Scale, Slot, TableRows, Target, bucket},
 };
 use crate::tensor::{DType, Rows, Signature, TensorSpec};
 
@@ -42,6 +43,12 @@ pub enum FeatureError {
     /// A feature that is not optional was given `null`.
     #[error("expected a number or a string, not null")]
     Missing,
+    /// A list has more values than its feature takes.
+    #[error("expected a list of at most {max} values")]
+    TooMany {
+        /// The most that it takes.
+        max: usize,
+    },
     /// A row has another number of values than there are features.
     #[error("expected {expected} values")]
     Width {
@@ -69,7 +76,27 @@ pub struct Encoder {
 struct Input {
     /// The position in the schema of the feature that it is sent for.
     feature: usize,
+    /// The most values, where it is a list.
+    max_values: Option<usize>,
     slots: Vec<Slot>,
+}
+
+/// Some columns of the inputs, and the features that they follow from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Columns<'a> {
+    /// The features: one, or those of a cross or of a history.
+    pub of: &'a [String],
+    /// Which columns.
+    pub place: Place,
+}
+
+/// Columns of one of the inputs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Of `ids`.
+    Ids(Range<usize>),
+    /// Of `dense`.
+    Dense(Range<usize>),
 }
 
 #[derive(Debug)]
@@ -89,14 +116,22 @@ impl Encoder {
     ) -> Result<Self, SchemaError> {
         check(&schema)?;
         let mut layout = Layout::default();
-        let mut inputs: Vec<Input> =
-            sent(&schema).map(|feature| Input { feature, slots: Vec::new() }).collect();
+        let input = |feature: usize| {
+            let max_values = schema.features[feature].values.map(|list| list.max);
+            Input { feature, max_values, slots: Vec::new() }
+        };
+        let mut inputs: Vec<Input> = sent(&schema).map(input).collect();
         for (position, feature) in schema.features.iter().enumerate() {
             let (column, target) = match &feature.kind {
                 FeatureKind::Categorical { source } => {
                     let rows = table_rows(source, || vocabulary(feature))?;
-                    let (column, offset) = layout.place(rows.count())?;
-                    (column, Target::Table { offset, rows })
+                    if let Some(list) = feature.values {
+                        let (column, padding) = layout.place(list.max, 1 + rows.count())?;
+                        (column, Target::List(Box::new(ListRows { padding, rows, list })))
+                    } else {
+                        let (column, offset) = layout.place(1, rows.count())?;
+                        (column, Target::Table { offset, rows })
+                    }
                 }
                 &FeatureKind::Numeric { transform, mean, std } => {
                     (layout.place_dense(), Target::Dense(Scale { transform, mean, std }))
@@ -159,7 +194,7 @@ impl Encoder {
         fs::create_dir_all(directory)?;
         self.schema.write(directory)?;
         for slot in self.inputs.iter().flat_map(|input| &input.slots) {
-            if let Target::Table { rows: TableRows::Vocabulary(vocabulary), .. } = &slot.target {
+            if let Some(TableRows::Vocabulary(vocabulary)) = slot.target.rows() {
                 let feature = &self.schema.features[slot.feature];
                 let mut file = BufWriter::new(File::create(vocabulary_path(directory, feature))?);
                 vocabulary.write(&mut file)?;
@@ -217,13 +252,61 @@ impl Encoder {
         self.sent().position(|feature| feature.name == name)
     }
 
+    /// The columns of each list, in their order.
+    pub fn lists(&self) -> Vec<ListColumns> {
+        let slots = self.inputs.iter().flat_map(|input| &input.slots);
+        let columns = slots.filter_map(|slot| match &slot.target {
+            Target::List(rows) => {
+                Some(ListColumns { first: slot.column, list: rows.list, padding: rows.padding })
+            }
+            _ => None,
+        });
+        let mut lists: Vec<_> = columns.collect();
+        lists.sort_by_key(|list| list.first);
+        lists
+    }
+
+    /// All columns of the inputs with the features that they follow from.
+    pub fn columns(&self) -> Vec<Columns<'_>> {
+        let schema = &self.schema;
+        let of_slot = |slot: &Slot| {
+            let place = match &slot.target {
+                Target::Table { .. } => Place::Ids(slot.column..slot.column + 1),
+                Target::List(rows) => Place::Ids(slot.column..slot.column + rows.list.max),
+                Target::Dense(_) => Place::Dense(slot.column..slot.column + 1),
+            };
+            Columns { of: std::slice::from_ref(&schema.features[slot.feature].name), place }
+        };
+        let mut slots: Vec<&Slot> = self.inputs.iter().flat_map(|input| &input.slots).collect();
+        slots.sort_by_key(|slot| slot.feature);
+        let crosses = schema.crosses.iter().zip(&self.crosses);
+        let crosses = crosses.map(|(cross, slot)| Columns {
+            of: &cross.features,
+            place: Place::Ids(slot.column..slot.column + 1),
+        });
+        let histories = schema.histories.iter().map(|history| &history.of[..]);
+        let past = histories.chain(schema.affinities.iter().map(|affinity| &affinity.of[..]));
+        let past =
+            past.zip(self.recall.columns()).map(|(of, columns)| Columns { of, place: Place::Dense(columns) });
+        slots.into_iter().map(of_slot).chain(crosses).chain(past).collect()
+    }
+
+    /// Begins a list at `position` of a positional row; `None` where one value belongs there.
+    ///
+    /// # Panics
+    /// When `position` is not below [`Encoder::width`].
+    pub fn list(&self, position: usize) -> Option<ListInput<'_>> {
+        let Input { slots, max_values, .. } = &self.inputs[position];
+        max_values.map(|max| ListInput::new(slots, max))
+    }
+
     /// Encodes the value at `position` of a positional row into the last row of `rows`, once for each feature that
-    /// takes it.
+    /// takes it. To a feature of lists one value is a list of one, and a missing one an empty list.
     ///
     /// # Panics
     /// When `position` is not below [`Encoder::width`], or `rows` is empty or of another signature.
     pub fn set(&self, rows: &mut Rows, position: usize, value: RawValue<'_>) -> Result<(), FeatureError> {
-        if value == RawValue::Missing && !self.sent_at(position).optional {
+        if matches!(value, RawValue::Missing) && !self.takes_missing(position) {
             return Err(FeatureError::Missing);
         }
         for Slot { column, target, .. } in &self.inputs[position].slots {
@@ -232,8 +315,28 @@ impl Encoder {
                     rows.last_i32(IDS)[*column] = table_index(offset + table.row(value)?);
                 }
                 Target::Dense(scale) => rows.last_f32(self.dense_input())[*column] = scale.apply(value)?,
+                // All slots of the input take lists then.
+                Target::List(_) => return self.set_list(rows, position, value),
             }
         }
+        Ok(())
+    }
+
+    #[cold]
+    fn takes_missing(&self, position: usize) -> bool {
+        self.sent_at(position).optional || self.inputs[position].max_values.is_some()
+    }
+
+    /// Apart from [`Encoder::set`], which is to stay small: most values are no lists.
+    #[inline(never)]
+    fn set_list(&self, rows: &mut Rows, position: usize, value: RawValue<'_>) -> Result<(), FeatureError> {
+        let mut list = self.list(position).expect("asked of a feature of lists");
+        match value {
+            RawValue::Missing => {}
+            RawValue::List(values) => values.iter().try_for_each(|value| list.push(rows, value.raw()))?,
+            one => list.push(rows, one)?,
+        }
+        list.finish(rows);
         Ok(())
     }
 
@@ -287,6 +390,10 @@ impl Encoder {
     pub fn vocabulary(&self, name: &str) -> Option<&Vocabulary> {
         match &slot(&self.schema, &self.inputs, name)?.target {
             Target::Table { rows: TableRows::Vocabulary(vocabulary), .. } => Some(vocabulary),
+            Target::List(list) => match &list.rows {
+                TableRows::Vocabulary(vocabulary) => Some(vocabulary),
+                _ => None,
+            },
             _ => None,
         }
     }
@@ -322,9 +429,9 @@ impl Layout {
         self.dense - 1
     }
 
-    fn place(&mut self, rows: usize) -> Result<(usize, u32), SchemaError> {
+    fn place(&mut self, columns: usize, rows: usize) -> Result<(usize, u32), SchemaError> {
         let place = (self.columns, u32::try_from(self.rows).expect("bounded by i32::MAX below"));
-        self.columns += 1;
+        self.columns += columns;
         self.rows =
             self.rows.checked_add(rows).filter(|&rows| i32::try_from(rows).is_ok()).ok_or_else(|| {
                 SchemaError::Invalid(format!("the features have more than {} table rows together", i32::MAX))
@@ -375,6 +482,7 @@ fn check(schema: &Schema) -> Result<(), SchemaError> {
             return invalid(format!("feature `{name}` stands twice"));
         }
         check_kind(&feature.kind)
+            .and_then(|()| check_values(feature))
             .and_then(|()| check_origin(feature, schema))
             .or_else(|reason| invalid(format!("feature `{name}`: {reason}")))?;
     }
@@ -403,6 +511,18 @@ fn check_kind(kind: &FeatureKind) -> Result<(), String> {
     }
 }
 
+fn check_values(feature: &Feature) -> Result<(), String> {
+    let Some(List { max, .. }) = feature.values else { return Ok(()) };
+    if feature.kind.raw() != RawKind::Id {
+        return Err("a list is one of ids".into());
+    }
+    if (1..=List::MAX_VALUES).contains(&max) {
+        Ok(())
+    } else {
+        Err(format!("a list has 1 to {} values at most", List::MAX_VALUES))
+    }
+}
+
 fn check_origin(feature: &Feature, schema: &Schema) -> Result<(), String> {
     let Some(from) = &feature.from else { return Ok(()) };
     let Some(origin) = schema.features.iter().find(|origin| origin.name == *from) else {
@@ -413,6 +533,10 @@ fn check_origin(feature: &Feature, schema: &Schema) -> Result<(), String> {
     }
     if feature.optional {
         return Err(format!("whether it is optional is said by `{from}`"));
+    }
+    let max = |feature: &Feature| feature.values.map(|list| list.max);
+    if max(feature) != max(origin) {
+        return Err(format!("takes lists of another length than `{from}`"));
     }
     let (takes, sent) = (feature.kind.raw(), origin.kind.raw());
     if takes == sent { Ok(()) } else { Err(format!("takes {}, but `{from}` {}", noun(takes), noun(sent))) }
@@ -442,11 +566,14 @@ fn place_cross(
     }
     let parts = cross.features.iter().map(|name| match slot(schema, inputs, name) {
         Some(Slot { column, target: Target::Table { .. }, .. }) => Ok(*column),
+        Some(Slot { target: Target::List(_), .. }) => {
+            Err(SchemaError::Invalid(format!("cross: `{name}` is a list")))
+        }
         Some(_) => Err(SchemaError::Invalid(format!("cross: `{name}` is numeric"))),
         None => Err(SchemaError::Invalid(format!("cross: there is no feature `{name}`"))),
     });
     let parts = parts.collect::<Result<_, _>>()?;
-    let (column, offset) = layout.place(cross.buckets as usize)?;
+    let (column, offset) = layout.place(1, cross.buckets as usize)?;
     Ok(CrossSlot { column, offset, buckets: cross.buckets, parts })
 }
 
@@ -462,7 +589,7 @@ fn vocabulary_path(directory: &Path, feature: &Feature) -> PathBuf {
     directory.join(format!("{}.vocabulary", feature.name))
 }
 
-fn table_index(row: u32) -> i32 {
+pub(super) fn table_index(row: u32) -> i32 {
     i32::try_from(row).expect("the layout is bounded by i32::MAX")
 }
 
@@ -575,6 +702,48 @@ mod tests {
         };
         assert_eq!(refused([RawValue::Missing, RawValue::Int(1)]), FeatureError::Missing);
         assert_eq!(refused([RawValue::Int(1), RawValue::Text("60")]), FeatureError::NotANumber);
+    }
+
+    #[test]
+    fn every_column_says_which_features_it_follows_from() {
+        let schema: Schema = toml::from_str(
+            r#"
+            feature = [
+              { name = "price", kind = "numeric", mean = 0.0, std = 1.0 },
+              { name = "user", kind = "categorical", source = "vocabulary" },
+              { name = "item", kind = "categorical", source = "vocabulary" },
+              { name = "log", from = "price", kind = "numeric", transform = "log", mean = 0.0, std = 1.0 },
+              { name = "genres", kind = "categorical", source = { hash = 9 }, values = { max = 3, pooling = "sum" } },
+              { name = "hashed", from = "user", kind = "categorical", source = { hash = 10 } },
+            ]
+            cross = [{ features = ["user", "item"], buckets = 5 }]
+            history = [
+              { of = ["item"], columns = [
+                { name = "a", absent = 0.0, mean = 0.0, std = 1.0 }, { name = "b", absent = 0.0, mean = 0.0, std = 1.0 },
+              ] },
+              { of = ["user", "item"], columns = [{ name = "c", absent = 0.0, mean = 0.0, std = 1.0 }] },
+            ]
+            affinity = [{ name = "alike", of = ["user", "item"], mean = 0.0, std = 1.0 }]
+            "#,
+        )
+        .expect("a schema");
+        let encoder = Encoder::new(schema, |_| Ok(Vocabulary::default())).expect("a layout");
+        let line = |columns: &Columns<'_>| format!("{} {:?}", columns.of.join(" "), columns.place);
+        let expected = [
+            "price Dense(0..1)",
+            "user Ids(0..1)",
+            "item Ids(1..2)",
+            "log Dense(1..2)",
+            "genres Ids(2..5)",
+            "hashed Ids(5..6)",
+            "user item Ids(6..7)",
+            "item Dense(2..4)",
+            "user item Dense(4..5)",
+            "user item Dense(5..6)",
+        ];
+        assert_eq!(encoder.columns().iter().map(line).collect::<Vec<_>>(), expected[..]);
+        let widths: Vec<usize> = encoder.signature().inputs.iter().map(|input| input.width).collect();
+        assert_eq!(widths, [7, 6]);
     }
 
     #[test]

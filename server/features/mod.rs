@@ -7,6 +7,7 @@
 mod affinity;
 mod encoder;
 mod history;
+mod list;
 mod moment;
 mod recall;
 mod schema;
@@ -16,8 +17,9 @@ mod vocabulary;
 
 pub use self::{
     affinity::{Affinity, AffinityTable},
-    encoder::{Encoder, FeatureError},
+    encoder::{Columns, Encoder, FeatureError, Place},
     history::{History, HistoryColumn, HistoryError, HistoryTable, Past},
+    list::{List, ListColumns, ListInput, Pooling},
     schema::{CategoricalSource, Cross, Feature, FeatureKind, RawKind, Schema, SchemaError, Transform},
     value::{RawValue, Value},
     vocabulary::{Vocabulary, VocabularyError},

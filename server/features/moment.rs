@@ -14,7 +14,7 @@ pub(super) fn seconds(value: RawValue<'_>) -> Option<i64> {
         RawValue::Int(seconds) => Some(seconds),
         RawValue::Float(seconds) => whole(seconds),
         RawValue::Text(text) => parse(text),
-        RawValue::Missing => None,
+        RawValue::Missing | RawValue::List(_) => None,
     }
 }
 

@@ -1,5 +1,7 @@
 //! Where the numbers of the past go in a row, and by which of its ids they are found.
 
+use std::ops::Range;
+
 use super::{
     Affinity, History, Past, Schema, SchemaError,
     encoder::{IDS, is_name},
@@ -50,8 +52,11 @@ impl Recall {
         let mut next = first_column;
         let mut place = |of: &[String], columns: Vec<Standardised>| {
             let parts = of.iter().map(|name| {
-                let unknown =
-                    || SchemaError::Invalid(format!("history: `{name}` is no feature with a vocabulary"));
+                let unknown = || {
+                    SchemaError::Invalid(format!(
+                        "history: `{name}` is no feature with a vocabulary, or takes lists"
+                    ))
+                };
                 part(name).ok_or_else(unknown)
             });
             let parts = parts.collect::<Result<Vec<_>, _>>()?;
@@ -77,6 +82,12 @@ impl Recall {
     /// Columns in all.
     pub(super) fn width(&self) -> usize {
         self.histories.iter().chain(&self.affinities).map(|looked| looked.columns.len()).sum()
+    }
+
+    /// The columns of `dense` of each history and then of each affinity, in the order of the schema.
+    pub(super) fn columns(&self) -> impl Iterator<Item = Range<usize>> {
+        let all = self.histories.iter().chain(&self.affinities);
+        all.map(|looked| looked.first_column..looked.first_column + looked.columns.len())
     }
 
     /// Completes the last row of `rows`, whose ids are set. Nothing is allocated.

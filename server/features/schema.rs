@@ -8,7 +8,7 @@ use std::{fs, io, path::Path};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Affinity, History, HistoryError, VocabularyError};
+use super::{Affinity, History, HistoryError, List, VocabularyError};
 
 /// Why a schema was refused.
 #[derive(Debug, thiserror::Error)]
@@ -78,6 +78,10 @@ pub struct Feature {
     /// Whether callers may send `null`, or leave it out of an object row. A feature with `from` follows that one.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub optional: bool,
+    /// Where callers send a list of ids for it, how long that may be; `None` for a feature of one value. A feature with
+    /// `from` takes lists of the same length as that one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub values: Option<List>,
     /// How a raw value becomes an input.
     #[serde(flatten)]
     pub kind: FeatureKind,
@@ -205,7 +209,7 @@ impl Schema {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::Pooling, *};
 
     const EXAMPLE: &str = r#"
         [[feature]]
@@ -244,6 +248,12 @@ mod tests {
         kind = "categorical"
         source = "hour_of_day"
 
+        [[feature]]
+        name = "genres"
+        values = { max = 8, pooling = "mean" }
+        kind = "categorical"
+        source = { hash = 16 }
+
         [[cross]]
         features = ["user_id", "price_bucket"]
         buckets = 65536
@@ -252,7 +262,8 @@ mod tests {
     #[test]
     fn the_declaration_survives_writing_and_reading() {
         let schema: Schema = toml::from_str(EXAMPLE).expect("the example");
-        assert_eq!(schema.features.len(), 6);
+        assert_eq!(schema.features.len(), 7);
+        assert_eq!(schema.features[6].values, Some(List { max: 8, pooling: Pooling::Mean }));
         assert_eq!(schema.features[4].from.as_deref(), Some("price"));
         assert!(schema.features[5].optional && !schema.features[0].optional);
         let directory = tempfile::tempdir().expect("a temporary folder");

@@ -2,7 +2,7 @@
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{FeatureError, RawValue, Transform, Vocabulary, moment};
+use super::{FeatureError, List, RawValue, Transform, Vocabulary, moment};
 
 /// Where one encoding of a value goes, and how.
 #[derive(Debug)]
@@ -25,8 +25,33 @@ pub(super) enum Target {
         /// The range.
         rows: TableRows,
     },
+    /// Of `ids`: a row of the table for each value of a list, in a column each from the slot's on.
+    List(Box<ListRows>),
     /// Of `dense`: a number.
     Dense(Scale),
+}
+
+impl Target {
+    /// The range of table rows; `None` for a number.
+    pub(super) fn rows(&self) -> Option<&TableRows> {
+        match self {
+            Self::Table { rows, .. } => Some(rows),
+            Self::List(list) => Some(&list.rows),
+            Self::Dense(_) => None,
+        }
+    }
+}
+
+/// Where the values of a list go, apart from [`Target`], for most targets are of one value.
+#[derive(Debug)]
+pub(super) struct ListRows {
+    /// The first row of the feature's range, which stands where there is no value; what [`TableRows::row`] says counts
+    /// from the next one.
+    pub(super) padding: u32,
+    /// The range behind it.
+    pub(super) rows: TableRows,
+    /// How long a list may be, and what becomes of it.
+    pub(super) list: List,
 }
 
 /// A feature's range of table rows.
@@ -99,7 +124,7 @@ fn hash(value: RawValue<'_>, buckets: u32) -> Option<u32> {
         RawValue::Text(id) => xxh3_64(id.as_bytes()),
         RawValue::Int(id) => xxh3_64(itoa::Buffer::new().format(id).as_bytes()),
         RawValue::Missing => xxh3_64(b""),
-        RawValue::Float(_) => return None,
+        RawValue::Float(_) | RawValue::List(_) => return None,
     };
     Some(bucket(hash, buckets))
 }
@@ -124,7 +149,7 @@ fn number(value: RawValue<'_>) -> Result<Option<f64>, FeatureError> {
     match value {
         RawValue::Int(value) => Ok(Some(value as f64)),
         RawValue::Float(value) => Ok(Some(value)),
-        RawValue::Text(_) => Err(FeatureError::NotANumber),
+        RawValue::Text(_) | RawValue::List(_) => Err(FeatureError::NotANumber),
         RawValue::Missing => Ok(None),
     }
 }

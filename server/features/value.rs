@@ -13,6 +13,8 @@ pub enum RawValue<'a> {
     Text(&'a str),
     /// Nothing is known: `null`.
     Missing,
+    /// Several values, of a feature that takes a list.
+    List(&'a [Value]),
 }
 
 /// A raw value that owns its text, as golden rows and training logs keep it. An integer and its decimal text are the
@@ -28,6 +30,8 @@ pub enum Value {
     Text(String),
     /// Nothing is known: `null`.
     Missing,
+    /// Several values, of a feature that takes a list.
+    List(Vec<Value>),
 }
 
 impl Value {
@@ -38,6 +42,7 @@ impl Value {
             Self::Float(value) => RawValue::Float(*value),
             Self::Text(value) => RawValue::Text(value),
             Self::Missing => RawValue::Missing,
+            Self::List(values) => RawValue::List(values),
         }
     }
 }
@@ -48,9 +53,10 @@ mod tests {
 
     #[test]
     fn every_value_survives_json() {
-        let row = [Value::Int(-7), Value::Float(39.0), Value::Text("x".into()), Value::Missing];
+        let list = Value::List(vec![Value::Int(1), Value::Text("y".into())]);
+        let row = [Value::Int(-7), Value::Float(39.0), Value::Text("x".into()), Value::Missing, list];
         let text = serde_json::to_string(&row).expect("JSON");
-        assert_eq!(text, r#"[-7,39.0,"x",null]"#);
-        assert_eq!(serde_json::from_str::<[Value; 4]>(&text).expect("a row"), row);
+        assert_eq!(text, r#"[-7,39.0,"x",null,[1,"y"]]"#);
+        assert_eq!(serde_json::from_str::<[Value; 5]>(&text).expect("a row"), row);
     }
 }

@@ -89,7 +89,7 @@ impl Vocabulary {
                 None => self.texts.get(id),
             },
             RawValue::Missing => None,
-            RawValue::Float(_) => return None,
+            RawValue::Float(_) | RawValue::List(_) => return None,
         };
         Some(row.copied().unwrap_or(OUT_OF_VOCABULARY))
     }

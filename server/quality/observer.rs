@@ -63,6 +63,7 @@ impl Sight<'_> {
     fn show(&self, value: RawValue<'_>, see: &mut impl FnMut(Seen<'_>)) {
         match (self, value) {
             (_, RawValue::Missing) => see(Seen::Missing),
+            (_, RawValue::List(values)) => values.iter().for_each(|value| self.show(value.raw(), see)),
             (Self::Number, RawValue::Int(number)) => see(Seen::Number(number as f64)),
             (Self::Number, RawValue::Float(number)) => see(Seen::Number(number)),
             (Self::Id(known), RawValue::Int(id)) => {

@@ -1,6 +1,6 @@
 //! What a pipeline says of features: which columns become which inputs, and what follows from ids and their past.
 
-use millrace::features::{Cross, RawKind};
+use millrace::features::{Cross, List, Pooling, RawKind};
 use serde::Deserialize;
 
 use super::ConfigError;
@@ -19,8 +19,32 @@ pub struct FeatureConfig {
     pub optional: bool,
     /// How values become inputs.
     pub encoding: Encoding,
+    /// Where each value is a list of ids, what is said of the list.
+    pub values: Option<ListConfig>,
     /// Whose property it is.
     pub of: Owner,
+}
+
+/// What a pipeline says of a feature whose values are lists of ids.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ListConfig {
+    /// The most values of a list, each of which is a column of the model.
+    pub max: usize,
+    /// What becomes of their embeddings.
+    pub pooling: Pooling,
+    /// What stands between the values, where the column is one of texts and not of lists.
+    pub separator: Option<String>,
+    /// Whether longer lists of the log are cut after the first `max` values; without it they are an error.
+    #[serde(default)]
+    pub truncate: bool,
+}
+
+impl ListConfig {
+    /// What the version's schema says of it.
+    pub fn list(&self) -> List {
+        List { max: self.max, pooling: self.pooling }
+    }
 }
 
 /// How values become inputs.
@@ -102,23 +126,24 @@ pub(super) struct RawFeature {
     #[serde(default)]
     optional: bool,
     encoding: Encoding,
+    values: Option<ListConfig>,
     of: Option<Owner>,
 }
 
 impl RawFeature {
     /// The feature, once the ones that have a column of their own are known.
     fn parse(self, origins: &[FeatureConfig]) -> Result<FeatureConfig, ConfigError> {
-        let Self { name, column, from, optional, encoding, of } = self;
-        let (column, optional, of) = match (column, &from) {
-            (Some(column), None) => (column, optional, of.unwrap_or_default()),
-            (None, Some(_)) if optional || of.is_some() => {
+        let Self { name, column, from, optional, encoding, values, of } = self;
+        let (column, optional, values, of) = match (column, &from) {
+            (Some(column), None) => (column, optional, values, of.unwrap_or_default()),
+            (None, Some(_)) if optional || of.is_some() || values.is_some() => {
                 return Err(ConfigError::Invalid(
-                    "features.columns: one that is from another takes `optional` and `of` from there",
+                    "features.columns: one that is from another takes `optional`, `of` and `values` from there",
                 ));
             }
             (None, Some(from)) => match origins.iter().find(|origin| origin.name == *from) {
                 Some(origin) if origin.encoding.raw() == encoding.raw() => {
-                    (origin.column.clone(), origin.optional, origin.of)
+                    (origin.column.clone(), origin.optional, origin.values.clone(), origin.of)
                 }
                 Some(_) => {
                     return Err(ConfigError::Invalid(
@@ -133,7 +158,7 @@ impl RawFeature {
             },
             _ => return Err(ConfigError::Invalid("features.columns: each needs one of column and from")),
         };
-        Ok(FeatureConfig { name, column, from, optional, encoding, of })
+        Ok(FeatureConfig { name, column, from, optional, encoding, values, of })
     }
 }
 
@@ -161,6 +186,19 @@ fn check_features(features: &[FeatureConfig]) -> Result<(), ConfigError> {
     if features.iter().any(|feature| quantiles(&feature.encoding)) {
         return Err(ConfigError::Invalid("features.columns: quantiles need at least two buckets"));
     }
+    for (feature, list) in features.iter().filter_map(|feature| Some((feature, feature.values.as_ref()?))) {
+        if feature.encoding.raw() != RawKind::Id {
+            return Err(ConfigError::Invalid(
+                "features.columns: `values` is for ids: a vocabulary or a hash",
+            ));
+        }
+        if !(1..=List::MAX_VALUES).contains(&list.max) {
+            return Err(ConfigError::Invalid("features.columns: values.max must be 1 to 1024"));
+        }
+        if list.separator.as_ref().is_some_and(String::is_empty) {
+            return Err(ConfigError::Invalid("features.columns: values.separator must not be empty"));
+        }
+    }
     if features.iter().all(|feature| feature.encoding.is_dense()) {
         return Err(ConfigError::Invalid("features.columns: needs at least one categorical feature"));
     }
@@ -179,5 +217,34 @@ pub(super) fn check_histories(
         Ok(())
     } else {
         Err(ConfigError::Invalid("features.history: needs examples.windows, as whose start it is known"))
+    }
+}
+
+/// Whether each side of two towers has something to see, and nothing follows from both.
+pub(super) fn check_towers(
+    features: &[FeatureConfig],
+    crosses: &[Cross],
+    histories: &[HistoryConfig],
+) -> Result<(), ConfigError> {
+    let owner =
+        |name: &String| features.iter().find(|feature| feature.name == *name).map(|feature| feature.of);
+    // A name that is no feature's is refused where its feature is looked for.
+    let is_of_both = |names: &[String]| {
+        let mut owners = names.iter().filter_map(owner);
+        owners.next().is_some_and(|first| owners.any(|owner| owner != first))
+    };
+    let crosses =
+        crosses.iter().map(|cross| (format!("the cross of {}", cross.features.join(", ")), &cross.features));
+    let histories = histories.iter().map(|history| (format!("the history `{}`", history.name), &history.of));
+    if let Some((what, _)) = crosses.chain(histories).find(|(_, names)| is_of_both(names)) {
+        return Err(ConfigError::BothSides { what });
+    }
+    let has_ids = |side| features.iter().any(|feature| feature.of == side && !feature.encoding.is_dense());
+    if has_ids(Owner::User) && has_ids(Owner::Item) {
+        Ok(())
+    } else {
+        Err(ConfigError::Invalid(
+            "model.architecture: two_tower needs a categorical feature of the user and one with of = \"item\"",
+        ))
     }
 }

@@ -11,8 +11,8 @@ use millrace::{
 };
 use serde::Deserialize;
 
-pub use self::features::{Encoding, FeatureConfig, Owner};
-use self::features::{RawFeatures, check_histories, parse_features};
+pub use self::features::{Encoding, FeatureConfig, ListConfig, Owner};
+use self::features::{RawFeatures, check_histories, check_towers, parse_features};
 use crate::{calendar, history::HistoryConfig, onnx_file, windows::WindowsConfig};
 
 /// Why a pipeline was refused.
@@ -34,6 +34,15 @@ pub enum ConfigError {
     /// The model's name cannot name a folder.
     #[error("publish.model")]
     Model(#[source] NameError),
+    /// Something that follows from the user and from the item, where there are two towers.
+    #[error(
+        "{what}: is of the user and of the item, and each tower of two_tower sees one of them alone; leave it out, or take \
+         wide_and_deep or dcn_v2"
+    )]
+    BothSides {
+        /// What.
+        what: String,
+    },
     /// A value that contradicts itself or another.
     #[error("{0}")]
     Invalid(&'static str),
@@ -158,19 +167,25 @@ impl Default for ExamplesConfig {
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ModelConfig {
+    /// What the deep part is; without it, `cross_layers` says.
+    pub architecture: Option<Architecture>,
     /// Numbers in the embedding of an id.
     pub embedding_dimension: usize,
     /// Cross layers of DCN-v2 before the hidden ones; none makes it Wide & Deep.
     pub cross_layers: usize,
-    /// Units of each hidden layer.
+    /// Units of each hidden layer, in both towers where there are two.
     pub hidden_units: Vec<usize>,
+    /// Numbers in the vector of a user and of an item, where there are two towers; 32 without it.
+    pub output_dimension: Option<usize>,
     /// Rows in an update.
     pub batch_rows: usize,
     /// The most passes over the examples; the validation slice may choose fewer.
     pub epochs: usize,
     /// Adam's rate, for the layers.
     pub mlp_rate: f32,
-    /// Adagrad's rate, for the embeddings.
+    /// What the embeddings learn by.
+    pub embedding_optimizer: EmbeddingOptimizer,
+    /// Its rate. Adam wants a smaller one than Adagrad, whose steps become smaller by themselves.
     pub embedding_rate: f32,
     /// The penalty on an embedding's square, for each example that it occurs in.
     pub embedding_l2: f32,
@@ -185,12 +200,15 @@ pub struct ModelConfig {
 impl Default for ModelConfig {
     fn default() -> Self {
         Self {
+            architecture: None,
             embedding_dimension: 16,
             cross_layers: 0,
             hidden_units: vec![64, 32],
+            output_dimension: None,
             batch_rows: 4096,
             epochs: 20,
             mlp_rate: 0.001,
+            embedding_optimizer: EmbeddingOptimizer::Adagrad,
             embedding_rate: 0.05,
             embedding_l2: 0.0,
             wide_rate: 0.05,
@@ -200,10 +218,48 @@ impl Default for ModelConfig {
     }
 }
 
+/// What the deep part of a model is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Architecture {
+    /// Layers that see everything.
+    WideAndDeep,
+    /// The same, with cross layers before them.
+    DcnV2,
+    /// A network for the user and one for the item, whose vectors are multiplied.
+    TwoTower,
+}
+
+/// What embeddings learn by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EmbeddingOptimizer {
+    /// Row-wise Adagrad, which keeps a number for each row.
+    #[default]
+    Adagrad,
+    /// Lazy Adam, which keeps two for each weight: the table takes three times its memory.
+    Adam,
+}
+
 impl ModelConfig {
+    /// What the deep part is.
+    pub fn architecture(&self) -> Architecture {
+        let by_layers = if self.cross_layers > 0 { Architecture::DcnV2 } else { Architecture::WideAndDeep };
+        self.architecture.unwrap_or(by_layers)
+    }
+
     /// What the model is called, as its manifest says it.
     pub fn kind(&self) -> &'static str {
-        if self.cross_layers > 0 { "dcn_v2" } else { "wide_and_deep" }
+        match self.architecture() {
+            Architecture::WideAndDeep => "wide_and_deep",
+            Architecture::DcnV2 => "dcn_v2",
+            Architecture::TwoTower => "two_tower",
+        }
+    }
+
+    /// Numbers in the vector of a user and of an item.
+    pub fn output_dimension(&self) -> usize {
+        self.output_dimension.unwrap_or(32)
     }
 }
 
@@ -278,6 +334,9 @@ impl Pipeline {
         check_model(&raw.model)?;
         let features = parse_features(raw.features.columns)?;
         check_histories(&raw.features.history, raw.examples.windows)?;
+        if raw.model.architecture() == Architecture::TwoTower {
+            check_towers(&features, &raw.features.crosses, &raw.features.history)?;
+        }
         Ok(Self {
             seed: raw.seed,
             split: if raw.data.test_path.is_some() { raw.split.of_table()? } else { raw.split.of_log()? },
@@ -430,7 +489,8 @@ fn check_examples(examples: &ExamplesConfig, data: &DataConfig) -> Result<(), Co
 }
 
 fn check_model(model: &ModelConfig) -> Result<(), ConfigError> {
-    let sizes = [model.embedding_dimension, model.batch_rows, model.epochs];
+    check_architecture(model)?;
+    let sizes = [model.embedding_dimension, model.batch_rows, model.epochs, model.output_dimension()];
     if sizes.iter().chain(&model.hidden_units).any(|&size| size == 0) {
         return Err(ConfigError::Invalid("model: dimensions, units, batch_rows and epochs must be above 0"));
     }
@@ -444,8 +504,22 @@ fn check_model(model: &ModelConfig) -> Result<(), ConfigError> {
     }
 }
 
+fn check_architecture(model: &ModelConfig) -> Result<(), ConfigError> {
+    let fault = match (model.architecture(), model.cross_layers) {
+        (Architecture::WideAndDeep, 1..) => "model.cross_layers: wide_and_deep has none; dcn_v2 has",
+        (Architecture::DcnV2, 0) => "model.architecture: dcn_v2 needs cross_layers",
+        (Architecture::TwoTower, 1..) => "model.cross_layers: two_tower has none",
+        (Architecture::TwoTower, 0) => return Ok(()),
+        _ if model.output_dimension.is_some() => "model.output_dimension: is for two_tower",
+        _ => return Ok(()),
+    };
+    Err(ConfigError::Invalid(fault))
+}
+
 #[cfg(test)]
 mod tests {
+    use millrace::features::{List, Pooling};
+
     use super::*;
     use crate::history::Measure;
 
@@ -504,6 +578,15 @@ mod tests {
         assert_eq!(pipeline.features[4].encoding, Encoding::Boundaries(vec![1.0, 2.5]));
         assert_eq!(pipeline.examples.negatives_per_positive, 4);
         assert!((pipeline.gates.accuracy - 0.80).abs() < f64::EPSILON);
+        assert_eq!(pipeline.model.embedding_optimizer, EmbeddingOptimizer::Adagrad);
+    }
+
+    #[test]
+    fn the_optimizer_of_embeddings_is_named() {
+        let with = |name: &str| format!("[model]\nembedding_optimizer = \"{name}\"\n[features]");
+        let pipeline = Pipeline::parse(&EXAMPLE.replace("[features]", &with("adam"))).expect("a pipeline");
+        assert_eq!(pipeline.model.embedding_optimizer, EmbeddingOptimizer::Adam);
+        assert!(refusal(("[features]", &with("sgd"))).contains("sgd"));
     }
 
     #[test]
@@ -571,10 +654,85 @@ mod tests {
         assert!(from("from = \"cost\"").contains("`from` must name"));
         assert!(from("from = \"price_log\"").contains("`from` must name"));
         assert!(from("from = \"user_id\"").contains("takes what that one takes"));
-        assert!(from("from = \"price\", of = \"item\"").contains("takes `optional` and `of` from there"));
+        assert!(
+            from("from = \"price\", of = \"item\"")
+                .contains("takes `optional`, `of` and `values` from there")
+        );
         assert!(from("from = \"price\", column = \"price\"").contains("one of column and from"));
         assert!(from("of = \"item\"").contains("one of column and from"));
         assert!(refusal(("buckets = 10", "buckets = 1")).contains("at least two buckets"));
+    }
+
+    #[test]
+    fn a_list_says_how_long_it_may_be_and_what_becomes_of_it() {
+        let genres = r#"columns = [
+          { name = "genres", column = "genres", encoding = { vocabulary = { minimum_count = 1 } }, of = "item",
+            values = { max = 8, pooling = "mean", separator = "|" } },
+          { name = "genres_hashed", from = "genres", encoding = { hash = { buckets = 64 } } },"#;
+        let text = EXAMPLE.replacen("columns = [", genres, 1);
+        let pipeline = Pipeline::parse(&text).expect("a pipeline");
+        let list = pipeline.features[0].values.as_ref().expect("a list");
+        assert_eq!((list.list(), list.truncate), (List { max: 8, pooling: Pooling::Mean }, false));
+        assert_eq!(pipeline.features[1].values.as_ref(), Some(list));
+        let refusal = |from: &str, to: &str| {
+            let text = text.replacen(from, to, 1);
+            Pipeline::parse(&text).expect_err(to).to_string()
+        };
+        assert!(refusal("max = 8", "max = 0").contains("values.max"));
+        assert!(refusal("max = 8", "max = 1025").contains("values.max"));
+        assert!(refusal("\"|\"", "\"\"").contains("must not be empty"));
+        assert!(refusal("\"mean\"", "\"max\"").contains("mean"));
+        let values = "values = { max = 2, pooling = \"sum\" }, encoding = \"numeric\"";
+        assert!(refusal("encoding = \"numeric\"", values).contains("is for ids"));
+    }
+
+    #[test]
+    fn the_architecture_is_named_or_follows_from_the_cross_layers() {
+        let with = |model: &str| EXAMPLE.replace("[features]", &format!("[model]\n{model}\n[features]"));
+        let kind = |model: &str| Pipeline::parse(&with(model)).expect(model).model.kind();
+        assert_eq!([kind(""), kind("architecture = \"wide_and_deep\"")], ["wide_and_deep"; 2]);
+        assert_eq!(
+            [kind("cross_layers = 1"), kind("architecture = \"dcn_v2\"\ncross_layers = 2")],
+            ["dcn_v2"; 2]
+        );
+        let refusal = |model: &str| Pipeline::parse(&with(model)).expect_err(model).to_string();
+        assert!(refusal("architecture = \"wide_and_deep\"\ncross_layers = 1").contains("dcn_v2 has"));
+        assert!(refusal("architecture = \"dcn_v2\"").contains("needs cross_layers"));
+        assert!(refusal("architecture = \"two_tower\"\ncross_layers = 1").contains("two_tower has none"));
+        assert!(refusal("output_dimension = 8").contains("is for two_tower"));
+        assert!(refusal("architecture = \"transformer\"").contains("transformer"));
+    }
+
+    #[test]
+    fn neither_of_two_towers_may_see_what_is_of_both() {
+        let two = |text: &str| {
+            let model = "[model]\narchitecture = \"two_tower\"\n";
+            Pipeline::parse(&text.replacen("[features]", &format!("{model}[features]"), 1))
+        };
+        let refusal = |text: &str| two(text).expect_err(text).to_string();
+        assert!(
+            refusal(EXAMPLE).starts_with("the cross of user_id, item_id: is of the user and of the item")
+        );
+        let without = |text: &str| {
+            text.replace("crosses = [{ features = [\"user_id\", \"item_id\"], buckets = 128 }]", "")
+        };
+        let pipeline = two(&without(EXAMPLE)).expect("two towers");
+        assert_eq!((pipeline.model.kind(), pipeline.model.output_dimension()), ("two_tower", 32));
+        let one_side = EXAMPLE
+            .replace("[\"user_id\", \"item_id\"], buckets", "[\"item_id\", \"price_bucket\"], buckets");
+        two(&one_side).expect("a cross of one side");
+        let history = |of: &str| without(&with_history(of, "\"age\""));
+        two(&history("[\"item_id\"]")).expect("a history of one side");
+        let pair = refusal(&history("[\"user_id\", \"item_id\"]"));
+        assert!(pair.starts_with("the history `h`: is of the user and of the item"), "{pair}");
+        let no_item = without(EXAMPLE).replace("of = \"item\"", "of = \"user\"");
+        assert!(refusal(&no_item).contains("one with of = \"item\""));
+        let none = without(EXAMPLE).replacen(
+            "[features]",
+            "[model]\noutput_dimension = 0\narchitecture = \"two_tower\"\n[features]",
+            1,
+        );
+        assert!(Pipeline::parse(&none).expect_err("no numbers").to_string().contains("above 0"));
     }
 
     const TABLE: &str = r#"

@@ -109,6 +109,10 @@ pub fn unknown_ids(reference: Option<&Reference>, encoder: &Encoder, holdout: &H
 fn unknown_of(vocabulary: &Vocabulary, value: RawValue<'_>) -> [usize; 2] {
     match value {
         RawValue::Missing => [0, 1],
+        RawValue::List(ids) => {
+            let counts = ids.iter().map(|id| unknown_of(vocabulary, id.raw()));
+            counts.fold([0, 0], |[unknown, all], [more, of]| [unknown + more, all + of])
+        }
         id => [usize::from(vocabulary.lookup(id) == Some(0)), 1],
     }
 }

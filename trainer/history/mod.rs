@@ -252,7 +252,9 @@ fn vocabulary_rows(
     let position = features.iter().position(|feature| feature.name == name);
     let column = position.and_then(|position| log.features.get(position));
     let (Some(FeatureColumn::Ids(ids)), Some(vocabulary)) = (column, encoder.vocabulary(name)) else {
-        return Err(SchemaError::Invalid(format!("history: `{name}` is no feature with a vocabulary")));
+        return Err(SchemaError::Invalid(format!(
+            "history: `{name}` is no feature with a vocabulary, or takes lists"
+        )));
     };
     let by_code: Vec<u32> =
         ids.values().iter().map(|id| vocabulary.lookup(id.raw()).unwrap_or_default()).collect();

@@ -46,6 +46,7 @@ fn features() -> Vec<FeatureConfig> {
         name: name.into(),
         column: name.into(),
         encoding: Encoding::Vocabulary { minimum_count: 1 },
+        values: None,
         of,
     };
     vec![feature("user", Owner::User), feature("item", Owner::Item)]

@@ -70,6 +70,19 @@ impl Interner {
         self.ids.codes.push(code);
     }
 
+    /// Adds a list of the ids `texts` for the next row.
+    pub fn push_list<'a>(&mut self, texts: impl IntoIterator<Item = &'a str>) {
+        let texts: Vec<&str> = texts.into_iter().collect();
+        // One text for each list, whatever is in its ids.
+        let key = serde_json::to_string(&texts).expect("texts are JSON");
+        let code = match self.codes_by_text.get(&key) {
+            Some(&code) => code,
+            None => self.add(Value::List(texts.into_iter().map(value).collect())),
+        };
+        self.codes_by_text.insert(key, code);
+        self.ids.codes.push(code);
+    }
+
     /// The column.
     pub fn finish(self) -> Ids {
         self.ids
@@ -112,6 +125,18 @@ mod tests {
             [Value::Int(17850), Value::Text("85123A".into()), Value::Text("007".into())]
         );
         assert_eq!((ids.value(2), ids.distinct()), (&Value::Int(17850), 3));
+    }
+
+    #[test]
+    fn equal_lists_share_a_code_and_different_ones_do_not() {
+        let mut interner = Interner::default();
+        for list in [&["a", "7"][..], &["a,7"], &[], &["a", "7"], &["7", "a"]] {
+            interner.push_list(list.iter().copied());
+        }
+        let ids = interner.finish();
+        assert_eq!(ids.codes(), [0, 1, 2, 0, 3]);
+        assert_eq!(ids.value(3), &Value::List(vec![Value::Text("a".into()), Value::Int(7)]));
+        assert_eq!(ids.value(2), &Value::List(Vec::new()));
     }
 
     #[test]

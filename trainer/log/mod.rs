@@ -5,6 +5,7 @@
 //! [`crate::split`]'s, what becomes an example is [`crate::examples`]'s.
 
 mod ids;
+mod lists;
 mod read;
 
 use std::collections::BTreeMap;
@@ -41,6 +42,8 @@ pub struct Log {
 pub enum FeatureColumn {
     /// Ids.
     Ids(Ids),
+    /// Lists of ids. A list is a value as an id is one: a log holds few different ones, each of them often.
+    Lists(Ids),
     /// Finite numbers, and NaN where one is missing.
     Numbers(Vec<f64>),
     /// Seconds since 1970, where there are any.
@@ -82,7 +85,7 @@ impl Log {
         }
         for column in self.features.iter_mut().chain(self.measured.values_mut()) {
             match column {
-                FeatureColumn::Ids(ids) => ids.reorder(order),
+                FeatureColumn::Ids(ids) | FeatureColumn::Lists(ids) => ids.reorder(order),
                 FeatureColumn::Numbers(numbers) => reorder(numbers, order),
                 FeatureColumn::Moments(moments) => reorder(moments, order),
             }
@@ -94,7 +97,7 @@ impl FeatureColumn {
     /// The value of `row`, as a request would carry it.
     pub fn raw(&self, row: usize) -> RawValue<'_> {
         match self {
-            Self::Ids(ids) => ids.value(row).raw(),
+            Self::Ids(ids) | Self::Lists(ids) => ids.value(row).raw(),
             Self::Numbers(numbers) if numbers[row].is_nan() => RawValue::Missing,
             Self::Numbers(numbers) => RawValue::Float(numbers[row]),
             Self::Moments(moments) => moments[row].map_or(RawValue::Missing, RawValue::Int),

@@ -3,7 +3,7 @@
 //!
 //! A row that lacks a value which it needs is dropped and counted, and so is a row that a condition excludes; a value
 //! of the wrong kind is an error, for it says that the pipeline names the wrong column. In text, nothing and `?` are
-//! missing values.
+//! missing values, and so they are within a list, where they are left out.
 
 use std::{
     collections::BTreeMap,
@@ -26,7 +26,10 @@ use parquet::{
     errors::ParquetError,
 };
 
-use super::{FeatureColumn, Interner, Log};
+use super::{
+    FeatureColumn, Interner, Log,
+    lists::{CollectedLists, lists},
+};
 use crate::{
     calendar,
     config::{DataConfig, FeatureConfig, KeepConfig},
@@ -197,10 +200,13 @@ struct Reader<'a> {
     features: Vec<Collected>,
     measured: BTreeMap<&'a str, Collected>,
     dropped: usize,
+    /// The row of the file that is being read, from 1.
+    row: usize,
 }
 
 enum Collected {
     Ids(Interner),
+    Lists(CollectedLists),
     Numbers(Vec<f64>),
     Moments(Vec<Option<i64>>),
 }
@@ -218,10 +224,11 @@ impl<'a> Reader<'a> {
             items: Interner::default(),
             times: Vec::new(),
             labels: Vec::new(),
-            features: specs.iter().map(|spec| Collected::new(spec.encoding.raw())).collect(),
+            features: specs.iter().map(|spec| Collected::of(spec)).collect(),
             measured: measured.iter().map(|(name, &kind)| (name.as_str(), Collected::new(kind))).collect(),
             specs,
             dropped: 0,
+            row: 0,
         }
     }
 
@@ -235,10 +242,10 @@ impl<'a> Reader<'a> {
         self.times.extend(cells.times.as_ref().and_then(|times| times[row]));
         self.labels.extend(cells.labels.as_ref().and_then(|labels| labels[row]));
         for (collected, cells) in self.features.iter_mut().zip(&cells.features) {
-            collected.push(cells, row);
+            collected.push(cells, row, self.row);
         }
         for (collected, cells) in self.measured.values_mut().zip(&cells.measured) {
-            collected.push(cells, row);
+            collected.push(cells, row, self.row);
         }
     }
 
@@ -255,12 +262,12 @@ impl<'a> Reader<'a> {
             items: self.items.finish(),
             times: self.times,
             labels: self.data.label.is_some().then_some(self.labels),
-            features: self.features.into_iter().map(Collected::finish).collect(),
+            features: self.features.into_iter().map(Collected::finish).collect::<Result<_, _>>()?,
             measured: self
                 .measured
                 .into_iter()
-                .map(|(name, column)| (name.to_owned(), column.finish()))
-                .collect(),
+                .map(|(name, column)| Ok((name.to_owned(), column.finish()?)))
+                .collect::<Result<_, LogError>>()?,
         };
         if log.is_empty() { Err(LogError::Empty) } else { Ok(LogFile { log, dropped: self.dropped }) }
     }
@@ -268,6 +275,7 @@ impl<'a> Reader<'a> {
 
 impl Collect for Reader<'_> {
     fn projection(&mut self, schema: &Schema) -> Result<Vec<usize>, LogError> {
+        self.row = 0;
         let data = self.data;
         let own = [&data.user, &data.item, &data.time, &data.label].into_iter().flatten();
         let conditions = data.keep.iter().map(|keep| &keep.column);
@@ -289,16 +297,17 @@ impl Collect for Reader<'_> {
             features: self
                 .specs
                 .iter()
-                .map(|spec| FeatureCells::of(batch, &spec.column, spec.encoding.raw()))
+                .map(|spec| FeatureCells::of(batch, spec))
                 .collect::<Result<_, _>>()?,
             measured: self
                 .measured
                 .iter()
-                .map(|(column, collected)| FeatureCells::of(batch, column, collected.kind()))
+                .map(|(column, collected)| FeatureCells::new(batch, column, collected.kind()))
                 .collect::<Result<_, _>>()?,
             kept: kept(batch, &self.data.keep)?,
         };
         for row in 0..batch.num_rows() {
+            self.row += 1;
             if cells.is_usable(row, &self.specs) {
                 self.take(&cells, row);
             } else {
@@ -318,16 +327,26 @@ impl Collected {
         }
     }
 
+    /// For the values of a feature.
+    fn of(spec: &FeatureConfig) -> Self {
+        match &spec.values {
+            Some(list) => Self::Lists(CollectedLists::new(&spec.column, list)),
+            None => Self::new(spec.encoding.raw()),
+        }
+    }
+
     fn kind(&self) -> RawKind {
         match self {
-            Self::Ids(_) => RawKind::Id,
+            Self::Ids(_) | Self::Lists(_) => RawKind::Id,
             Self::Numbers(_) => RawKind::Number,
             Self::Moments(_) => RawKind::Moment,
         }
     }
 
-    fn push(&mut self, cells: &FeatureCells, row: usize) {
+    /// Adds the value in `row` of the cells, which is row `row_of_file` of the file.
+    fn push(&mut self, cells: &FeatureCells, row: usize, row_of_file: usize) {
         match (self, cells) {
+            (Self::Lists(lists), FeatureCells::Lists(cells)) => lists.push(&cells[row], row_of_file),
             (Self::Ids(interner), FeatureCells::Ids(ids)) => match &ids[row] {
                 Some(id) => interner.push(id),
                 None => interner.push_missing(),
@@ -340,12 +359,13 @@ impl Collected {
         }
     }
 
-    fn finish(self) -> FeatureColumn {
-        match self {
+    fn finish(self) -> Result<FeatureColumn, LogError> {
+        Ok(match self {
+            Self::Lists(lists) => FeatureColumn::Lists(lists.finish()?),
             Self::Ids(interner) => FeatureColumn::Ids(interner.finish()),
             Self::Numbers(numbers) => FeatureColumn::Numbers(numbers),
             Self::Moments(moments) => FeatureColumn::Moments(moments),
-        }
+        })
     }
 }
 
@@ -379,12 +399,21 @@ impl Cells {
 /// The values of one feature in one batch.
 enum FeatureCells {
     Ids(Vec<Option<String>>),
+    Lists(Vec<Vec<String>>),
     Numbers(Vec<Option<f64>>),
     Moments(Vec<Option<i64>>),
 }
 
 impl FeatureCells {
-    fn of(batch: &RecordBatch, column: &str, kind: RawKind) -> Result<Self, LogError> {
+    /// The values of a feature.
+    fn of(batch: &RecordBatch, spec: &FeatureConfig) -> Result<Self, LogError> {
+        match &spec.values {
+            Some(list) => Ok(Self::Lists(lists(batch, &spec.column, list)?)),
+            None => Self::new(batch, &spec.column, spec.encoding.raw()),
+        }
+    }
+
+    fn new(batch: &RecordBatch, column: &str, kind: RawKind) -> Result<Self, LogError> {
         Ok(match kind {
             RawKind::Id => Self::Ids(ids(batch, column)?),
             RawKind::Number => Self::Numbers(numbers(batch, column)?),
@@ -395,6 +424,8 @@ impl FeatureCells {
     fn is_missing(&self, row: usize) -> bool {
         match self {
             Self::Ids(ids) => ids[row].is_none(),
+            // A list that is not there is empty.
+            Self::Lists(_) => false,
             Self::Numbers(numbers) => numbers[row].is_none(),
             Self::Moments(moments) => moments[row].is_none(),
         }
@@ -412,14 +443,17 @@ pub(crate) fn kept(batch: &RecordBatch, conditions: &[KeepConfig]) -> Result<Vec
     Ok(kept)
 }
 
-fn column<'b>(batch: &'b RecordBatch, name: &str) -> Result<&'b ArrayRef, LogError> {
+pub(super) fn column<'b>(batch: &'b RecordBatch, name: &str) -> Result<&'b ArrayRef, LogError> {
     batch.column_by_name(name).ok_or_else(|| LogError::NoColumn(name.to_owned()))
 }
 
 /// The texts of a column of ids. A float that is a whole number is that number: data frames store integers so where
 /// some are missing.
 fn ids(batch: &RecordBatch, name: &str) -> Result<Vec<Option<String>>, LogError> {
-    let array = column(batch, name)?;
+    ids_of(column(batch, name)?, name)
+}
+
+pub(super) fn ids_of(array: &ArrayRef, name: &str) -> Result<Vec<Option<String>>, LogError> {
     match array.data_type() {
         kind if kind.is_integer() => {
             let integers = cast(array, &DataType::Int64)?;
@@ -448,7 +482,7 @@ fn whole(id: Option<f64>, name: &str) -> Result<Option<String>, LogError> {
 }
 
 /// The values of a column of texts; `None` where one is missing.
-fn texts<T>(
+pub(super) fn texts<T>(
     array: &ArrayRef,
     mut parse: impl FnMut(&str) -> Result<T, LogError>,
 ) -> Result<Vec<Option<T>>, LogError> {
@@ -458,7 +492,7 @@ fn texts<T>(
     texts.map(|text| text.filter(there).map(&mut parse).transpose()).collect()
 }
 
-fn is_text(array: &ArrayRef) -> bool {
+pub(super) fn is_text(array: &ArrayRef) -> bool {
     matches!(array.data_type(), DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View)
 }
 
@@ -532,7 +566,7 @@ mod tests {
 
     fn feature(column: &str, encoding: Encoding) -> FeatureConfig {
         let (name, column) = (column.into(), column.into());
-        FeatureConfig { name, column, from: None, optional: false, encoding, of: Owner::User }
+        FeatureConfig { name, column, from: None, optional: false, encoding, values: None, of: Owner::User }
     }
 
     fn read_text(text: &str, label: Option<&str>) -> Result<LogFile, LogError> {

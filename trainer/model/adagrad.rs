@@ -33,8 +33,8 @@ pub struct AdagradTable {
 impl AdagradTable {
     /// A table of small random weights.
     pub fn new(rows: usize, dimension: usize, options: AdagradOptions, random: &mut Random) -> Self {
-        let weights = (0..rows * dimension).map(|_| random.random_range(-FIRST_WEIGHT..FIRST_WEIGHT));
-        Self { options, dimension, weights: weights.collect(), squares: vec![FIRST_SQUARE; rows] }
+        let weights = first_weights(rows * dimension, random);
+        Self { options, dimension, weights, squares: vec![FIRST_SQUARE; rows] }
     }
 
     /// Numbers in a row.
@@ -50,6 +50,17 @@ impl AdagradTable {
     /// All weights, row by row.
     pub fn weights(&self) -> &[f32] {
         &self.weights
+    }
+
+    /// Makes the weights of `row` zero.
+    pub(super) fn clear(&mut self, row: usize) {
+        self.weights[row * self.dimension..][..self.dimension].fill(0.0);
+    }
+
+    /// A weight, for the test of its derivative.
+    #[cfg(test)]
+    pub(super) fn weight_mut(&mut self, at: usize) -> &mut f32 {
+        &mut self.weights[at]
     }
 
     pub(super) fn visit(&mut self, visitor: &mut impl Visitor) -> io::Result<()> {
@@ -108,16 +119,32 @@ impl<'g, G: Fn(usize) -> &'g [f32] + Sync> Stretch for TableStretch<'_, G> {
         let Self { options: AdagradOptions { rate, l2 }, dimension, sum, .. } = self;
         let row = row - self.first;
         let weights = &mut self.weights[row * *dimension..][..*dimension];
-        let penalty = *l2 * places.len() as f32;
-        sum.iter_mut().zip(&*weights).for_each(|(sum, weight)| *sum = penalty * weight);
-        for touch in places {
-            let gradient = (self.gradient)(touch.place());
-            sum.iter_mut().zip(gradient).for_each(|(sum, by)| *sum += by);
-        }
+        sum_gradients(sum, weights, *l2, places, self.gradient);
         let square: f32 = sum.iter().map(|by| by * by).sum();
         self.squares[row] += square / *dimension as f32;
         let step = *rate / self.squares[row].sqrt();
         weights.iter_mut().zip(&*sum).for_each(|(weight, by)| *weight -= step * by);
+    }
+}
+
+/// The first weights of a table.
+pub(super) fn first_weights(count: usize, random: &mut Random) -> Vec<f32> {
+    (0..count).map(|_| random.random_range(-FIRST_WEIGHT..FIRST_WEIGHT)).collect()
+}
+
+/// Writes the gradient of a row to `sum`: the penalty on its `weights`, once for each of `places`, and the gradients of
+/// the places in their order.
+pub(super) fn sum_gradients<'g>(
+    sum: &mut [f32],
+    weights: &[f32],
+    l2: f32,
+    places: &[Touch],
+    gradient: &impl Fn(usize) -> &'g [f32],
+) {
+    let penalty = l2 * places.len() as f32;
+    sum.iter_mut().zip(weights).for_each(|(sum, weight)| *sum = penalty * weight);
+    for touch in places {
+        sum.iter_mut().zip(gradient(touch.place())).for_each(|(sum, by)| *sum += by);
     }
 }
 

@@ -1,4 +1,4 @@
-//! Adam over a vector of parameters that every batch touches whole: the layers'.
+//! Adam: its formula, and its state over a vector of parameters that every batch touches whole, which the layers' are.
 
 use std::io;
 
@@ -26,13 +26,31 @@ impl Adam {
     }
 
     /// Moves `parameters` against `gradient`.
-    ///
-    /// Source: Kingma and Ba, 2015, algorithm 1, with the correction of both moments drawn into the rate.
     pub(super) fn step(&mut self, parameters: &mut [f32], gradient: &[f32]) {
         self.steps = self.steps.saturating_add(1);
+        let moments = Moments { steps: self.steps, first: &mut self.first, second: &mut self.second };
+        moments.step(self.rate, parameters, gradient);
+    }
+}
+
+/// The moments of some parameters that are stepped together.
+pub(super) struct Moments<'a> {
+    /// Steps that they have taken, the coming one among them.
+    pub(super) steps: i32,
+    /// The running mean of each gradient.
+    pub(super) first: &'a mut [f32],
+    /// The running mean of each gradient's square.
+    pub(super) second: &'a mut [f32],
+}
+
+impl Moments<'_> {
+    /// Moves `parameters` against `gradient`; `rate` is the size of a step.
+    ///
+    /// Source: Kingma and Ba, 2015, algorithm 1, with the correction of both moments drawn into the rate.
+    pub(super) fn step(self, rate: f32, parameters: &mut [f32], gradient: &[f32]) {
         let correct_second = (1.0 - SECOND.powi(self.steps)).sqrt();
-        let rate = self.rate * correct_second / (1.0 - FIRST.powi(self.steps));
-        let moments = self.first.iter_mut().zip(&mut self.second);
+        let rate = rate * correct_second / (1.0 - FIRST.powi(self.steps));
+        let moments = self.first.iter_mut().zip(self.second);
         for ((parameter, &by), (first, second)) in parameters.iter_mut().zip(gradient).zip(moments) {
             *first = FIRST * *first + (1.0 - FIRST) * by;
             *second = SECOND * *second + (1.0 - SECOND) * by * by;
@@ -41,6 +59,7 @@ impl Adam {
     }
 }
 
+/// What stays of the first moment at a step, and of the second.
 const FIRST: f32 = 0.9;
 const SECOND: f32 = 0.999;
 const EPSILON: f32 = 1e-8;

@@ -41,6 +41,12 @@ impl FtrlWeights {
         &self.weights
     }
 
+    /// A weight, for the test of its derivative.
+    #[cfg(test)]
+    pub(super) fn weight_mut(&mut self, at: usize) -> &mut f32 {
+        &mut self.weights[at]
+    }
+
     pub(super) fn visit(&mut self, visitor: &mut impl Visitor) -> io::Result<()> {
         [&mut self.weights, &mut self.z, &mut self.n]
             .into_iter()

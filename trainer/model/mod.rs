@@ -1,36 +1,47 @@
 //! Wide & Deep: `probability = sigmoid(wide + deep)`. Wide is one weight for each table row that a row of the batch
-//! names; deep is the embeddings of its categorical features, and its dense values, through the layers.
+//! names; deep is the embeddings of its categorical features, those of a list pooled into one, and its dense values,
+//! through the layers, or through two towers.
 //!
 //! Source: Cheng et al., "Wide & Deep Learning for Recommender Systems", 2016.
 
 mod adagrad;
 mod adam;
+mod deep;
+mod embeddings;
 mod ftrl;
+mod inputs;
+mod lazy_adam;
 mod matrix;
 mod network;
 mod sparse;
 mod state;
+mod towers;
 
 use std::{borrow::Cow, io, ops::Range};
 
 use millrace::{
-    features::Encoder,
+    features::{Encoder, ListColumns},
     tensor::{Rows, Values},
 };
 use rayon::prelude::*;
 
-use self::network::Pass;
+use self::deep::{DeepPass, Sight};
 pub use self::{
     adagrad::{AdagradOptions, AdagradTable},
+    deep::{Deep, Tower, TwoTowers},
+    embeddings::Embeddings,
     ftrl::{FtrlOptions, FtrlWeights},
-    network::{LayerKind, LayerWeights, Network},
+    inputs::InputLayout,
+    lazy_adam::{LazyAdamOptions, LazyAdamTable},
+    network::{LayerKind, LayerPlan, LayerWeights, Network},
     sparse::{Touch, touches},
     state::Visitor,
+    towers::{TowerColumns, Towers},
 };
 use crate::{config::ModelConfig, random::Random};
 
 /// The widths of a model's inputs and the sizes of its tables, all of which follow from the features.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ModelShape {
     /// Columns of ids, the crosses among them.
     pub columns: usize,
@@ -42,6 +53,10 @@ pub struct ModelShape {
     pub deep_rows: usize,
     /// Rows of the wide table.
     pub wide_rows: usize,
+    /// The columns that are a list together. Their paddings have a row of the tables which stays zero.
+    pub lists: Vec<ListColumns>,
+    /// Where the deep part is two towers, the columns that each of them sees.
+    pub towers: Option<Towers>,
 }
 
 impl ModelShape {
@@ -54,7 +69,15 @@ impl ModelShape {
             dense: widths.get(1).copied().unwrap_or(0),
             deep_rows: encoder.deep_rows(),
             wide_rows: encoder.wide_rows(),
+            lists: encoder.lists(),
+            towers: None,
         }
+    }
+
+    /// The same with two towers.
+    #[must_use]
+    pub fn with_towers(self, towers: Towers) -> Self {
+        Self { towers: Some(towers), ..self }
     }
 }
 
@@ -63,8 +86,8 @@ impl ModelShape {
 pub struct WideDeep {
     shape: ModelShape,
     wide: FtrlWeights,
-    embeddings: AdagradTable,
-    network: Network,
+    embeddings: Embeddings,
+    deep: Deep,
     /// Kept for their memory.
     shards: Vec<Shard>,
 }
@@ -82,7 +105,7 @@ pub struct Targets<'a> {
 /// not depend on the number of threads, and what comes of the shards is added up in their order.
 #[derive(Debug, Default)]
 struct Shard {
-    pass: Pass,
+    pass: DeepPass,
     by_logits: Vec<f32>,
     loss: f64,
 }
@@ -90,24 +113,23 @@ struct Shard {
 impl WideDeep {
     /// A model that knows nothing but the share of positives, `base_rate`.
     pub fn new(shape: ModelShape, config: &ModelConfig, base_rate: f32, random: &mut Random) -> Self {
-        let adagrad = AdagradOptions { rate: config.embedding_rate, l2: config.embedding_l2 };
         let ftrl = FtrlOptions { alpha: config.wide_rate, beta: 1.0, l1: config.wide_l1, l2: config.wide_l2 };
-        let inputs = shape.deep_columns * config.embedding_dimension + shape.dense;
         let base_rate = base_rate.clamp(1e-4, 1.0 - 1e-4);
         let bias = (base_rate / (1.0 - base_rate)).ln();
-        let layers = (config.cross_layers, config.hidden_units.as_slice());
+        let mut embeddings = Embeddings::new(shape.deep_rows, config, random);
+        shape.lists.iter().for_each(|list| embeddings.clear(list.padding as usize));
         Self {
-            shape,
             wide: FtrlWeights::new(shape.wide_rows, ftrl),
-            embeddings: AdagradTable::new(shape.deep_rows, config.embedding_dimension, adagrad, random),
-            network: Network::new(inputs, layers, config.mlp_rate, bias, random),
+            embeddings,
+            deep: Deep::new(&shape, config, bias, random),
+            shape,
             shards: Vec::new(),
         }
     }
 
     /// The shape.
-    pub fn shape(&self) -> ModelShape {
-        self.shape
+    pub fn shape(&self) -> &ModelShape {
+        &self.shape
     }
 
     /// The wide weights.
@@ -116,20 +138,20 @@ impl WideDeep {
     }
 
     /// The embedding table.
-    pub fn embeddings(&self) -> &AdagradTable {
+    pub fn embeddings(&self) -> &Embeddings {
         &self.embeddings
     }
 
-    /// The layers.
-    pub fn network(&self) -> &Network {
-        &self.network
+    /// The layers, or the towers.
+    pub fn deep(&self) -> &Deep {
+        &self.deep
     }
 
     /// Goes over everything that training changes.
     pub fn visit(&mut self, visitor: &mut impl Visitor) -> io::Result<()> {
         self.wide.visit(visitor)?;
         self.embeddings.visit(visitor)?;
-        self.network.visit(visitor)
+        self.deep.visit(visitor)
     }
 
     /// The probability of each of `rows`.
@@ -137,8 +159,8 @@ impl WideDeep {
         let mut scores = vec![0.0; rows.len()];
         let shards =
             scores.par_chunks_mut(SHARD_ROWS).zip((0..rows.len()).into_par_iter().step_by(SHARD_ROWS));
-        shards.for_each_init(Pass::default, |pass, (scores, start)| {
-            let batch = Batch::new(rows, start..start + scores.len(), self.shape);
+        shards.for_each_init(DeepPass::default, |pass, (scores, start)| {
+            let batch = Batch::new(rows, start..start + scores.len(), &self.shape);
             self.logits(&batch, pass, scores);
             for score in scores {
                 *score = sigmoid(*score);
@@ -150,7 +172,7 @@ impl WideDeep {
     /// Takes one step against the weighted loss of the rows `range` of `rows`, and returns that loss before the step,
     /// summed over the rows, in nats.
     pub fn step(&mut self, rows: &Rows, range: Range<usize>, targets: Targets<'_>) -> f64 {
-        let batch = Batch::new(rows, range, self.shape);
+        let batch = Batch::new(rows, range, &self.shape);
         let count = batch.len.div_ceil(SHARD_ROWS);
         let mut shards = std::mem::take(&mut self.shards);
         shards.resize_with(shards.len().max(count), Shard::default);
@@ -176,53 +198,60 @@ impl WideDeep {
             *loss += f64::from(weight * loss_of(*logit, label));
             *logit = weight * (sigmoid(*logit) - label);
         }
-        self.network.backward(pass, by_logits);
+        self.deep.backward(batch, pass, by_logits);
     }
 
     /// Moves everything that the batch touches against the derivatives in its shards.
     fn update(&mut self, batch: &Batch<'_>, shards: &[Shard]) {
-        let Self { shape, wide, embeddings, network, .. } = self;
-        let touches = touches(&batch.ids);
-        let dimension = embeddings.dimension();
-        let width = shape.deep_columns * dimension + shape.dense;
-        let columns = shape.columns;
-        let place = |place: usize| {
-            let row = place / columns;
-            (&shards[row / SHARD_ROWS], row % SHARD_ROWS, place % columns)
-        };
-        let by_embedding = |touched| {
-            let (shard, row, column) = place(touched);
-            &shard.pass.by_input()[row * width + column * dimension..][..dimension]
-        };
-        // Each of a row's wide weights enters its logit once, so the derivative by each is that by the logit.
-        let by_weight = |touched| {
-            let (shard, row, _) = place(touched);
-            shard.by_logits[row]
-        };
+        let Self { shape, wide, embeddings, deep, .. } = self;
+        let paddings: Vec<u32> = shape.lists.iter().map(|list| list.padding).collect();
+        let touches = sparse::touches_but(&batch.ids, &paddings);
+        let (sight, networks) = deep.split();
+        let slopes = Slopes { shards, sight, columns: shape.columns };
         let tables = || {
-            embeddings.step(sparse::below(&touches, shape.deep_rows), by_embedding);
-            wide.step(&touches, by_weight);
+            embeddings.step(sparse::below(&touches, shape.deep_rows), |place| slopes.by_embedding(place));
+            wide.step(&touches, |place| slopes.by_weight(place));
         };
-        rayon::join(tables, || network.step(shards.iter().map(|shard| &shard.pass)));
+        let passes: Vec<&DeepPass> = shards.iter().map(|shard| &shard.pass).collect();
+        rayon::join(tables, || networks.step(&passes));
     }
 
     /// Writes the logit of each row of `batch` to `logits`.
-    fn logits(&self, batch: &Batch<'_>, pass: &mut Pass, logits: &mut [f32]) {
-        let ModelShape { columns, deep_columns, dense, .. } = self.shape;
-        let input = pass.input();
-        input.clear();
-        for (row, ids) in batch.ids.chunks_exact(columns).enumerate() {
-            for &id in &ids[..deep_columns] {
-                input.extend_from_slice(self.embeddings.row(id as usize));
-            }
-            input.extend_from_slice(&batch.dense[row * dense..][..dense]);
-        }
-        self.network.forward(pass);
+    fn logits(&self, batch: &Batch<'_>, pass: &mut DeepPass, logits: &mut [f32]) {
+        self.deep.forward(batch, self.embeddings.weights(), pass);
         let weights = self.wide.weights();
-        let rows = batch.ids.chunks_exact(columns).zip(pass.logits());
-        for (logit, (ids, deep)) in logits.iter_mut().zip(rows) {
+        let rows = batch.rows().zip(self.deep.logits(pass));
+        for (logit, ((ids, _), deep)) in logits.iter_mut().zip(rows) {
             *logit = deep + ids.iter().map(|&id| weights[id as usize]).sum::<f32>();
         }
+    }
+}
+
+/// The derivatives in the shards of a batch, by its places.
+struct Slopes<'a> {
+    shards: &'a [Shard],
+    sight: Sight<'a>,
+    columns: usize,
+}
+
+impl<'a> Slopes<'a> {
+    /// The shard that holds a place, and its row and column there.
+    fn place(&self, place: usize) -> (&'a Shard, usize, usize) {
+        let row = place / self.columns;
+        (&self.shards[row / SHARD_ROWS], row % SHARD_ROWS, place % self.columns)
+    }
+
+    /// The derivative of the loss by the embedding of the id at `place`.
+    fn by_embedding(&self, place: usize) -> &'a [f32] {
+        let (shard, row, column) = self.place(place);
+        self.sight.by_embedding(&shard.pass, row, column)
+    }
+
+    /// The derivative of the loss by the wide weight of the id at `place`. Each of a row's wide weights enters its logit
+    /// once, so it is that by the logit.
+    fn by_weight(&self, place: usize) -> f32 {
+        let (shard, row, _) = self.place(place);
+        shard.by_logits[row]
     }
 }
 
@@ -234,15 +263,17 @@ impl<'a> Targets<'a> {
 
 /// Some rows, in the layout that the tables want.
 struct Batch<'a> {
-    shape: ModelShape,
+    columns: usize,
+    dense_columns: usize,
     len: usize,
     ids: Cow<'a, [u32]>,
     dense: &'a [f32],
 }
 
 impl<'a> Batch<'a> {
-    fn new(rows: &'a Rows, range: Range<usize>, shape: ModelShape) -> Self {
-        let mut batch = Self { shape, len: range.len(), ids: Cow::default(), dense: &[] };
+    fn new(rows: &'a Rows, range: Range<usize>, shape: &ModelShape) -> Self {
+        let (columns, dense_columns) = (shape.columns, shape.dense);
+        let mut batch = Self { columns, dense_columns, len: range.len(), ids: Cow::default(), dense: &[] };
         for column in rows.columns() {
             let elements = range.start * column.width()..range.end * column.width();
             match column.values() {
@@ -258,13 +289,20 @@ impl<'a> Batch<'a> {
 
     /// The rows `range` of these.
     fn part(&self, range: Range<usize>) -> Batch<'_> {
-        let ModelShape { columns, dense, .. } = self.shape;
+        let &Self { columns, dense_columns, .. } = self;
         Batch {
-            shape: self.shape,
+            columns,
+            dense_columns,
             len: range.len(),
             ids: Cow::Borrowed(&self.ids[range.start * columns..range.end * columns]),
-            dense: &self.dense[range.start * dense..range.end * dense],
+            dense: &self.dense[range.start * dense_columns..range.end * dense_columns],
         }
+    }
+
+    /// The ids and the dense values of each row.
+    fn rows(&self) -> impl Iterator<Item = (&[u32], &[f32])> {
+        let dense = (0..self.len).map(|row| &self.dense[row * self.dense_columns..][..self.dense_columns]);
+        self.ids.chunks_exact(self.columns).zip(dense)
     }
 }
 

@@ -1,4 +1,4 @@
-//! The layers between the deep part's input and its logit, their derivatives and their optimiser.
+//! The layers between a network's input and what it comes to, a logit or a vector; their derivatives and their optimiser.
 //!
 //! All parameters lie in one vector, layer by layer, the weights `[inputs, outputs]` and then the bias of each: gradients
 //! and the optimiser's state have the same layout, and a sum over them is a sum over a vector.
@@ -23,8 +23,8 @@ pub enum LayerKind {
     Cross,
     /// `max(sum, 0)`.
     Relu,
-    /// `sum`, the logit.
-    Logit,
+    /// `sum`, what the network comes to.
+    Linear,
 }
 
 /// The weights of one layer.
@@ -83,9 +83,9 @@ impl Pass {
         &mut self.values[0]
     }
 
-    /// The logit of each row, after [`Network::forward`].
-    pub(super) fn logits(&self) -> &[f32] {
-        self.values.last().map_or(&[], |logits| logits)
+    /// What each row comes to `[rows, outputs]`, after [`Network::forward`].
+    pub(super) fn outputs(&self) -> &[f32] {
+        self.values.last().map_or(&[], |outputs| outputs)
     }
 
     /// The derivative of the loss by each parameter, after [`Network::backward`].
@@ -98,20 +98,31 @@ impl Pass {
     pub(super) fn by_input(&self) -> &[f32] {
         &self.by
     }
+
+    /// The same, to be refined.
+    pub(super) fn by_input_mut(&mut self) -> &mut [f32] {
+        &mut self.by
+    }
+}
+
+/// The layers of a network.
+#[derive(Clone, Copy, Debug)]
+pub struct LayerPlan<'a> {
+    /// Cross layers, which come first.
+    pub cross_layers: usize,
+    /// The units of each hidden layer.
+    pub hidden: &'a [usize],
+    /// What comes of a row: numbers in a vector, or 1 for a logit.
+    pub outputs: usize,
 }
 
 impl Network {
-    /// A network from `inputs` through `cross_layers` and the `hidden` ones to a logit, whose bias starts at `bias`.
-    pub fn new(
-        inputs: usize,
-        (cross_layers, hidden): (usize, &[usize]),
-        rate: f32,
-        bias: f32,
-        random: &mut Random,
-    ) -> Self {
+    /// A network from `inputs` through the layers of `plan`, of which the last has a bias that starts at `bias`.
+    pub fn new(inputs: usize, plan: LayerPlan<'_>, rate: f32, bias: f32, random: &mut Random) -> Self {
+        let LayerPlan { cross_layers, hidden, outputs } = plan;
         let crosses = (0..cross_layers).map(|_| (LayerKind::Cross, inputs));
         let relus = hidden.iter().map(|&units| (LayerKind::Relu, units));
-        let kinds = crosses.chain(relus).chain([(LayerKind::Logit, 1)]);
+        let kinds = crosses.chain(relus).chain([(LayerKind::Linear, outputs)]);
         let (mut layers, mut parameters, mut width) = (Vec::new(), Vec::new(), inputs);
         for (kind, outputs) in kinds {
             layers.push(Layer { kind, inputs: width, outputs, start: parameters.len() });
@@ -119,9 +130,21 @@ impl Network {
             parameters.extend(std::iter::repeat_n(0.0, outputs));
             width = outputs;
         }
-        *parameters.last_mut().expect("the logit's bias") = bias;
-        let adam = Adam::new(parameters.len(), rate);
+        let ends = parameters.len();
+        parameters[ends - outputs..].fill(bias);
+        let adam = Adam::new(ends, rate);
         Self { layers, parameters, adam }
+    }
+
+    /// The network of one input and one output that starts as `scale * input + bias`.
+    pub fn line(scale: f32, bias: f32, rate: f32) -> Self {
+        let layer = Layer { kind: LayerKind::Linear, inputs: 1, outputs: 1, start: 0 };
+        Self { layers: vec![layer], parameters: vec![scale, bias], adam: Adam::new(2, rate) }
+    }
+
+    /// What comes of a row: numbers in a vector, or 1 for a logit.
+    pub fn outputs(&self) -> usize {
+        self.layers.last().map_or(0, |layer| layer.outputs)
     }
 
     pub(super) fn visit(&mut self, visitor: &mut impl Visitor) -> io::Result<()> {
@@ -148,7 +171,7 @@ impl Network {
             (0..rows).for_each(|_| out.extend_from_slice(bias));
             multiply(&rows_of(input, inputs), &rows_of(weights, outputs), out, Keep::Sum);
             match kind {
-                LayerKind::Logit => {}
+                LayerKind::Linear => {}
                 LayerKind::Relu => out.iter_mut().for_each(|value| *value = value.max(0.0)),
                 LayerKind::Cross => {
                     sums[index].clone_from(out);
@@ -160,12 +183,12 @@ impl Network {
         }
     }
 
-    /// Follows the pass back from `by_logits`, the derivative of the loss by each row's logit.
-    pub(super) fn backward(&self, pass: &mut Pass, by_logits: &[f32]) {
+    /// Follows the pass back from `by_outputs`, the derivative of the loss by what each row comes to.
+    pub(super) fn backward(&self, pass: &mut Pass, by_outputs: &[f32]) {
         let Pass { values, sums, by, by_sum, by_first, gradient } = pass;
         gradient.resize(self.parameters.len(), 0.0);
         by.clear();
-        by.extend_from_slice(by_logits);
+        by.extend_from_slice(by_outputs);
         by_first.clear();
         by_first.resize(values[0].len(), 0.0);
         for (index, layer) in self.layers.iter().enumerate().rev() {
@@ -173,7 +196,7 @@ impl Network {
             let LayerWeights { weights, outputs, inputs, kind, .. } = layer.of(&self.parameters);
             by_sum.clear();
             match kind {
-                LayerKind::Logit => by_sum.extend_from_slice(by),
+                LayerKind::Linear => by_sum.extend_from_slice(by),
                 LayerKind::Relu => {
                     by_sum.extend(by.iter().zip(out).map(|(&by, &out)| if out > 0.0 { by } else { 0.0 }));
                 }
@@ -233,7 +256,7 @@ impl Layer {
 fn first_weights(kind: LayerKind, inputs: usize, outputs: usize, random: &mut Random) -> Vec<f32> {
     let scale = match kind {
         LayerKind::Cross => (1.0 / inputs as f32).sqrt(),
-        LayerKind::Relu | LayerKind::Logit => (2.0 / inputs as f32).sqrt(),
+        LayerKind::Relu | LayerKind::Linear => (2.0 / inputs as f32).sqrt(),
     };
     let normal = Normal::new(0.0, scale).expect("the scale is finite");
     (0..inputs * outputs).map(|_| normal.sample(random)).collect()

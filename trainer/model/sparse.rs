@@ -34,6 +34,17 @@ pub fn touches(ids: &[u32]) -> Vec<Touch> {
     touches
 }
 
+/// All touches of a batch with these ids but those of `rows`, which ascend.
+pub(super) fn touches_but(ids: &[u32], rows: &[u32]) -> Vec<Touch> {
+    if rows.is_empty() {
+        return touches(ids);
+    }
+    let others = ids.iter().zip(0..).filter(|(row, _)| rows.binary_search(row).is_err());
+    let mut touches: Vec<Touch> = others.map(|(&row, place)| Touch::new(row, place)).collect();
+    touches.sort_unstable();
+    touches
+}
+
 /// The first touches, those of rows below `rows`.
 pub(super) fn below(touches: &[Touch], rows: usize) -> &[Touch] {
     &touches[..touches.partition_point(|touch| touch.row() < rows)]
@@ -105,6 +116,15 @@ mod tests {
                 prop_assert_eq!(places, expected);
             }
         }
+    }
+
+    #[test]
+    fn the_touches_of_some_rows_can_be_left_out() {
+        let ids = [5, 2, 9, 5, 0];
+        let found: Vec<_> =
+            touches_but(&ids, &[2, 5]).iter().map(|touch| (touch.row(), touch.place())).collect();
+        assert_eq!(found, [(0, 4), (9, 2)]);
+        assert_eq!(touches_but(&ids, &[]), touches(&ids));
     }
 
     #[test]

@@ -3,11 +3,11 @@
 
 use millrace::{
     codec::json,
-    features::{Cross, Encoder, Value},
+    features::{Cross, Encoder, Pooling, Value},
     tensor::Rows,
 };
 use millrace_trainer::{
-    config::{Encoding, FeatureConfig, Owner},
+    config::{Encoding, FeatureConfig, ListConfig, Owner},
     examples::Example,
     fit::FittedFeatures,
     log::{FeatureColumn, Interner, Log},
@@ -24,6 +24,7 @@ struct Column {
     values: FeatureColumn,
     encodings: Vec<Encoding>,
     optional: bool,
+    list: Option<ListConfig>,
 }
 
 /// A column of any kind of value. Those that are not optional have no missing values.
@@ -58,7 +59,30 @@ fn column() -> impl Strategy<Value = Column> {
             FeatureColumn::Numbers(cells.into_iter().map(|cell| cell.unwrap_or(f64::NAN)).collect())
         }),
         with(-4_000_000_000i64..4_000_000_000, moments, FeatureColumn::Moments),
+        lists(),
     ]
+}
+
+/// A column of lists of ids, empty ones among them.
+fn lists() -> impl Strategy<Value = Column> {
+    let encoding = prop_oneof![
+        (1usize..4).prop_map(|minimum_count| Encoding::Vocabulary { minimum_count }),
+        (1u32..40).prop_map(|buckets| Encoding::Hash { buckets }),
+    ];
+    let id = prop_oneof!["-?[1-9][0-9]{0,1}", "[a-cé\" |]{1,2}"];
+    let cells = prop::collection::vec(prop::collection::vec(id, 0..4), ROWS);
+    let pooling = prop_oneof![Just(Pooling::Mean), Just(Pooling::Sum)];
+    (cells, prop::collection::vec(encoding, 1..3), any::<bool>(), 3usize..6, pooling).prop_map(
+        |(cells, encodings, optional, max, pooling)| {
+            let mut interner = Interner::default();
+            for list in &cells {
+                interner.push_list(list.iter().map(String::as_str));
+            }
+            let values = FeatureColumn::Lists(interner.finish());
+            let list = Some(ListConfig { max, pooling, separator: None, truncate: false });
+            Column { values, encodings, optional, list }
+        },
+    )
 }
 
 fn with<T: Clone + std::fmt::Debug + 'static>(
@@ -77,7 +101,12 @@ fn with<T: Clone + std::fmt::Debug + 'static>(
     });
     let encodings = prop::collection::vec(encoding, 1..4);
     (cells, encodings)
-        .prop_map(move |((cells, optional), encodings)| Column { values: gather(cells), encodings, optional })
+        .prop_map(move |((cells, optional), encodings)| Column {
+            values: gather(cells),
+            encodings,
+            optional,
+            list: None,
+        })
         .boxed()
 }
 
@@ -91,6 +120,7 @@ fn features(columns: &[Column]) -> Vec<FeatureConfig> {
             from: (place > 0).then(|| name.clone()),
             optional: column.optional,
             encoding: encoding.clone(),
+            values: column.list.clone(),
             of: Owner::User,
         };
         column.encodings.iter().enumerate().map(feature).collect::<Vec<_>>()
@@ -100,7 +130,8 @@ fn features(columns: &[Column]) -> Vec<FeatureConfig> {
 
 /// A cross of every two categorical features that follow each other.
 fn crosses(features: &[FeatureConfig]) -> Vec<Cross> {
-    let names: Vec<_> = features.iter().filter(|f| !f.encoding.is_dense()).map(|f| f.name.clone()).collect();
+    let single = features.iter().filter(|f| !f.encoding.is_dense() && f.values.is_none());
+    let names: Vec<_> = single.map(|f| f.name.clone()).collect();
     names.windows(2).map(|pair| Cross { features: pair.to_vec(), buckets: 97 }).collect()
 }
 

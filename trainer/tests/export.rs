@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use millrace::{
     engine::{Engine, OnnxEngine},
-    features::{Encoder, RawValue},
+    features::{Encoder, RawValue, Value},
     repository::manifest::Manifest,
     tensor::Rows,
 };
@@ -34,19 +34,38 @@ const PRICE: &str = r#"
     mean = 10.0
     std = 4.0
 "#;
+const LISTS: &str = r#"
+    [[feature]]
+    name = "genres"
+    values = { max = 4, pooling = "mean" }
+    kind = "categorical"
+    source = { hash = 30 }
+    [[feature]]
+    name = "shelves"
+    values = { max = 2, pooling = "sum" }
+    kind = "categorical"
+    source = { hash = 20 }
+"#;
 const CROSS: &str = r#"
     [[cross]]
     features = ["user", "item"]
     buckets = 300
 "#;
 
+/// A row has two ids, a number and two lists, as many of them as the encoder takes.
 fn rows(encoder: &Encoder, count: i32) -> Rows {
     let mut rows = Rows::new(encoder.signature());
     for row in 0..count {
+        let list = |from: i32, most: i32| -> Vec<Value> {
+            (0..row % (most + 1)).map(|at| Value::Int(i64::from((row * from + at * 7) % 40))).collect()
+        };
+        let lists = [list(3, 4), list(11, 2)];
         let values = [
             RawValue::Int(i64::from(row)),
             RawValue::Int(i64::from(row * 31 % 97)),
             RawValue::Float(f64::from(row % 23)),
+            RawValue::List(&lists[0]),
+            RawValue::List(&lists[1]),
         ];
         encoder.encode(values.into_iter().take(encoder.width()), &mut rows).expect("a row");
     }
@@ -125,6 +144,22 @@ fn dense_values_are_exported_faithfully() {
 fn crosses_are_exported_faithfully() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     export_and_compare(&format!("{IDS}{PRICE}{CROSS}"), folder.path());
+}
+
+#[test]
+fn lists_are_exported_faithfully() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    for schema in [format!("{IDS}{PRICE}{LISTS}"), format!("{IDS}{PRICE}{LISTS}{CROSS}")] {
+        export_crossing_and_compare(&schema, 1, folder.path());
+        let operators = operators(folder.path());
+        let count = |kind: OpType<'_>| operators.iter().filter(|operator| *operator == kind.as_str()).count();
+        // The two ids, and each list; the wide part besides.
+        assert_eq!(
+            (count(OpType::Gather), count(OpType::Div), count(OpType::Greater)),
+            (4, 1, 1),
+            "{operators:?}"
+        );
+    }
 }
 
 #[test]

@@ -1,7 +1,10 @@
-//! Models to export and to compare: one that the trainer has learnt, and by hand the graphs of two other architectures,
-//! so that what is done with a graph does not lean on the one that is written today.
+//! Models to export and to compare: what the trainer learns, with lists and in two towers as well, and by hand the graphs
+//! of other architectures, so that what is done with a graph does not lean on the ones that are written today.
 
-use std::path::{Path, PathBuf};
+use std::{
+    ops::Range,
+    path::{Path, PathBuf},
+};
 
 use millrace::{
     engine::{Engine, OnnxEngine},
@@ -11,6 +14,9 @@ use millrace::{
 };
 use millrace_trainer::{
     artifact,
+    config::{Architecture, ModelConfig, Owner},
+    model::{ModelShape, Targets, Towers, WideDeep},
+    onnx,
     onnx_file::{self, FileError},
     precision::{self, HALF_MODEL},
     random::{Purpose, random},
@@ -29,8 +35,8 @@ pub(crate) struct Exported {
     pub(crate) name: &'static str,
     pub(crate) signature: Signature,
     folder: PathBuf,
-    /// Its ids lie below this.
-    table_rows: i32,
+    /// The ids of each column.
+    ids: Vec<Range<i32>>,
     _kept: Box<dyn std::any::Any>,
 }
 
@@ -39,8 +45,10 @@ impl Exported {
     pub(crate) fn all(max_inline_bytes: u64) -> Vec<Self> {
         vec![
             Self::learnt(max_inline_bytes),
+            Self::of_lists(max_inline_bytes),
+            Self::of_towers(max_inline_bytes),
             Self::by_hand("deep & cross", &deep_and_cross(), max_inline_bytes),
-            Self::by_hand("two towers", &two_towers(), max_inline_bytes),
+            Self::by_hand("two towers by hand", &two_towers(), max_inline_bytes),
         ]
     }
 
@@ -53,9 +61,59 @@ impl Exported {
         let artifact = with_run(&shop, &pipeline, &mut Vec::new(), |run| run.train(&shop.artifact()));
         let folder = artifact.expect("trained").version();
         let encoder = Encoder::read(&folder.join(Manifest::FEATURES)).expect("features");
-        let table_rows = i32::try_from(encoder.wide_rows()).expect("a few");
         let signature = encoder.signature().clone();
-        Self { name: "wide & deep", signature, folder, table_rows, _kept: Box::new(shop) }
+        Self { name: "wide & deep", signature, folder, ids: any_ids(&encoder), _kept: Box::new(shop) }
+    }
+
+    /// A mean and a sum of lists between other features, with a cross.
+    pub(crate) fn of_lists(max_inline_bytes: u64) -> Self {
+        let encoder = crate::encoder(LISTS);
+        let config = ModelConfig { embedding_dimension: DIMENSION, ..ModelConfig::default() };
+        let shape = ModelShape::of(&encoder);
+        Self::of_random_rows(("lists", &encoder), shape, &config, max_inline_bytes)
+    }
+
+    /// The same features in two towers: the user's are apart, and so are the item's.
+    pub(crate) fn of_towers(max_inline_bytes: u64) -> Self {
+        let encoder = crate::encoder(LISTS);
+        let owner = |name: &str| match name {
+            "user" | "hour" | "shelves" => Owner::User,
+            _ => Owner::Item,
+        };
+        let shape = ModelShape::of(&encoder).with_towers(Towers::of(&encoder, owner));
+        let config = ModelConfig {
+            architecture: Some(Architecture::TwoTower),
+            embedding_dimension: DIMENSION,
+            output_dimension: Some(VECTOR),
+            ..ModelConfig::default()
+        };
+        Self::of_random_rows(("two towers", &encoder), shape, &config, max_inline_bytes)
+    }
+
+    /// What the trainer learns of random rows.
+    fn of_random_rows(
+        (name, encoder): (&'static str, &Encoder),
+        shape: ModelShape,
+        config: &ModelConfig,
+        max_inline_bytes: u64,
+    ) -> Self {
+        let kept = TempDir::new().expect("a temporary folder");
+        let (folder, signature, ids) =
+            (kept.path().to_path_buf(), encoder.signature().clone(), any_ids(encoder));
+        let learnt = Self { name, signature, folder, ids, _kept: Box::new(kept) };
+        let rows = learnt.rows(1000);
+        let mut draws = random(7, Purpose::Weights, 0);
+        let mut model = WideDeep::new(shape, config, 0.4, &mut draws);
+        let labels: Vec<f32> = (0..rows.len()).map(|row| f32::from(u8::from(row % 3 == 0))).collect();
+        for _ in 0..10 {
+            let targets = Targets { labels: &labels, weights: &vec![1.0; labels.len()] };
+            model.step(&rows, 0..rows.len(), targets);
+        }
+        onnx::export(&model, &learnt.folder, max_inline_bytes).expect("exported");
+        precision::write_half(&learnt.folder, max_inline_bytes).expect("in half precision");
+        let found = learnt.score(&learnt.single(), &rows);
+        assert!(distance(&found, &model.score(&rows)) < 1e-5, "{name}: not what the trainer answers");
+        learnt
     }
 
     fn by_hand(name: &'static str, drawn: &Drawing, max_inline_bytes: u64) -> Self {
@@ -70,7 +128,8 @@ impl Exported {
         .expect("written");
         precision::write_half(&folder, max_inline_bytes).expect("in half precision");
         let signature = drawn.signature();
-        Self { name, signature, folder, table_rows: TABLE_ROWS, _kept: Box::new(kept) }
+        let ids = vec![0..TABLE_ROWS; drawn.ids];
+        Self { name, signature, folder, ids, _kept: Box::new(kept) }
     }
 
     /// The file in single precision.
@@ -89,7 +148,8 @@ impl Exported {
         let mut rows = Rows::new(&self.signature);
         for _ in 0..count {
             rows.push_zeroed();
-            rows.last_i32(0).fill_with(|| draws.random_range(0..self.table_rows));
+            let ids = rows.last_i32(0).iter_mut().zip(&self.ids);
+            ids.for_each(|(id, range)| *id = draws.random_range(range.clone()));
             rows.last_f32(1).fill_with(|| draws.random_range(-2.0..2.0));
         }
         rows
@@ -103,6 +163,20 @@ impl Exported {
     }
 }
 
+/// Any row with an embedding in the columns that have one, and any other in those of crosses.
+fn any_ids(encoder: &Encoder) -> Vec<Range<i32>> {
+    let [deep, wide] =
+        [encoder.deep_rows(), encoder.wide_rows()].map(|rows| i32::try_from(rows).expect("a few"));
+    let mut ids = vec![0..deep; encoder.deep_columns()];
+    ids.resize(encoder.signature().inputs[0].width, deep..wide);
+    for list in encoder.lists() {
+        let padding = i32::try_from(list.padding).expect("a few");
+        // Each place may be padding, and twenty rows come behind it.
+        ids[list.columns()].fill(padding..padding + 21);
+    }
+    ids
+}
+
 /// The largest distance between two scores of a row.
 pub(crate) fn distance(some: &[f32], others: &[f32]) -> f32 {
     assert_eq!(some.len(), others.len());
@@ -110,6 +184,21 @@ pub(crate) fn distance(some: &[f32], others: &[f32]) -> f32 {
     // A NaN is the largest of all distances.
     distances.max_by(f32::total_cmp).expect("rows")
 }
+
+/// Numbers in a vector of the two towers.
+pub(crate) const VECTOR: usize = 6;
+
+const LISTS: &str = r#"
+    feature = [
+      { name = "user", kind = "categorical", source = { hash = 100 } },
+      { name = "genres", values = { max = 5, pooling = "mean" }, kind = "categorical", source = { hash = 20 } },
+      { name = "item", kind = "categorical", source = { hash = 100 } },
+      { name = "hour", kind = "categorical", source = "hour_of_day" },
+      { name = "shelves", values = { max = 3, pooling = "sum" }, kind = "categorical", source = { hash = 20 } },
+      { name = "price", kind = "numeric", mean = 0.0, std = 1.0 },
+    ]
+    cross = [{ features = ["user", "hour"], buckets = 50 }]
+"#;
 
 /// Table rows of the models that are drawn by hand.
 const TABLE_ROWS: i32 = 300;

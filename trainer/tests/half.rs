@@ -47,7 +47,8 @@ fn tables_and_layers_are_half_and_the_tail_is_single() {
             .partition(|node| node.output.iter().all(floats));
         let tail: Vec<_> = tail.iter().map(|node| node.op_type.as_str()).collect();
         let expected: &[&str] = match model.name {
-            "wide & deep" => &["ReduceSum", "Gemm", "Sigmoid"],
+            "wide & deep" | "lists" => &["ReduceSum", "Gemm", "Sigmoid"],
+            "two towers" => &["ReduceSum", "ReduceSum", "Add", "Gemm", "Sigmoid"],
             "deep & cross" => &["Gemm", "Sigmoid"],
             _ => &["ReduceSum", "Mul", "Add", "Sigmoid"],
         };
@@ -58,7 +59,7 @@ fn tables_and_layers_are_half_and_the_tail_is_single() {
                 assert_ne!(types[name], DataType::Float, "{}: {name}", model.name);
             }
         }
-        for name in ["embeddings", "wide", "table", "cross_weights", "user_bias"] {
+        for name in ["embeddings", "wide", "table", "cross_weights", "user_weights"] {
             assert!(types.get(name).is_none_or(|&kind| kind == DataType::Float16), "{}: {name}", model.name);
         }
         assert_eq!((types["ids"], types["probability"]), (DataType::Int32, DataType::Float));

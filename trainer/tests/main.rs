@@ -9,11 +9,13 @@ mod export;
 mod graphs;
 mod half;
 mod kill;
+mod lists;
 mod pipeline;
 mod publish;
 mod retail;
 mod rules;
 mod shop;
+mod towers;
 #[cfg(feature = "tract")]
 mod tract;
 

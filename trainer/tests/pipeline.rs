@@ -1,6 +1,7 @@
 //! Whole runs: what they are worth, what they leave behind, and that they repeat.
 
 use millrace::repository::{golden::Golden, manifest::Manifest};
+use millrace_trainer::config::{Architecture, EmbeddingOptimizer};
 
 use crate::shop::{Shop, contents, run, with_run};
 
@@ -11,6 +12,18 @@ fn a_labelled_log_is_learnt_far_better_than_its_majority() {
     let artifact = with_run(&shop, &shop.labelled(), &mut said, |run| run.train(&shop.artifact()));
     let metrics = artifact.expect("trained").summary.metrics;
     assert!(metrics["accuracy"] > metrics["majority"] + 0.1, "{metrics:#?}");
+    assert!(metrics["auc"] > 0.85, "{metrics:#?}");
+}
+
+#[test]
+fn embeddings_learn_by_adam_as_well() {
+    let shop = Shop::open();
+    let mut pipeline = shop.labelled();
+    pipeline.model.embedding_optimizer = EmbeddingOptimizer::Adam;
+    pipeline.model.embedding_rate = 0.005;
+    let mut said = Vec::new();
+    let artifact = with_run(&shop, &pipeline, &mut said, |run| run.train(&shop.artifact()));
+    let metrics = artifact.expect("trained").summary.metrics;
     assert!(metrics["auc"] > 0.85, "{metrics:#?}");
 }
 
@@ -53,6 +66,24 @@ fn cross_layers_make_it_another_kind_of_model() {
     assert!(said.iter().any(|line| line.contains("ONNX Runtime agrees")), "{said:#?}");
     let manifest = std::fs::read_to_string(folder.join(Manifest::FILE)).expect("a manifest");
     assert!(manifest.contains("kind = \"dcn_v2\""), "{manifest}");
+}
+
+#[test]
+fn two_towers_are_learnt_ranked_and_published() {
+    let shop = Shop::open();
+    let mut pipeline = shop.purchases();
+    pipeline.model.architecture = Some(Architecture::TwoTower);
+    pipeline.model.output_dimension = Some(8);
+    let (publication, said) = run(&shop, &pipeline);
+    let (version, folder) = publication.expect("a run").published.expect("published");
+    assert!(said.iter().any(|line| line.contains("ONNX Runtime agrees")), "{said:#?}");
+    let manifest = Manifest::read(&folder, &pipeline.publish.model, version).expect("a manifest");
+    assert_eq!(manifest.kind, "two_tower");
+    let metrics = &manifest.metrics;
+    assert!(metrics["new_auc"] > metrics["popularity_new_auc"] + 0.02, "{metrics:#?}");
+    for file in ["user_tower.onnx", "item_tower.onnx"] {
+        assert!(manifest.files.contains_key(file), "{file}");
+    }
 }
 
 #[test]

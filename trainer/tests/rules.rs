@@ -10,9 +10,14 @@ use onnx_rs::ast::{DataType, Dimension, Model, TensorProto, TypeValue, ValueInfo
 
 use crate::graphs::Exported;
 
-/// Hands the model in single precision and the one in half to `check`.
-fn for_both(check: impl Fn(&Model<'_>)) {
-    let model = Exported::learnt(MAX_INLINE_BYTES);
+/// Hands what the trainer learns of each kind, in single precision and in half, to `check`.
+fn for_all(check: impl Fn(&Model<'_>)) {
+    for of in [Exported::learnt, Exported::of_lists, Exported::of_towers] {
+        for_both(&of(MAX_INLINE_BYTES), &check);
+    }
+}
+
+fn for_both(model: &Exported, check: impl Fn(&Model<'_>)) {
     for file in [model.single(), model.half()] {
         let file = OnnxFile::read(&file).expect("read");
         check(&file.model().expect("a model"));
@@ -21,7 +26,7 @@ fn for_both(check: impl Fn(&Model<'_>)) {
 
 #[test]
 fn a_model_says_who_made_it_and_by_which_rules() {
-    for_both(|model| {
+    for_all(|model| {
         // Operators of set 17 belong to version 8 of the format.
         assert_eq!(model.ir_version, 8);
         let opsets: Vec<_> = model.opset_import.iter().map(|opset| (opset.domain, opset.version)).collect();
@@ -36,7 +41,7 @@ fn a_model_says_who_made_it_and_by_which_rules() {
 
 #[test]
 fn every_value_has_one_maker_before_its_users_and_one_type() {
-    for_both(|model| {
+    for_all(|model| {
         let graph = model.graph.as_ref().expect("a graph");
         let types = element_types::infer(graph).expect("typed, in the order of the nodes");
         let made = graph.node.iter().flat_map(|node| node.output.iter().copied());
@@ -55,11 +60,11 @@ fn every_value_has_one_maker_before_its_users_and_one_type() {
 
 #[test]
 fn an_initialiser_has_as_many_bytes_as_its_shape_and_type_say() {
-    for_both(|model| {
+    for_all(|model| {
         for tensor in &model.graph.as_ref().expect("a graph").initializer {
             let count: i64 = tensor.dims().iter().product();
             let bytes = match tensor.data_type() {
-                DataType::Float => 4,
+                DataType::Float | DataType::Int32 => 4,
                 DataType::Float16 => 2,
                 DataType::Int64 => 8,
                 other => panic!("{}: {other:?}", tensor.name()),
@@ -72,7 +77,7 @@ fn an_initialiser_has_as_many_bytes_as_its_shape_and_type_say() {
 
 #[test]
 fn the_edge_is_that_of_the_signature_with_a_batch_of_any_size() {
-    for_both(|model| {
+    for_both(&Exported::learnt(MAX_INLINE_BYTES), |model| {
         let graph = model.graph.as_ref().expect("a graph");
         let edge: Vec<_> = graph.input.iter().chain(&graph.output).map(described).collect();
         assert_eq!(edge, ["ids Int32 [batch, 2]", "probability Float [batch, 1]"]);
