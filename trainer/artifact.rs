@@ -12,17 +12,20 @@
 
 use std::{
     collections::BTreeMap,
-    fs, io,
+    fs::{self, File},
+    io,
     path::{Path, PathBuf},
 };
 
 use millrace::{
     engine::{Engine, EngineError},
     features::{Encoder, FeatureError, Value},
-    repository::manifest::Lineage,
+    repository::{manifest::Lineage, sync, sync_folder},
     tensor::Rows,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use crate::checkpoint;
 
 /// Why an artifact cannot be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -81,6 +84,12 @@ impl Artifact {
 
     /// Reads what [`Artifact::write`] wrote.
     pub fn read(folder: &Path) -> Result<Self, ArtifactError> {
+        let checkpoint = folder.join(checkpoint::FILE);
+        if checkpoint.exists() {
+            let source =
+                io::Error::other("a training in this folder has not ended; the same command goes on with it");
+            return Err(ArtifactError { file: checkpoint, source });
+        }
         Ok(Self {
             folder: folder.to_path_buf(),
             summary: Summary::read(folder)?,
@@ -92,9 +101,10 @@ impl Artifact {
     /// one holds all that belongs to it.
     pub fn write(&self) -> Result<(), ArtifactError> {
         write(&self.folder.join(HOLDOUT), &self.holdout)?;
-        let (beside, summary) = (self.folder.join("summary.new"), self.folder.join(SUMMARY));
-        write(&beside, &self.summary)?;
-        fs::rename(&beside, &summary).map_err(|source| ArtifactError { file: summary, source })
+        let synced = sync(&self.version());
+        synced.map_err(|source| ArtifactError { file: self.version(), source })?;
+        write(&self.folder.join(SUMMARY), &self.summary)?;
+        sync_folder(&self.folder).map_err(|source| ArtifactError { file: self.folder.clone(), source })
     }
 }
 
@@ -151,10 +161,15 @@ fn read<T: DeserializeOwned>(file: &Path) -> Result<T, ArtifactError> {
     content.map_err(|source| ArtifactError { file: file.to_path_buf(), source })
 }
 
+/// Writes the file whole or not at all.
 fn write<T: Serialize>(file: &Path, content: &T) -> Result<(), ArtifactError> {
-    let text = serde_json::to_vec(content).map_err(io::Error::from);
-    text.and_then(|text| fs::write(file, text))
-        .map_err(|source| ArtifactError { file: file.to_path_buf(), source })
+    let beside = file.with_extension("new");
+    let write = || {
+        fs::write(&beside, serde_json::to_vec(content)?)?;
+        File::open(&beside)?.sync_all()?;
+        fs::rename(&beside, file)
+    };
+    write().map_err(|source| ArtifactError { file: file.to_path_buf(), source })
 }
 
 /// The folder of the version's files, in an artifact's.
@@ -187,6 +202,7 @@ mod tests {
                 user: vec![3],
             },
         };
+        prepare(folder.path()).expect("made");
         artifact.write().expect("written");
         assert_eq!(Artifact::read(folder.path()).expect("read"), artifact);
     }
@@ -197,6 +213,7 @@ mod tests {
         let folder_path = folder.path().to_path_buf();
         let artifact =
             Artifact { folder: folder_path, summary: Summary::default(), holdout: Holdout::default() };
+        prepare(folder.path()).expect("made");
         artifact.write().expect("written");
         let version = prepare(folder.path()).expect("made");
         fs::write(version.join("stale"), "from before").expect("written");

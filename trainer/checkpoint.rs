@@ -10,7 +10,7 @@
 
 use std::{
     fmt,
-    fs::{self, File},
+    fs::{self, File, TryLockError},
     io::{self, BufReader, BufWriter, Read, Write},
     path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
@@ -37,8 +37,11 @@ pub enum CheckpointError {
     /// The file is not what was written.
     #[error("{0}: is damaged; --restart trains from the start")]
     Damaged(PathBuf),
+    /// Another training is at work in the folder.
+    #[error("{0}: another training is at work here")]
+    Busy(PathBuf),
     /// The file belongs to another training.
-    #[error("{0}: is of another pipeline, log or build of the trainer; --restart trains from the start")]
+    #[error("{0}: is of another pipeline, log or revision of the trainer; --restart trains from the start")]
     Foreign(PathBuf),
 }
 
@@ -60,6 +63,8 @@ pub struct Position {
 /// How checkpoints are kept.
 #[derive(Clone, Copy, Debug)]
 pub struct CheckpointOptions<'a> {
+    /// Whether there are any: the folder must outlive the process for them to be of use.
+    pub keep: bool,
     /// The longest that an epoch goes on without one.
     pub every: Duration,
     /// Whether an earlier one is thrown away.
@@ -71,7 +76,7 @@ pub struct CheckpointOptions<'a> {
 impl Default for CheckpointOptions<'_> {
     fn default() -> Self {
         static NEVER: AtomicBool = AtomicBool::new(false);
-        Self { every: Duration::from_mins(1), restart: false, stop: &NEVER }
+        Self { keep: true, every: Duration::from_mins(1), restart: false, stop: &NEVER }
     }
 }
 
@@ -87,6 +92,8 @@ pub struct Checkpoints<'a> {
 #[derive(Debug)]
 struct Place {
     file: PathBuf,
+    /// Held as long as there are trainings here.
+    _lock: File,
     /// What the training is of.
     training: [u8; 32],
 }
@@ -117,17 +124,28 @@ impl<'a> Checkpoints<'a> {
         options: CheckpointOptions<'a>,
     ) -> Result<Self, CheckpointError> {
         let file = folder.join(FILE);
+        let CheckpointOptions { keep, every, restart, stop } = options;
+        if !keep {
+            return Ok(Self { place: None, every, last: Instant::now(), stop });
+        }
         fs::create_dir_all(folder).map_err(failed(&file))?;
-        let CheckpointOptions { every, restart, stop } = options;
+        let lock =
+            File::options().create(true).append(true).open(folder.join(LOCK)).map_err(failed(&file))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(CheckpointError::Busy(folder.to_path_buf())),
+            Err(TryLockError::Error(source)) => return Err(failed(&file)(source)),
+        }
+        discard(&file.with_extension("new"))?;
         if restart {
             discard(&file)?;
         }
-        Ok(Self { place: Some(Place { file, training }), every, last: Instant::now(), stop })
+        Ok(Self { place: Some(Place { file, _lock: lock, training }), every, last: Instant::now(), stop })
     }
 
     /// The checkpoint that an earlier process left.
     pub fn find(&self) -> Result<Option<Found>, CheckpointError> {
-        let Some(Place { file, training }) = &self.place else { return Ok(None) };
+        let Some(Place { file, training, .. }) = &self.place else { return Ok(None) };
         let opened = match File::open(file) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             opened => opened.map_err(failed(file))?,
@@ -158,7 +176,7 @@ impl<'a> Checkpoints<'a> {
 
     /// Writes down how far the training has come.
     pub fn keep(&mut self, position: &Position, model: &mut WideDeep) -> Result<(), CheckpointError> {
-        if let Some(Place { file, training }) = &self.place {
+        if let Some(Place { file, training, .. }) = &self.place {
             write(file, training, position, model).map_err(failed(file))?;
             self.last = Instant::now();
         }
@@ -354,7 +372,9 @@ fn short(file: &Path) -> impl FnOnce(io::Error) -> CheckpointError {
     }
 }
 
-const FILE: &str = "checkpoint";
+/// Its name in the artifact's folder.
+pub(crate) const FILE: &str = "checkpoint";
+const LOCK: &str = ".train.lock";
 const MAGIC: &[u8; 8] = b"MRCKPT01";
 /// Numbers that are turned into bytes at a time.
 const CHUNK: usize = 16_384;

@@ -57,7 +57,10 @@ impl Export {
             let folder = self.artifact.as_ref().context("half precision is measured on an artifact")?;
             let mut artifact = Artifact::read(folder)?;
             let runtime = OnnxRuntime::load(&crate::onnxruntime(self.onnxruntime.as_ref())?)?;
-            lines.push(precision::add_half(&mut artifact, &runtime, self.max_inline_bytes)?.to_string());
+            let loss = precision::add_half(&mut artifact, &runtime, self.max_inline_bytes);
+            // What is known of an earlier half is not true any more, whether or not this one could be added.
+            artifact.write()?;
+            lines.push(loss?.to_string());
         }
         if self.tensorrt {
             lines.push(self.engines(progress)?);

@@ -11,6 +11,7 @@ use millrace::{
     tensor::Rows,
 };
 use rand::Rng;
+use rayon::prelude::*;
 
 use crate::{
     config::{Encoding, FeatureConfig, ListConfig},
@@ -148,18 +149,54 @@ impl FittedFeatures {
         Some(&self.pasts[after.checked_sub(1)?].1)
     }
 
+    /// Encodes chunk after chunk, several at a time. What `hide` says is asked for in the order of the examples, so that
+    /// the draws do not depend on the number of threads.
     fn encode_each<'a>(
         &'a self,
         log: &Log,
         examples: &[Example],
-        past: impl Fn(&Example) -> Option<&'a Past>,
+        past: impl Fn(&Example) -> Option<&'a Past> + Sync,
         mut hide: impl FnMut(&Encoding) -> bool,
     ) -> Result<Rows, FitError> {
+        let mut hidden = |example: &Example| -> Vec<bool> {
+            let sent = self.sent.iter().zip(&log.features);
+            let values = sent.flat_map(|(config, column)| {
+                let values = match column.raw(example.row(config.of)) {
+                    RawValue::List(values) => values.len(),
+                    _ => 1,
+                };
+                std::iter::repeat_n(&config.encoding, values)
+            });
+            values.map(&mut hide).collect()
+        };
+        let chunks: Vec<(&[Example], Vec<bool>)> = examples
+            .chunks(CHUNK_EXAMPLES)
+            .map(|chunk| (chunk, chunk.iter().flat_map(&mut hidden).collect()))
+            .collect();
+        let encode = |(chunk, hidden): (&[Example], Vec<bool>)| self.encode_chunk(log, chunk, &past, hidden);
+        let encoded: Vec<Result<Rows, FitError>> = chunks.into_par_iter().map(encode).collect();
+        let mut rows = Rows::new(self.encoder.signature());
+        for chunk in encoded {
+            let chunk = chunk?;
+            rows.extend_from(&chunk, 0..chunk.len());
+        }
+        Ok(rows)
+    }
+
+    /// Encodes `examples`; `hidden` says of each of their values whether it is hidden.
+    fn encode_chunk<'a>(
+        &'a self,
+        log: &Log,
+        examples: &[Example],
+        past: &impl Fn(&Example) -> Option<&'a Past>,
+        hidden: Vec<bool>,
+    ) -> Result<Rows, FitError> {
+        let mut hidden = hidden.into_iter();
         let mut rows = Rows::new(self.encoder.signature());
         for example in examples {
             rows.push_zeroed();
             for (position, (config, column)) in self.sent.iter().zip(&log.features).enumerate() {
-                let mut shown = |value| if hide(&config.encoding) { UNKNOWN } else { value };
+                let mut shown = |value| if hidden.next() == Some(true) { UNKNOWN } else { value };
                 let value = column.raw(example.row(config.of));
                 let set = match (value, self.encoder.list(position)) {
                     (RawValue::List(values), Some(mut list)) => values
@@ -179,6 +216,8 @@ impl FittedFeatures {
     }
 }
 
+/// Examples that one thread encodes at a time.
+const CHUNK_EXAMPLES: usize = 1024;
 /// No vocabulary has an empty id.
 const UNKNOWN: RawValue<'static> = RawValue::Text("");
 

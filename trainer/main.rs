@@ -10,7 +10,7 @@ use std::{
     num::NonZeroU32,
     path::{Path, PathBuf},
     process::ExitCode,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{Arc, LazyLock, atomic::AtomicBool},
     time::{Duration, Instant},
 };
 
@@ -33,6 +33,10 @@ use millrace_trainer::{
     report,
     synth::{SynthLog, SynthOptions},
     train::TrainError,
+};
+use signal_hook::{
+    consts::{SIGINT, SIGTERM},
+    flag,
 };
 use time::OffsetDateTime;
 
@@ -191,14 +195,13 @@ fn main() -> ExitCode {
         Ok(status) => return status,
         Err(error) => error,
     };
-    let interrupted =
-        matches!(error.downcast_ref(), Some(PipelineError::Train(TrainError::Interrupted { .. })));
-    if interrupted {
-        terminal.fail(&error.context("the same command goes on from here"));
-        return ExitCode::from(INTERRUPTED);
-    }
     terminal.fail(&error);
-    ExitCode::FAILURE
+    match error.downcast_ref() {
+        Some(PipelineError::Interrupted | PipelineError::Train(TrainError::Interrupted { .. })) => {
+            ExitCode::from(INTERRUPTED)
+        }
+        _ => ExitCode::FAILURE,
+    }
 }
 
 fn run(command: Command, terminal: &mut Terminal) -> anyhow::Result<ExitCode> {
@@ -207,7 +210,8 @@ fn run(command: Command, terminal: &mut Terminal) -> anyhow::Result<ExitCode> {
         Command::Synth(arguments) => synth(&arguments),
         Command::Explore(arguments) => explore_log(&arguments, start, terminal),
         Command::Train { run, checkpoints, artifact } => {
-            let artifact = run.run(0, checkpoints.options()?, terminal, |run| Ok(run.train(&artifact)?))?;
+            let artifact =
+                run.run(0, checkpoints.options(true)?, terminal, |run| Ok(run.train(&artifact)?))?;
             print(&report::line(&artifact.summary, None, start.elapsed().as_secs_f64()))?;
             Ok(ExitCode::SUCCESS)
         }
@@ -219,8 +223,8 @@ fn run(command: Command, terminal: &mut Terminal) -> anyhow::Result<ExitCode> {
         }
         Command::Pipeline { run, checkpoints, artifact, dry_run, seeds } => {
             let folder = tempfile::tempdir().context("a temporary folder")?;
+            let checkpoints = checkpoints.options(artifact.is_some())?;
             let artifact = artifact.unwrap_or_else(|| folder.path().join("artifact"));
-            let checkpoints = checkpoints.options()?;
             let others = train_others(&run, checkpoints, seeds, terminal)?;
             let first = Instant::now();
             let (artifact, outcome) = run.run(0, checkpoints, terminal, |run| {
@@ -348,17 +352,17 @@ impl Explore {
 }
 
 impl CheckpointArgs {
-    /// The options, with Ctrl-C and a polite kill as what ends a training. The second one ends the process at once.
-    fn options(&self) -> anyhow::Result<CheckpointOptions<'static>> {
-        static STOP: AtomicBool = AtomicBool::new(false);
-        ctrlc::set_handler(|| {
-            if STOP.swap(true, Ordering::Relaxed) {
-                std::process::exit(INTERRUPTED.into());
-            }
-        })
-        .context("the handler of signals")?;
+    /// The options, with Ctrl-C and SIGTERM as what ends a training. The second one ends the process at once.
+    fn options(&self, keep: bool) -> anyhow::Result<CheckpointOptions<'static>> {
+        static STOP: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
+        for signal in [SIGINT, SIGTERM] {
+            // In this order: the first one finds nothing to end, and asks for the end.
+            flag::register_conditional_shutdown(signal, INTERRUPTED.into(), Arc::clone(&STOP))
+                .and_then(|_| flag::register(signal, Arc::clone(&STOP)))
+                .context("the handler of signals")?;
+        }
         let every = Duration::from_secs(self.checkpoint_seconds);
-        Ok(CheckpointOptions { every, restart: self.restart, stop: &STOP })
+        Ok(CheckpointOptions { keep, every, restart: self.restart, stop: &STOP })
     }
 }
 

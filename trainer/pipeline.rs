@@ -6,6 +6,7 @@ use std::{
     fs::File,
     io,
     path::{Path, PathBuf},
+    sync::atomic::Ordering,
 };
 
 use millrace::{
@@ -92,6 +93,9 @@ pub enum PipelineError {
     /// Publishing.
     #[error(transparent)]
     Publish(#[from] PublishError),
+    /// Somebody asked for an end before the gates were asked.
+    #[error("interrupted; nothing is published")]
+    Interrupted,
 }
 
 /// One run of a pipeline.
@@ -130,12 +134,12 @@ impl Run<'_> {
         let kind = self.pipeline.model.kind().to_owned();
         let summary = Summary { kind, metrics, lineage, epochs: trained.epochs };
         let mut artifact = Artifact { folder: folder.to_path_buf(), summary, holdout };
-        artifact.write()?;
         let export = self.pipeline.export;
         if export.fp16 {
             self.tell(precision::add_half(&mut artifact, self.runtime, export.max_inline_bytes)?);
         }
         self.report(&artifact)?;
+        artifact.write()?;
         checkpoints.finish()?;
         Ok(artifact)
     }
@@ -146,6 +150,7 @@ impl Run<'_> {
         artifact: &Artifact,
         now: OffsetDateTime,
     ) -> Result<Publication, PipelineError> {
+        self.go_on()?;
         let Pipeline { publish: config, gates, .. } = self.pipeline;
         let publication = publish::publish(artifact, config, gates, self.runtime, now)?;
         self.tell_verdicts(&publication.verdicts);
@@ -158,11 +163,17 @@ impl Run<'_> {
 
     /// Judges the artifact as [`Run::publish`] would, and changes nothing. Whether it would be published.
     pub fn judge(&mut self, artifact: &Artifact) -> Result<bool, PipelineError> {
+        self.go_on()?;
         let Pipeline { publish: config, gates, .. } = self.pipeline;
         let judgement = publish::judge(artifact, config, gates, self.runtime)?;
         self.tell_verdicts(&judgement.verdicts);
         self.tell(if judgement.passed() { "would be published" } else { "would not be published" });
         Ok(judgement.passed())
+    }
+
+    /// Fails where somebody asked for an end.
+    fn go_on(&self) -> Result<(), PipelineError> {
+        if self.checkpoints.stop.load(Ordering::Relaxed) { Err(PipelineError::Interrupted) } else { Ok(()) }
     }
 
     fn tell_verdicts(&mut self, verdicts: &[Verdict]) {

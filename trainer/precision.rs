@@ -66,8 +66,8 @@ pub struct PrecisionLoss {
     pub mean_error: f64,
 }
 
-/// Writes the artifact's model in half precision beside it, measures what that costs and records it in the artifact's
-/// summary. Tables of more than `max_inline_bytes` lie in a file of their own. Where it fails, neither a file nor a figure
+/// Writes the artifact's model in half precision beside it, measures what that costs and puts it into the artifact's
+/// summary, which the caller writes. Tables of more than `max_inline_bytes` lie in a file of their own. Where it fails, neither a file nor a figure
 /// is left, of an earlier one either.
 pub fn add_half(
     artifact: &mut Artifact,
@@ -86,7 +86,6 @@ pub fn add_half(
         let _ = fs::remove_file(onnx_file::tables_path(&model));
         let _ = fs::remove_file(model);
     }
-    artifact.write()?;
     loss
 }
 

@@ -4,17 +4,19 @@
 //! version score the held-out rows through ONNX Runtime. The repository is not written to before they have passed.
 
 use std::{
+    collections::BTreeMap,
     fs, io,
     path::{Path, PathBuf},
 };
 
 use millrace::{
     engine::OnnxRuntime,
+    features::Encoder,
     quality,
     repository::{
         Layout, ModelName, VersionNumber,
         golden::{Golden, GoldenError},
-        manifest::{Manifest, ManifestError},
+        manifest::{FileRecord, Manifest, ManifestError},
     },
 };
 use time::OffsetDateTime;
@@ -46,6 +48,9 @@ pub enum PublishError {
     /// The version that the gates compared with is not the last one any more.
     #[error("another version of `{0}` was published while this one was judged; publish again")]
     Overtaken(ModelName),
+    /// What would be published is not what was judged.
+    #[error("the trained version changed while it was judged")]
+    Changed,
     /// The files cannot be recorded.
     #[error("the manifest")]
     Manifest(#[from] ManifestError),
@@ -58,6 +63,8 @@ pub struct Judgement {
     pub verdicts: Vec<Verdict>,
     /// The live version that it was compared with.
     live: Option<VersionNumber>,
+    /// The files that were judged.
+    files: BTreeMap<String, FileRecord>,
 }
 
 impl Judgement {
@@ -85,9 +92,10 @@ pub fn judge(
 ) -> Result<Judgement, PublishError> {
     let layout = Layout::new(&config.repository);
     let last = layout.versions(&config.model)?.last().copied();
-    let candidate = candidate(artifact, runtime)?;
+    let files = Manifest::record_files(&artifact.version())?;
+    let candidate = candidate(artifact, &files, runtime)?;
     let live = last.map(|version| live(&layout, config, version, &artifact.holdout, runtime));
-    Ok(Judgement { verdicts: gate::judge(gates, &candidate, live.as_ref()), live: last })
+    Ok(Judgement { verdicts: gate::judge(gates, &candidate, live.as_ref()), live: last, files })
 }
 
 /// Publishes `artifact` as the version after the last one, if the gates let it. `now` goes into the manifest.
@@ -101,7 +109,7 @@ pub fn publish(
     let layout = Layout::new(&config.repository);
     let judgement = judge(artifact, config, gates, runtime)?;
     let passed = judgement.passed();
-    let Judgement { verdicts, live: last } = judgement;
+    let Judgement { verdicts, live: last, files } = judgement;
     if !passed {
         return Ok(Publication { verdicts, published: None });
     }
@@ -113,12 +121,20 @@ pub fn publish(
     if layout.versions(&config.model)?.last().copied() != last {
         return Err(PublishError::Overtaken(config.model.clone()));
     }
-    fill(stage.path(), artifact, config, (version, last), runtime, now)?;
+    copy(&artifact.version(), stage.path())?;
+    if Manifest::record_files(stage.path())? != files {
+        return Err(PublishError::Changed);
+    }
+    describe(stage.path(), artifact, config, (version, last), files, now)?;
     let folder = layout.publish(&config.model, version, stage)?;
     Ok(Publication { verdicts, published: Some((version, folder)) })
 }
 
-fn candidate(artifact: &Artifact, runtime: &OnnxRuntime) -> Result<Candidate, PublishError> {
+fn candidate(
+    artifact: &Artifact,
+    files: &BTreeMap<String, FileRecord>,
+    runtime: &OnnxRuntime,
+) -> Result<Candidate, PublishError> {
     let version = artifact.version();
     let mut opened = Opened::open(runtime, &version)?;
     let golden = golden(&mut opened, &version).map_err(|error| chain(&error));
@@ -127,7 +143,7 @@ fn candidate(artifact: &Artifact, runtime: &OnnxRuntime) -> Result<Candidate, Pu
     let figures = RowFigures::of(&scores, &artifact.holdout.label).ok_or(PublishError::OneLabel)?;
     let latency = stopwatch::measure_size(&mut opened.engine, &rows, gate::LATENCY_ROWS, LATENCY_RUNS);
     let latency_ms = latency.map_err(CheckError::from)?.p99_us / 1e3;
-    let bytes = Manifest::record_files(&version)?.values().map(|file| file.bytes).sum();
+    let bytes = files.values().map(|file| file.bytes).sum();
     Ok(Candidate { figures, golden, latency_ms, bytes })
 }
 
@@ -170,27 +186,26 @@ fn chain(error: &dyn std::error::Error) -> String {
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
-/// Fills the stage with the version's files and its manifest. `versions` are the new one and the one before it.
-fn fill(
+/// Writes the manifest of the version's `files` in the stage. `versions` are the new one and the one before it.
+fn describe(
     stage: &Path,
     artifact: &Artifact,
     config: &PublishConfig,
     (version, parent): (VersionNumber, Option<VersionNumber>),
-    runtime: &OnnxRuntime,
+    files: BTreeMap<String, FileRecord>,
     now: OffsetDateTime,
 ) -> Result<(), PublishError> {
-    copy(&artifact.version(), stage)?;
-    let opened = Opened::open(runtime, stage)?;
+    let encoder = Encoder::read(&stage.join(Manifest::FEATURES)).map_err(CheckError::from)?;
     let manifest = Manifest {
         model: config.model.clone(),
         version,
         kind: artifact.summary.kind.clone(),
         created: now,
         parent,
-        signature: opened.encoder.signature().clone(),
+        signature: encoder.signature().clone(),
         metrics: artifact.summary.metrics.clone(),
         lineage: artifact.summary.lineage.clone(),
-        files: Manifest::record_files(stage)?,
+        files,
     };
     Ok(manifest.write(stage)?)
 }

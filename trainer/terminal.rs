@@ -1,7 +1,7 @@
 //! What a run says on standard error: lines and a bar for people, or an object a line for programs.
 
 use std::{
-    io::{self, IsTerminal},
+    io::{self, IsTerminal, Write},
     time::{Duration, Instant},
 };
 
@@ -46,7 +46,7 @@ impl Terminal {
     pub(crate) fn fail(&mut self, error: &anyhow::Error) {
         self.under_way = None;
         match self.format {
-            LogFormat::Text => eprintln!("Error: {error:?}"),
+            LogFormat::Text => write(&format!("Error: {error:?}")),
             LogFormat::Json => self.object(json!({ "error": format!("{error:#}") })),
         }
     }
@@ -55,7 +55,7 @@ impl Terminal {
     fn object(&self, mut object: Value) {
         let milliseconds = (self.start.elapsed().as_secs_f64() * 1e3).round();
         object["seconds"] = (milliseconds / 1e3).into();
-        eprintln!("{object}");
+        write(&object.to_string());
     }
 }
 
@@ -64,7 +64,7 @@ impl Progress for Terminal {
         match self.format {
             LogFormat::Json => self.object(json!({ "message": line })),
             LogFormat::Text => {
-                let print = || eprintln!("{:7.1} s  {line}", self.start.elapsed().as_secs_f64());
+                let print = || write(&format!("{:7.1} s  {line}", self.start.elapsed().as_secs_f64()));
                 match &self.under_way {
                     Some(UnderWay { bar, .. }) => bar.suspend(print),
                     None => print(),
@@ -113,6 +113,11 @@ impl Progress for Terminal {
             })),
         }
     }
+}
+
+/// Writes a line, if anyone is left to read it: a terminal that goes away must not end a training.
+fn write(line: &str) {
+    let _ = writeln!(io::stderr(), "{line}");
 }
 
 /// A bar for `step`; where standard error is no terminal it draws nothing.

@@ -40,7 +40,7 @@ pub enum TrainError {
     #[error("the checkpoint")]
     Checkpoint(#[from] CheckpointError),
     /// Somebody asked for an end.
-    #[error("interrupted in epoch {epoch}")]
+    #[error("interrupted in epoch {epoch}; where a checkpoint is kept, the same command goes on")]
     Interrupted {
         /// The epoch, from 1.
         epoch: usize,

@@ -6,6 +6,9 @@
 /// Source: Mann and Whitney's U statistic, by midranks.
 pub fn auc(scores: &[f32], labels: &[bool]) -> Option<f64> {
     assert_eq!(scores.len(), labels.len(), "a label a score");
+    if scores.iter().any(|score| score.is_nan()) {
+        return None;
+    }
     let mut order: Vec<usize> = (0..scores.len()).collect();
     order.sort_unstable_by(|&a, &b| scores[a].total_cmp(&scores[b]));
     let mut rank_sum = 0.0;

@@ -189,7 +189,9 @@ impl Layout {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
         fs::rename(stage.path(), &target)?;
-        File::open(self.root.join(model.as_str()))?.sync_all()?;
+        sync_folder(&self.root.join(model.as_str()))?;
+        // The model's own folder may be new.
+        sync_folder(&self.root)?;
         drop(stage);
         Ok(target)
     }
@@ -217,12 +219,17 @@ impl Drop for Stage {
 }
 
 /// Every file and folder below `path`, and `path` itself, to the disk.
-fn sync(path: &Path) -> io::Result<()> {
+pub fn sync(path: &Path) -> io::Result<()> {
     if path.is_dir() {
         for entry in fs::read_dir(path)? {
             sync(&entry?.path())?;
         }
     }
+    File::open(path)?.sync_all()
+}
+
+/// The names in the folder `path`, but not what they name, to the disk.
+pub fn sync_folder(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
 

@@ -20,7 +20,7 @@ mod version;
 mod watcher;
 
 pub use self::{
-    layout::{Layout, ModelName, NameError, Stage, VersionNumber},
+    layout::{Layout, ModelName, NameError, Stage, VersionNumber, sync, sync_folder},
     loader::{LoadError, Loader},
     policy::{Observed, Plan, Policy},
     reaper::{Reaped, Reaper, ReaperThread},

@@ -213,6 +213,12 @@ pub(super) fn check_histories(
     if let Some(fault) = histories.iter().find_map(HistoryConfig::fault) {
         return Err(ConfigError::Invalid(fault));
     }
+    let measured = || histories.iter().filter_map(HistoryConfig::measured);
+    if measured().any(|(name, kind)| measured().any(|(other, as_other)| name == other && kind != as_other)) {
+        return Err(ConfigError::Invalid(
+            "features.history: a column cannot be looked at as numbers and as texts",
+        ));
+    }
     if histories.is_empty() || windows.is_some() {
         Ok(())
     } else {

@@ -67,7 +67,7 @@ fn normalise(vector: &mut [(usize, f32)]) {
 }
 
 /// A word that more items have says little of any, and the work grows with the square of their number.
-const MOST_ITEMS: usize = 10_000;
+const MOST_ITEMS: usize = 1_000;
 
 #[cfg(test)]
 mod tests {

@@ -157,6 +157,7 @@ fn half_precision_is_added_to_an_artifact_that_lacks_it_and_again() {
     for (bound, beside) in [(TINY_BYTES, true), (MAX_INLINE_BYTES, false)] {
         let mut artifact = Artifact::read(&shop.artifact()).expect("an artifact");
         let loss = precision::add_half(&mut artifact, &crate::runtime(), bound).expect("added");
+        artifact.write().expect("written");
         let half = artifact.version().join(HALF_MODEL);
         assert_eq!((half.exists(), onnx_file::tables_path(&half).exists()), (true, beside));
         let recorded = Artifact::read(&shop.artifact()).expect("an artifact").summary.metrics;
@@ -176,6 +177,7 @@ fn a_number_beyond_half_precision_is_named_and_nothing_is_left_behind() {
     for bound in [MAX_INLINE_BYTES, TINY_BYTES] {
         put_into_embeddings(&model, 70_000.0, bound);
         let error = precision::add_half(&mut artifact, &crate::runtime(), bound).expect_err("too large");
+        artifact.write().expect("written");
         let chain = format!("{error}: {}", std::error::Error::source(&error).expect("a cause"));
         assert_eq!(
             chain,

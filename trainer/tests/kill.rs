@@ -150,7 +150,7 @@ fn a_publisher_that_is_killed_leaves_whole_versions_or_none() {
             manifest.verify(&folder).expect("every file as published");
         }
     }
-    assert!(halves > 0, "no publisher was killed at its work");
+    assert!(halves >= KILLS / 10, "{halves} publishers were killed at their work");
     let before = layout.versions(&model).expect("listed").len();
     finish(site.start("publish", "artifact", &[]));
     assert_eq!(layout.versions(&model).expect("listed").len(), before + 1);
@@ -201,7 +201,7 @@ fn an_interrupted_training_says_so_and_goes_on() {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     // The signal may come when the last epoch is done.
     if output.status.code() == Some(130) {
-        assert!(said.contains("the same command goes on from here"), "{said}");
+        assert!(said.contains("the same command goes on"), "{said}");
         assert!(finish(site.start("train", "artifact", &[])).contains("going on with"));
     }
     assert!(site.version("artifact") == site.version("undisturbed"), "{said}");
@@ -235,6 +235,7 @@ const PIPELINE: &str = r#"
 
     [gates]
     accuracy = 0.0
+    max_latency_ms = 60000
 
     [publish]
     repository = "models"

@@ -61,7 +61,7 @@ impl Shop {
     fn parse(&self, text: &str) -> Pipeline {
         let mut pipeline = Pipeline::parse(text).expect("a pipeline");
         pipeline.publish.repository = self.repository();
-        pipeline.gates = GatesConfig { accuracy: 0.7, ..pipeline.gates };
+        pipeline.gates = GatesConfig { accuracy: 0.7, max_latency_ms: 60_000.0, ..pipeline.gates };
         pipeline
     }
 }
