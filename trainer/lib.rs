@@ -25,6 +25,8 @@ pub mod examples;
 
 pub mod history;
 
+mod quantiles;
+
 pub mod fit;
 
 pub mod model;

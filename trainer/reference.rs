@@ -15,8 +15,9 @@ use rand::seq::index;
 use crate::{
     config::Pipeline,
     examples::{self, Example},
-    fit::{FitError, boundaries},
+    fit::FitError,
     log::Log,
+    quantiles::boundaries,
     random::{Purpose, random},
     train::Trained,
 };

@@ -63,7 +63,7 @@ pub struct Manifest {
     pub model: ModelName,
     /// The version.
     pub version: VersionNumber,
-    /// What computes it, for people: `wide_and_deep` or `dcn_v2`, say.
+    /// What computes it, for people: `wide_and_deep`, `dcn_v2` or `two_tower`, say.
     pub kind: String,
     /// When it was published.
     #[serde(with = "time::serde::rfc3339")]

@@ -3,7 +3,7 @@
 use millrace::quality::wilson;
 use serde::Serialize;
 
-use crate::fit::boundaries;
+use crate::quantiles::boundaries;
 
 /// Rows by their score, in two ways: bins of equal width show the whole scale, bins of equal count show where the rows
 /// are.

@@ -18,25 +18,25 @@ pub(super) fn similar(texts: &[Option<impl AsRef<str>>], neighbours: usize) -> V
     let mut vectors: Vec<Vec<(usize, f32)>> = vec![Vec::new(); texts.len()];
     // A word of one item alone makes it like no other, and a word of all of them weighs nothing.
     by_word.retain(|_, items| (2..described.min(MOST_ITEMS + 1)).contains(&items.len()));
-    let items: Vec<Vec<u32>> = by_word.into_values().collect();
-    for (word, items) in items.iter().enumerate() {
+    for (word, items) in by_word.values().enumerate() {
         let weight = (described as f32 / items.len() as f32).ln();
         for &item in items {
             vectors[item as usize].push((word, weight));
         }
     }
-    for vector in &mut vectors {
+    let mut items: Vec<Vec<(u32, f32)>> = vec![Vec::new(); by_word.len()];
+    for (item, vector) in (0..).zip(&mut vectors) {
         normalise(vector);
+        for &mut (word, weight) in vector {
+            items[word].push((item, weight));
+        }
     }
     let mut product = vec![0.0_f32; texts.len()];
     let similar = |item: usize| {
         let mut others = BTreeSet::new();
         for &(word, weight) in &vectors[item] {
-            for &other in &items[word] {
-                let of_other = &vectors[other as usize];
-                let place =
-                    of_other.binary_search_by_key(&word, |&(word, _)| word).expect("listed by its word");
-                product[other as usize] += weight * of_other[place].1;
+            for &(other, of_other) in &items[word] {
+                product[other as usize] += weight * of_other;
                 others.insert(other);
             }
         }

@@ -16,7 +16,7 @@ use millrace_trainer::{
 use rand::Rng;
 use tempfile::TempDir;
 
-use crate::shop::contents;
+use crate::shop::{TEXT, contents};
 
 /// How often each of the two is killed.
 const KILLS: usize = 100;
@@ -29,7 +29,7 @@ impl Site {
         let site = Self(tempfile::tempdir().expect("a temporary folder"));
         let options = SynthOptions { users: 100, items: 200, events: 8_000, seed: 7 };
         SynthLog::draw(&options).write(&site.path("log.parquet")).expect("written");
-        fs::write(site.path("pipeline.toml"), PIPELINE).expect("written");
+        fs::write(site.path("pipeline.toml"), pipeline()).expect("written");
         site
     }
 
@@ -134,8 +134,7 @@ fn a_publisher_that_is_killed_leaves_whole_versions_or_none() {
         let mut child = site.start("publish", "artifact", &[]);
         // What an earlier one left goes first.
         let left = staged();
-        let begins = runs_until(&mut child, || staged() != left || !left && staged());
-        let begins = begins && (!left || runs_until(&mut child, staged));
+        let begins = (!left || runs_until(&mut child, || !staged())) && runs_until(&mut child, staged);
         thread::sleep(Duration::from_micros(random.random_range(0..3_000)));
         if begins && child.try_wait().expect("a child").is_none() {
             kill(child);
@@ -170,11 +169,11 @@ fn a_checkpoint_of_another_training_or_a_damaged_one_is_refused_by_name() {
         assert_eq!(output.status.code(), Some(1));
         String::from_utf8_lossy(&output.stderr).into_owned()
     };
-    let pipeline = PIPELINE.replace("seed = 7", "seed = 8");
-    fs::write(site.path("pipeline.toml"), pipeline).expect("written");
+    let other = pipeline().replace("seed = 7", "seed = 8");
+    fs::write(site.path("pipeline.toml"), other).expect("written");
     let said = refusal();
     assert!(said.contains("is of another pipeline") && said.contains("--restart"), "{said}");
-    fs::write(site.path("pipeline.toml"), PIPELINE).expect("written");
+    fs::write(site.path("pipeline.toml"), pipeline()).expect("written");
     let mut bytes = fs::read(&checkpoint).expect("there");
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
@@ -207,37 +206,9 @@ fn an_interrupted_training_says_so_and_goes_on() {
     assert!(site.version("artifact") == site.version("undisturbed"), "{said}");
 }
 
-const PIPELINE: &str = r#"
-    seed = 7
-
-    [data]
-    path = "log.parquet"
-    user = "user_id"
-    item = "item_id"
-    time = "event_time"
-    label = "clicked"
-
-    [split]
-    test_fraction = 0.2
-    validation_days = 3
-
-    [features]
-    columns = [
-      { name = "user_id", column = "user_id", encoding = { vocabulary = { minimum_count = 1 } } },
-      { name = "item_id", column = "item_id", encoding = { vocabulary = { minimum_count = 1 } }, of = "item" },
-    ]
-
-    [model]
-    embedding_dimension = 4
-    hidden_units = [8]
-    batch_rows = 512
-    epochs = 6
-
-    [gates]
-    accuracy = 0.0
-    max_latency_ms = 60000
-
-    [publish]
-    repository = "models"
-    model = "shop"
-"#;
+/// The shop's pipeline, which also chooses the number of epochs and publishes whatever comes of it.
+fn pipeline() -> String {
+    let text = TEXT.replace("# data", "label = \"clicked\"");
+    let text = text.replace("test_fraction = 0.2", "test_fraction = 0.2\nvalidation_days = 3");
+    text + "\n[gates]\naccuracy = 0.0\nmax_latency_ms = 60000\n"
+}

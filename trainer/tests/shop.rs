@@ -115,7 +115,8 @@ const HISTORY: &str = r#"
     ]
 "#;
 
-const TEXT: &str = r#"
+/// The pipeline, without what is said of the data.
+pub(crate) const TEXT: &str = r#"
     seed = 7
 
     [data]
