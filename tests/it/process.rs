@@ -6,6 +6,7 @@ use std::{
     net::SocketAddr,
     process::{Child, Command, ExitStatus, Output, Stdio},
     sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
 };
 
 use serde_json::Value;
@@ -31,18 +32,22 @@ impl Process {
     fn start(models: &Models) -> Self {
         let mut child = serve(models).stderr(Stdio::piped()).spawn().expect("started");
         let mut log = BufReader::new(child.stderr.take().expect("piped")).lines();
-        let mut line = |message: &str| -> Value {
-            let mut lines = log.by_ref().map(|line| line.expect("text"));
-            let line =
-                lines.find(|line| line.contains(message)).unwrap_or_else(|| panic!("no line {message}"));
-            serde_json::from_str(&line).expect("a line of JSON")
-        };
-        let listening = line("\"listening\"");
-        line("\"live\"");
+        let line = log.by_ref().map(|line| line.expect("text")).find(|line| line.contains("\"listening\""));
+        let listening: Value = serde_json::from_str(&line.expect("it listens")).expect("a line of JSON");
         // The rest of the log is read by nobody, and must not stop the server when the pipe is full.
         std::thread::spawn(move || log.for_each(drop));
         let address = |name: &str| listening[name].as_str().expect("an address").parse().expect("an address");
-        Self { child, address: address("address"), management: address("management") }
+        let process = Self { child, address: address("address"), management: address("management") };
+        process.wait_until_ready();
+        process
+    }
+
+    /// Asks as an orchestrator would. A line of the log is no sign: a version is live before the first look at the
+    /// repository is over, and what operators are shown is that look's result.
+    fn wait_until_ready(&self) {
+        while Client::connect(self.management).get("/readyz").status != 200 {
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     fn repo(&self, arguments: &[&str]) -> Output {
