@@ -1,5 +1,5 @@
 # Each target is a line or two over plain cargo; what it needs beyond Debian's packages it fetches itself.
-.PHONY: demo test loadtest train-retail train-adult bench-train tensorrt tensorrt-check tensorrt-memcheck
+.PHONY: demo test loadtest train-retail train-adult bench-train tensorrt tensorrt-check tensorrt-memcheck mlflow-check
 
 # What a failed recipe has begun is not taken for done the next time.
 .DELETE_ON_ERROR:
@@ -52,6 +52,10 @@ tensorrt-check:
 ## The tests of the crate over TensorRT under AddressSanitizer, over a fake of the library.
 tensorrt-memcheck:
 	deploy/tensorrt-memcheck.sh
+
+## Runs on an MLflow server from PyPI (some 850 MB), read back by MLflow's own client.
+mlflow-check:
+	deploy/mlflow-check.sh
 
 $(TARGET)/tools/bin/oha:
 	cargo install oha --version 1.16.0 --locked --root $(TARGET)/tools

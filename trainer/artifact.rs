@@ -178,7 +178,8 @@ pub const VERSION: &str = "version";
 pub const REPORT_HTML: &str = "report.html";
 /// The report for programs.
 pub const REPORT_JSON: &str = "report.json";
-const SUMMARY: &str = "summary.json";
+/// What is known of the version.
+pub const SUMMARY: &str = "summary.json";
 const HOLDOUT: &str = "holdout.json";
 
 #[cfg(test)]

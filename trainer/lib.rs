@@ -56,4 +56,6 @@ pub mod gate;
 pub mod publish;
 
 pub mod pipeline;
+
+pub mod mlflow;
 pub mod report;

@@ -20,13 +20,14 @@ use millrace::engine::OnnxRuntime;
 use millrace_trainer::{
     artifact::{Artifact, Summary},
     calendar,
-    checkpoint::CheckpointOptions,
+    checkpoint::{self, CheckpointOptions},
     config::{Pipeline, TestStart},
     explore::{
         ExploreOptions, explore,
         page::page,
         roles::{Role, Source},
     },
+    mlflow::{End, Settings, Subject, Tracker},
     pipeline::{PipelineError, Run, log_path},
     progress::Progress,
     publish::Publication,
@@ -196,12 +197,14 @@ fn main() -> ExitCode {
         Err(error) => error,
     };
     terminal.fail(&error);
-    match error.downcast_ref() {
-        Some(PipelineError::Interrupted | PipelineError::Train(TrainError::Interrupted { .. })) => {
-            ExitCode::from(INTERRUPTED)
-        }
-        _ => ExitCode::FAILURE,
-    }
+    if is_interruption(&error) { ExitCode::from(INTERRUPTED) } else { ExitCode::FAILURE }
+}
+
+fn is_interruption(error: &anyhow::Error) -> bool {
+    matches!(
+        error.downcast_ref(),
+        Some(PipelineError::Interrupted | PipelineError::Train(TrainError::Interrupted { .. }))
+    )
 }
 
 fn run(command: Command, terminal: &mut Terminal) -> anyhow::Result<ExitCode> {
@@ -210,15 +213,15 @@ fn run(command: Command, terminal: &mut Terminal) -> anyhow::Result<ExitCode> {
         Command::Synth(arguments) => synth(&arguments),
         Command::Explore(arguments) => explore_log(&arguments, start, terminal),
         Command::Train { run, checkpoints, artifact } => {
-            let artifact =
-                run.run(0, checkpoints.options(true)?, terminal, |run| Ok(run.train(&artifact)?))?;
+            let task = Task::training(&artifact, 0, checkpoints.options(true)?);
+            let artifact = run.run(&task, terminal, |run| Ok(run.train(&artifact)?))?;
             print(&report::line(&artifact.summary, None, start.elapsed().as_secs_f64()))?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Publish { run, dry_run, artifact } => {
             let artifact = Artifact::read(&artifact)?;
-            let outcome =
-                run.run(0, CheckpointOptions::default(), terminal, |run| release(run, &artifact, dry_run))?;
+            let task = Task::publishing(&artifact.folder, dry_run);
+            let outcome = run.run(&task, terminal, |run| release(run, &artifact, dry_run))?;
             finish(&artifact, &outcome, start)
         }
         Command::Pipeline { run, checkpoints, artifact, dry_run, seeds } => {
@@ -227,7 +230,8 @@ fn run(command: Command, terminal: &mut Terminal) -> anyhow::Result<ExitCode> {
             let artifact = artifact.unwrap_or_else(|| folder.path().join("artifact"));
             let others = train_others(&run, checkpoints, seeds, terminal)?;
             let first = Instant::now();
-            let (artifact, outcome) = run.run(0, checkpoints, terminal, |run| {
+            let task = Task::training(&artifact, 0, checkpoints);
+            let (artifact, outcome) = run.run(&task, terminal, |run| {
                 let artifact = run.train(&artifact)?;
                 let outcome = release(run, &artifact, dry_run)?;
                 Ok((artifact, outcome))
@@ -283,7 +287,8 @@ fn train_others(
     let folder = tempfile::tempdir().context("a temporary folder")?;
     let one = |offset: u64| {
         let start = Instant::now();
-        let artifact = arguments.run(offset, checkpoints, terminal, |run| Ok(run.train(folder.path())?))?;
+        let task = Task::training(folder.path(), offset, checkpoints);
+        let artifact = arguments.run(&task, terminal, |run| Ok(run.train(folder.path())?))?;
         Ok((artifact.summary, start.elapsed().as_secs_f64()))
     };
     (1..u64::from(seeds.get())).map(one).collect()
@@ -327,7 +332,7 @@ impl Explore {
     fn options(&self) -> anyhow::Result<ExploreOptions> {
         let now = OffsetDateTime::now_utc();
         let mut options = match &self.pipeline {
-            Some(path) => ExploreOptions::of_pipeline(&read_pipeline(path)?, now),
+            Some(path) => ExploreOptions::of_pipeline(&read_pipeline(path)?.0, now),
             None => ExploreOptions::new(now),
         };
         let given = [
@@ -366,17 +371,41 @@ impl CheckpointArgs {
     }
 }
 
+/// What a run is for.
+struct Task<'a> {
+    /// The artifact's folder.
+    folder: &'a Path,
+    /// How far the seed lies above the pipeline's.
+    seed_offset: u64,
+    checkpoints: CheckpointOptions<'a>,
+    /// Whether a tracking server is told of it, where there is one.
+    is_tracked: bool,
+    /// Whether what it is told belongs to the run that an earlier command began for the folder.
+    goes_on: bool,
+}
+
+impl<'a> Task<'a> {
+    fn training(folder: &'a Path, seed_offset: u64, checkpoints: CheckpointOptions<'a>) -> Self {
+        let goes_on = !checkpoints.restart && checkpoint::is_kept_in(folder);
+        Self { folder, seed_offset, checkpoints, is_tracked: true, goes_on }
+    }
+
+    fn publishing(folder: &'a Path, dry_run: bool) -> Self {
+        let checkpoints = CheckpointOptions::default();
+        Self { folder, seed_offset: 0, checkpoints, is_tracked: !dry_run, goes_on: true }
+    }
+}
+
 impl RunArgs {
-    /// Does `work` with the run that the arguments describe, with a seed that lies `offset` above the pipeline's.
+    /// Does `work` with the run that the arguments describe.
     fn run<T>(
         &self,
-        offset: u64,
-        checkpoints: CheckpointOptions<'_>,
+        task: &Task<'_>,
         terminal: &mut Terminal,
         work: impl FnOnce(&mut Run<'_>) -> anyhow::Result<T>,
     ) -> anyhow::Result<T> {
-        let mut pipeline = read_pipeline(&self.pipeline)?;
-        pipeline.seed = pipeline.seed.wrapping_add(offset);
+        let (mut pipeline, text) = read_pipeline(&self.pipeline)?;
+        pipeline.seed = pipeline.seed.wrapping_add(task.seed_offset);
         if let Some(repository) = &self.repository {
             pipeline.publish.repository.clone_from(repository);
         }
@@ -388,12 +417,32 @@ impl RunArgs {
         }
         let runtime = OnnxRuntime::load(&onnxruntime(self.onnxruntime.as_ref())?)?;
         let log = log_path(&pipeline, self.data.as_deref());
-        work(&mut Run { pipeline: &pipeline, log: &log, runtime: &runtime, checkpoints, progress: terminal })
+        let checkpoints = task.checkpoints;
+        let with = |progress: &mut dyn Progress| {
+            work(&mut Run { pipeline: &pipeline, log: &log, runtime: &runtime, checkpoints, progress })
+        };
+        let Some(settings) = Settings::from_env()?.filter(|_| task.is_tracked) else { return with(terminal) };
+        let (folder, goes_on) = (task.folder, task.goes_on);
+        let subject = Subject { pipeline: &pipeline, text: &text, folder, goes_on };
+        let mut tracker = Tracker::start(settings, subject, terminal)
+            .context("MLflow; without MLFLOW_TRACKING_URI the run goes untracked")?;
+        let result = with(&mut tracker);
+        tracker.end(match &result {
+            Ok(_) => End::Finished,
+            Err(error) if is_interruption(error) => End::Killed,
+            Err(_) => End::Failed,
+        });
+        result
     }
 }
 
-fn read_pipeline(path: &Path) -> anyhow::Result<Pipeline> {
-    Pipeline::read(path).with_context(|| format!("the pipeline {}", path.display()))
+/// The pipeline and the text that it was read from.
+fn read_pipeline(path: &Path) -> anyhow::Result<(Pipeline, String)> {
+    let read = || {
+        let text = fs::read_to_string(path).context("cannot be read")?;
+        anyhow::Ok((Pipeline::parse(&text)?, text))
+    };
+    read().with_context(|| format!("the pipeline {}", path.display()))
 }
 
 /// The second that `text` names, for clap.

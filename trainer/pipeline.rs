@@ -141,6 +141,7 @@ impl Run<'_> {
         self.report(&artifact)?;
         artifact.write()?;
         checkpoints.finish()?;
+        self.progress.trained(&artifact);
         Ok(artifact)
     }
 
@@ -158,6 +159,7 @@ impl Run<'_> {
             Some((_, folder)) => self.tell(format_args!("published {}", folder.display())),
             None => self.tell("not published"),
         }
+        self.progress.published(artifact, &publication);
         Ok(publication)
     }
 

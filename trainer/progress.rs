@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::train::EpochReport;
+use crate::{artifact::Artifact, publish::Publication, train::EpochReport};
 
 /// Hears of a run while it goes on. A closure that takes lines is one that hears nothing else.
 pub trait Progress {
@@ -17,6 +17,16 @@ pub trait Progress {
     /// An epoch is over.
     fn epoch(&mut self, report: &EpochReport) {
         self.say(&report.to_string());
+    }
+
+    /// A version is trained, and all of it is in its folder.
+    fn trained(&mut self, artifact: &Artifact) {
+        let _ = artifact;
+    }
+
+    /// The gates were asked, and the version is published if they let it.
+    fn published(&mut self, artifact: &Artifact, publication: &Publication) {
+        let _ = (artifact, publication);
     }
 }
 

@@ -1,89 +1,15 @@
 //! Kills the program itself, with the signal that nothing can catch, in the middle of training and of publishing.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
-    thread,
-    time::Duration,
-};
+use std::{fs, process::Command, thread, time::Duration};
 
 use millrace::repository::{Layout, ModelName, manifest::Manifest};
-use millrace_trainer::{
-    random::{Purpose, random},
-    synth::{SynthLog, SynthOptions},
-};
+use millrace_trainer::random::{Purpose, random};
 use rand::Rng;
-use tempfile::TempDir;
 
-use crate::shop::{TEXT, contents};
+use crate::site::{Site, finish, kill, pipeline, runs_until};
 
 /// How often each of the two is killed.
 const KILLS: usize = 100;
-
-/// A folder with a small log and the pipeline that learns it.
-struct Site(TempDir);
-
-impl Site {
-    fn new() -> Self {
-        let site = Self(tempfile::tempdir().expect("a temporary folder"));
-        let options = SynthOptions { users: 100, items: 200, events: 8_000, seed: 7 };
-        SynthLog::draw(&options).write(&site.path("log.parquet")).expect("written");
-        fs::write(site.path("pipeline.toml"), pipeline()).expect("written");
-        site
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    fn start(&self, command: &str, artifact: &str, more: &[&str]) -> Child {
-        let mut program = Command::new(env!("CARGO_BIN_EXE_millrace-trainer"));
-        program.arg(command).arg(self.path("pipeline.toml")).arg("--data").arg(self.0.path());
-        program.arg("--repository").arg(self.path("models")).arg("--artifact").arg(self.path(artifact));
-        program.arg("--onnxruntime").arg(crate::runtime_file());
-        let run = program.args(more).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
-        run.expect("the trainer starts")
-    }
-
-    /// Trains with a checkpoint after every batch.
-    fn train(&self, artifact: &str) -> Child {
-        self.start("train", artifact, &["--checkpoint-seconds", "0"])
-    }
-
-    /// The files of the version that a training left, by their paths in it.
-    fn version(&self, artifact: &str) -> Vec<(PathBuf, Vec<u8>)> {
-        let folder = self.path(artifact).join("version");
-        let relative = |path: &Path| path.strip_prefix(&folder).expect("below the folder").to_path_buf();
-        contents(&folder).into_iter().map(|(path, bytes)| (relative(&path), bytes)).collect()
-    }
-}
-
-/// Waits for the end, which must be a good one; what was said.
-fn finish(child: Child) -> String {
-    let output = child.wait_with_output().expect("it ends");
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success(), "{said}");
-    said
-}
-
-/// Waits until `there` or until the process has ended by itself; whether it still runs.
-fn runs_until(child: &mut Child, there: impl Fn() -> bool) -> bool {
-    loop {
-        if child.try_wait().expect("a child").is_some() {
-            return false;
-        }
-        if there() {
-            return true;
-        }
-        thread::sleep(Duration::from_micros(200));
-    }
-}
-
-fn kill(mut child: Child) {
-    child.kill().expect("killed");
-    child.wait().expect("gone");
-}
 
 #[test]
 fn a_training_that_is_killed_again_and_again_ends_with_the_model_of_an_undisturbed_one() {
@@ -204,11 +130,4 @@ fn an_interrupted_training_says_so_and_goes_on() {
         assert!(finish(site.start("train", "artifact", &[])).contains("going on with"));
     }
     assert!(site.version("artifact") == site.version("undisturbed"), "{said}");
-}
-
-/// The shop's pipeline, which also chooses the number of epochs and publishes whatever comes of it.
-fn pipeline() -> String {
-    let text = TEXT.replace("# data", "label = \"clicked\"");
-    let text = text.replace("test_fraction = 0.2", "test_fraction = 0.2\nvalidation_days = 3");
-    text + "\n[gates]\naccuracy = 0.0\nmax_latency_ms = 60000\n"
 }

@@ -10,12 +10,15 @@ mod graphs;
 mod half;
 mod kill;
 mod lists;
+mod mlflow;
 mod pipeline;
 mod publish;
 mod retail;
 mod rules;
 mod shop;
+mod site;
 mod towers;
+mod tracking_server;
 #[cfg(feature = "tract")]
 mod tract;
 
