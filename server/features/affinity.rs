@@ -1,8 +1,9 @@
 //! How alike an item is to what a customer has bought: the sum of its similarities to the items of the customer's
 //! basket. Both the baskets and the most similar items of each item are as of the end of training.
 //!
-//! A table of scores by customer and item would grow with their product; this one grows with the log. A lookup walks
-//! along two ascending lists, or searches a basket that is much longer.
+//! A table of scores by customer and item would grow with their product; this one grows with the log. A lookup asks a
+//! filter of the basket for each similar item, and searches the basket for the few that it lets pass: a third of the time
+//! and less of a walk along both lists, whose every step waits for the one before.
 //!
 //! The file is little-endian: the 8 bytes `MRAFFI01`; then twice, for baskets and for similar items, the number of
 //! lists as U32, the number of their entries as U32, the lists' ends as U32 and the entries, rows of the second
@@ -37,17 +38,21 @@ impl Affinity {
 /// Baskets and similarities, by rows of the vocabularies.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct AffinityTable {
-    baskets: Lists,
-    similar: Lists,
-    /// Of each entry of `similar`.
-    similarities: Vec<f32>,
+    /// Rows of the second feature, ascending.
+    baskets: Lists<u32>,
+    /// The bits of the [`Filter`] of each basket.
+    filters: Lists<u64>,
+    /// Rows of the second feature, ascending, each with its similarity beside it: a lookup is mostly waiting for memory.
+    similar: Lists<(u32, f32)>,
+    /// One more than the greatest row of the second feature.
+    rows: usize,
 }
 
-/// Ascending lists of rows, end to end.
+/// Lists, end to end.
 #[derive(Clone, Debug, Default, PartialEq)]
-struct Lists {
+struct Lists<T> {
     ends: Vec<u32>,
-    entries: Vec<u32>,
+    entries: Vec<T>,
 }
 
 impl AffinityTable {
@@ -57,29 +62,42 @@ impl AffinityTable {
     /// # Panics
     /// With four billion entries or more.
     pub fn new(baskets: &[Vec<u32>], similar: &[Vec<(u32, f32)>]) -> Self {
-        let items = similar.iter().map(|list| list.iter().map(|&(item, _)| item));
-        Self {
-            baskets: Lists::of(baskets.iter().map(|basket| basket.iter().copied())),
-            similar: Lists::of(items),
-            similarities: similar.iter().flatten().map(|&(_, similarity)| similarity).collect(),
-        }
+        let baskets = Lists::of(baskets.iter().map(|basket| basket.iter().copied()));
+        Self::of(baskets, Lists::of(similar.iter().map(|list| list.iter().copied())))
+    }
+
+    fn of(baskets: Lists<u32>, similar: Lists<(u32, f32)>) -> Self {
+        let all = similar.entries.iter().map(|(row, _)| row).chain(&baskets.entries);
+        let rows = all.max().map_or(0, |&row| row as usize + 1);
+        let filters = Lists::of(baskets.iter().map(|basket| bits(basket, rows)));
+        Self { baskets, filters, similar, rows }
     }
 
     /// The logarithm of one plus the sum of the similarities of `item` to what is in the basket of `owner`; 0 where
     /// nothing is known of either.
     pub fn get(&self, owner: u32, item: u32) -> f32 {
-        let (start, similar) = self.similar.list(item);
-        let similarities = &self.similarities[start..start + similar.len()];
-        let (_, basket) = self.baskets.list(owner);
-        sum_of_common(similar, similarities, basket).ln_1p()
+        let filter = Filter(self.filters.list(owner));
+        let similar = self.similar.list(item);
+        let mut sum = 0.0;
+        if filter.is_exact(self.rows) {
+            filter.pass(similar, |_, similarity| sum += similarity);
+        } else {
+            let basket = self.baskets.list(owner);
+            filter.pass(similar, |row, similarity| {
+                if basket.binary_search(&row).is_ok() {
+                    sum += similarity;
+                }
+            });
+        }
+        sum.ln_1p()
     }
 
     /// The table as its file holds it.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = MAGIC.to_vec();
-        self.baskets.write(&mut bytes);
-        self.similar.write(&mut bytes);
-        bytes.extend(self.similarities.iter().flat_map(|similarity| similarity.to_le_bytes()));
+        self.baskets.write(&mut bytes, |&row| row);
+        self.similar.write(&mut bytes, |&(row, _)| row);
+        bytes.extend(self.similar.entries.iter().flat_map(|(_, similarity)| similarity.to_le_bytes()));
         bytes
     }
 
@@ -87,23 +105,24 @@ impl AffinityTable {
     pub fn from_bytes(bytes: &[u8], rows: [usize; 2]) -> Result<Self, HistoryError> {
         let mut rest = bytes.strip_prefix(MAGIC).ok_or(HistoryError::Format("is no table of affinities"))?;
         let baskets = Lists::read(&mut rest, rows[0], rows[1])?;
-        let similar = Lists::read(&mut rest, rows[1], rows[1])?;
-        let similarities = words(&mut rest, similar.entries.len())?;
-        let similarities: Vec<f32> = similarities.map(f32::from_le_bytes).collect();
+        let Lists { ends, entries } = Lists::read(&mut rest, rows[1], rows[1])?;
+        let similarities = words(&mut rest, entries.len())?;
+        let entries: Vec<(u32, f32)> =
+            entries.into_iter().zip(similarities.map(f32::from_le_bytes)).collect();
         // A sum of similarities must have a logarithm.
-        if !similarities.iter().all(|similarity| (0.0..=1.0).contains(similarity)) {
+        if !entries.iter().all(|(_, similarity)| (0.0..=1.0).contains(similarity)) {
             return Err(HistoryError::Format("holds a similarity that is not between 0 and 1"));
         }
         if !rest.is_empty() {
             return Err(HistoryError::Format("is longer than it says"));
         }
-        Ok(Self { baskets, similar, similarities })
+        Ok(Self::of(baskets, Lists { ends, entries }))
     }
 }
 
-impl Lists {
-    fn of<List: Iterator<Item = u32>>(lists: impl Iterator<Item = List>) -> Self {
-        let mut all = Self::default();
+impl<T> Lists<T> {
+    fn of<List: IntoIterator<Item = T>>(lists: impl Iterator<Item = List>) -> Self {
+        let mut all = Self { ends: Vec::new(), entries: Vec::new() };
         for list in lists {
             all.entries.extend(list);
             all.ends.push(u32::try_from(all.entries.len()).expect("fewer than four billion entries"));
@@ -111,21 +130,29 @@ impl Lists {
         all
     }
 
-    /// A list and where it starts.
-    fn list(&self, row: u32) -> (usize, &[u32]) {
+    /// The list of `row`, which is empty beyond the last one.
+    fn list(&self, row: u32) -> &[T] {
         let row = row as usize;
-        let Some(&end) = self.ends.get(row) else { return (0, &[]) };
-        let start = row.checked_sub(1).map_or(0, |before| self.ends[before] as usize);
-        (start, &self.entries[start..end as usize])
+        let Some(&end) = self.ends.get(row) else { return &[] };
+        let start = row.checked_sub(1).map_or(0, |before| self.ends[before]);
+        &self.entries[start as usize..end as usize]
     }
 
-    fn write(&self, bytes: &mut Vec<u8>) {
+    fn iter(&self) -> impl Iterator<Item = &[T]> {
+        (0..).take(self.ends.len()).map(|row| self.list(row))
+    }
+
+    /// Writes the lists of the rows of their entries.
+    fn write(&self, bytes: &mut Vec<u8>, row: impl Fn(&T) -> u32) {
         for length in [self.ends.len(), self.entries.len()] {
             bytes.extend(u32::try_from(length).expect("bounded as the ends are").to_le_bytes());
         }
-        bytes.extend(self.ends.iter().chain(&self.entries).flat_map(|word| word.to_le_bytes()));
+        let entries = self.entries.iter().map(row);
+        bytes.extend(self.ends.iter().copied().chain(entries).flat_map(u32::to_le_bytes));
     }
+}
 
+impl Lists<u32> {
     /// Reads at most `lists` lists of rows below `rows`.
     fn read(bytes: &mut &[u8], lists: usize, rows: usize) -> Result<Self, HistoryError> {
         let refused = |what| Err(HistoryError::Format(what));
@@ -140,8 +167,7 @@ impl Lists {
             return refused("has lists that do not follow each other");
         }
         let read = Self { ends, entries };
-        let ascends = |row| read.list(row).1.is_sorted_by(|one, next| one < next);
-        if (0..).take(read.ends.len()).all(ascends) {
+        if read.iter().all(|list| list.is_sorted_by(|one, next| one < next)) {
             Ok(read)
         } else {
             refused("has a list that does not ascend")
@@ -149,23 +175,59 @@ impl Lists {
     }
 }
 
-/// The sum of the similarities of those of `similar` that are in `basket`; both ascend.
-fn sum_of_common(similar: &[u32], similarities: &[f32], basket: &[u32]) -> f32 {
-    if basket.len() > similar.len() * MUCH_LONGER {
-        let found = similar.iter().zip(similarities);
-        return found
-            .filter(|(other, _)| basket.binary_search(other).is_ok())
-            .map(|(_, similarity)| similarity)
-            .sum();
+/// A set of bits, in which every row of a basket has its own or shares it with others: a power of two of words, or none
+/// where the basket is empty.
+struct Filter<'a>(&'a [u64]);
+
+/// The bits of the filter of `basket`, whose rows lie below `rows`: one for each row, where that is affordable.
+fn bits(basket: &[u32], rows: usize) -> Vec<u64> {
+    if basket.is_empty() {
+        return Vec::new();
     }
-    let (mut sum, mut at, mut of_basket) = (0.0, 0, 0);
-    while let (Some(&one), Some(&other)) = (similar.get(at), basket.get(of_basket)) {
-        // No branch depends on the ids, which no processor could foresee.
-        sum += if one == other { similarities[at] } else { 0.0 };
-        at += usize::from(one <= other);
-        of_basket += usize::from(other <= one);
+    let exact = rows.next_power_of_two();
+    let affordable = exact <= basket.len() * MOST_BITS_PER_ROW;
+    let bits = if affordable { exact } else { (basket.len() * BITS_PER_ROW).next_power_of_two() };
+    let mut words = vec![0; bits.div_ceil(WORD)];
+    for &row in basket {
+        let bit = place(row, words.len());
+        words[bit / WORD] |= 1 << (bit % WORD);
     }
-    sum
+    words
+}
+
+impl Filter<'_> {
+    /// Whether each of `rows` has a bit for itself.
+    fn is_exact(&self, rows: usize) -> bool {
+        self.0.len() * WORD >= rows
+    }
+
+    /// Calls `visit` with those of `similar` that are in the basket, in their order and, unless the filter is exact, with
+    /// one in sixteen or so of the others.
+    fn pass(&self, similar: &[(u32, f32)], mut visit: impl FnMut(u32, f32)) {
+        let Self(words) = self;
+        if words.is_empty() {
+            return;
+        }
+        for similar in similar.chunks(WORD) {
+            // Collected without a branch, which no processor could foresee.
+            let mut passed = 0_u64;
+            for (at, &(row, _)) in similar.iter().enumerate() {
+                let bit = place(row, words.len());
+                passed |= (words[bit / WORD] >> (bit % WORD) & 1) << at;
+            }
+            while passed != 0 {
+                let (row, similarity) = similar[passed.trailing_zeros() as usize];
+                visit(row, similarity);
+                passed &= passed - 1;
+            }
+        }
+    }
+}
+
+/// The bit of `row` among those of a power of two of `words`. Rows of a vocabulary follow each other, so their last bits
+/// spread well.
+fn place(row: u32, words: usize) -> usize {
+    row as usize & (words * WORD - 1)
 }
 
 /// Takes `count` words of four bytes off the front.
@@ -180,13 +242,23 @@ fn words<'a>(
     Ok(words.chunks_exact(4).map(|word| word.try_into().expect("4 bytes")))
 }
 
-/// How many times as long a basket must be for a search in it to be cheaper than a walk along both lists.
-const MUCH_LONGER: usize = 16;
+/// Bits of a word of a filter.
+const WORD: usize = 64;
+/// Bits of a filter for each row of its basket: with fewer, searches for what is not there take longer than they save in
+/// memory.
+const BITS_PER_ROW: usize = 16;
+/// The same where they make a filter exact, and nothing has to be searched for.
+const MOST_BITS_PER_ROW: usize = 128;
 /// What a file of this format begins with.
 const MAGIC: &[u8] = b"MRAFFI01";
 
 #[cfg(test)]
 mod tests {
+    use proptest::{
+        collection::{btree_map, btree_set},
+        prelude::*,
+    };
+
     use super::*;
 
     /// Owner 1 has items 1 and 3, owner 2 has item 2; item 2 is like 1 and 3, item 1 like 2.
@@ -217,16 +289,19 @@ mod tests {
         near(AffinityTable::default().get(1, 1), 0.0);
     }
 
-    #[test]
-    fn both_ways_of_walking_find_the_same() {
-        let similar: Vec<(u32, f32)> = (1..40).map(|item| (item * 2, 0.01 * item as f32)).collect();
-        for basket in [vec![4, 7, 40], (1..79).collect(), (3..1000).collect()] {
-            let expected: f32 = similar
-                .iter()
-                .filter(|(item, _)| basket.contains(item))
-                .map(|(_, similarity)| similarity)
-                .sum();
-            near(AffinityTable::new(&[vec![], basket], &[vec![], similar.clone()]).get(1, 1), expected);
+    proptest! {
+        #[test]
+        fn the_filter_loses_nothing_and_adds_nothing(
+            (basket, similar) in prop_oneof![Just(100_u32), Just(3_000), Just(100_000)].prop_flat_map(|rows| {
+                (btree_set(1..rows, 0..90), btree_map(1..rows, 0.0_f32..1.0, 0..90))
+            }),
+        ) {
+            let similar: Vec<(u32, f32)> = similar.into_iter().collect();
+            let common = similar.iter().filter(|(item, _)| basket.contains(item));
+            let expected: f32 = common.map(|(_, similarity)| similarity).sum();
+            let basket: Vec<u32> = basket.into_iter().collect();
+            let table = AffinityTable::new(&[vec![], basket], &[vec![], similar]);
+            prop_assert!((table.get(1, 1) - expected.ln_1p()).abs() < 1e-6);
         }
     }
 
