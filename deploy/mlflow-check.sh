@@ -60,13 +60,13 @@ for number, name in [("1", "first"), ("2", "second")]:
     assert [loss.step for loss in losses] == list(range(1, summary["epochs"] + 1)), losses
     assert run.data.tags["millrace.gate.golden"].startswith("passed"), run.data.tags
     here = pathlib.Path(mlflow.artifacts.download_artifacts(run_id=registered.run_id, dst_path=str(work / f"got-{name}")))
-    files = [file for file in here.rglob("*") if file.is_file()]
-    for file in files:
-        path = file.relative_to(here)
-        published = work / "models" / model / number / "manifest.toml"
-        original = published if path.name == "manifest.toml" else folder / path
-        assert file.read_bytes() == original.read_bytes(), path
-    assert (here / "version" / "model.onnx").is_file() and (here / "version" / "manifest.toml").is_file(), files
+    files = [file.relative_to(here) for file in here.rglob("*") if file.is_file()]
+    version = f"version-{number}"
+    for path in files:
+        original = work / "models" / model / number / path.relative_to(version) if path.parts[0] == version else folder / path
+        assert (here / path).read_bytes() == original.read_bytes(), path
+    expected = {"summary.json", "report.html", "report.json", f"{version}/model.onnx", f"{version}/manifest.toml"}
+    assert expected <= {str(path) for path in files}, files
     assert not (here / "holdout.json").exists()
     downloaded = mlflow.artifacts.download_artifacts(f"models:/{model}/{number}", dst_path=str(work / f"model-{name}"))
     assert (pathlib.Path(downloaded) / "model.onnx").read_bytes() == (folder / "version/model.onnx").read_bytes()

@@ -107,11 +107,6 @@ pub struct Found {
     file: PathBuf,
 }
 
-/// Whether a training has begun in `folder` and not ended.
-pub fn is_kept_in(folder: &Path) -> bool {
-    folder.join(FILE).exists()
-}
-
 impl Checkpoints<'_> {
     /// Keeps none.
     pub fn none() -> Self {

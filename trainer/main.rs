@@ -20,14 +20,14 @@ use millrace::engine::OnnxRuntime;
 use millrace_trainer::{
     artifact::{Artifact, Summary},
     calendar,
-    checkpoint::{self, CheckpointOptions},
+    checkpoint::CheckpointOptions,
     config::{Pipeline, TestStart},
     explore::{
         ExploreOptions, explore,
         page::page,
         roles::{Role, Source},
     },
-    mlflow::{End, Settings, Subject, Tracker},
+    mlflow::{End, Settings, Tracker},
     pipeline::{PipelineError, Run, log_path},
     progress::Progress,
     publish::Publication,
@@ -213,15 +213,15 @@ fn run(command: Command, terminal: &mut Terminal) -> anyhow::Result<ExitCode> {
         Command::Synth(arguments) => synth(&arguments),
         Command::Explore(arguments) => explore_log(&arguments, start, terminal),
         Command::Train { run, checkpoints, artifact } => {
-            let task = Task::training(&artifact, 0, checkpoints.options(true)?);
-            let artifact = run.run(&task, terminal, |run| Ok(run.train(&artifact)?))?;
+            let artifact =
+                run.run(0, checkpoints.options(true)?, terminal, |run| Ok(run.train(&artifact)?))?;
             print(&report::line(&artifact.summary, None, start.elapsed().as_secs_f64()))?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Publish { run, dry_run, artifact } => {
             let artifact = Artifact::read(&artifact)?;
-            let task = Task::publishing(&artifact.folder, dry_run);
-            let outcome = run.run(&task, terminal, |run| release(run, &artifact, dry_run))?;
+            let stop = CheckpointOptions { stop: stop()?, ..CheckpointOptions::default() };
+            let outcome = run.run(0, stop, terminal, |run| release(run, &artifact, dry_run))?;
             finish(&artifact, &outcome, start)
         }
         Command::Pipeline { run, checkpoints, artifact, dry_run, seeds } => {
@@ -230,8 +230,10 @@ fn run(command: Command, terminal: &mut Terminal) -> anyhow::Result<ExitCode> {
             let artifact = artifact.unwrap_or_else(|| folder.path().join("artifact"));
             let others = train_others(&run, checkpoints, seeds, terminal)?;
             let first = Instant::now();
-            let task = Task::training(&artifact, 0, checkpoints);
-            let (artifact, outcome) = run.run(&task, terminal, |run| {
+            let (artifact, outcome) = run.run(0, checkpoints, terminal, |run| {
+                if !dry_run {
+                    run.check_repository()?;
+                }
                 let artifact = run.train(&artifact)?;
                 let outcome = release(run, &artifact, dry_run)?;
                 Ok((artifact, outcome))
@@ -287,8 +289,7 @@ fn train_others(
     let folder = tempfile::tempdir().context("a temporary folder")?;
     let one = |offset: u64| {
         let start = Instant::now();
-        let task = Task::training(folder.path(), offset, checkpoints);
-        let artifact = arguments.run(&task, terminal, |run| Ok(run.train(folder.path())?))?;
+        let artifact = arguments.run(offset, checkpoints, terminal, |run| Ok(run.train(folder.path())?))?;
         Ok((artifact.summary, start.elapsed().as_secs_f64()))
     };
     (1..u64::from(seeds.get())).map(one).collect()
@@ -357,55 +358,35 @@ impl Explore {
 }
 
 impl CheckpointArgs {
-    /// The options, with Ctrl-C and SIGTERM as what ends a training. The second one ends the process at once.
     fn options(&self, keep: bool) -> anyhow::Result<CheckpointOptions<'static>> {
-        static STOP: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
-        for signal in [SIGINT, SIGTERM] {
-            // In this order: the first one finds nothing to end, and asks for the end.
-            flag::register_conditional_shutdown(signal, INTERRUPTED.into(), Arc::clone(&STOP))
-                .and_then(|_| flag::register(signal, Arc::clone(&STOP)))
-                .context("the handler of signals")?;
-        }
         let every = Duration::from_secs(self.checkpoint_seconds);
-        Ok(CheckpointOptions { keep, every, restart: self.restart, stop: &STOP })
+        Ok(CheckpointOptions { keep, every, restart: self.restart, stop: stop()? })
     }
 }
 
-/// What a run is for.
-struct Task<'a> {
-    /// The artifact's folder.
-    folder: &'a Path,
-    /// How far the seed lies above the pipeline's.
-    seed_offset: u64,
-    checkpoints: CheckpointOptions<'a>,
-    /// Whether a tracking server is told of it, where there is one.
-    is_tracked: bool,
-    /// Whether what it is told belongs to the run that an earlier command began for the folder.
-    goes_on: bool,
-}
-
-impl<'a> Task<'a> {
-    fn training(folder: &'a Path, seed_offset: u64, checkpoints: CheckpointOptions<'a>) -> Self {
-        let goes_on = !checkpoints.restart && checkpoint::is_kept_in(folder);
-        Self { folder, seed_offset, checkpoints, is_tracked: true, goes_on }
+/// What Ctrl-C and SIGTERM set, to ask for an end. The second one ends the process at once.
+fn stop() -> anyhow::Result<&'static AtomicBool> {
+    static STOP: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
+    for signal in [SIGINT, SIGTERM] {
+        // In this order: the first one finds nothing to end, and asks for the end.
+        flag::register_conditional_shutdown(signal, INTERRUPTED.into(), Arc::clone(&STOP))
+            .and_then(|_| flag::register(signal, Arc::clone(&STOP)))
+            .context("the handler of signals")?;
     }
-
-    fn publishing(folder: &'a Path, dry_run: bool) -> Self {
-        let checkpoints = CheckpointOptions::default();
-        Self { folder, seed_offset: 0, checkpoints, is_tracked: !dry_run, goes_on: true }
-    }
+    Ok(&STOP)
 }
 
 impl RunArgs {
-    /// Does `work` with the run that the arguments describe.
+    /// Does `work` with the run that the arguments describe, with a seed that lies `offset` above the pipeline's.
     fn run<T>(
         &self,
-        task: &Task<'_>,
+        offset: u64,
+        checkpoints: CheckpointOptions<'_>,
         terminal: &mut Terminal,
         work: impl FnOnce(&mut Run<'_>) -> anyhow::Result<T>,
     ) -> anyhow::Result<T> {
         let (mut pipeline, text) = read_pipeline(&self.pipeline)?;
-        pipeline.seed = pipeline.seed.wrapping_add(task.seed_offset);
+        pipeline.seed = pipeline.seed.wrapping_add(offset);
         if let Some(repository) = &self.repository {
             pipeline.publish.repository.clone_from(repository);
         }
@@ -415,17 +396,14 @@ impl RunArgs {
                 "--without: the pipeline has no history feature `{name}`"
             );
         }
+        let tracking = Settings::from_env()?;
         let runtime = OnnxRuntime::load(&onnxruntime(self.onnxruntime.as_ref())?)?;
         let log = log_path(&pipeline, self.data.as_deref());
-        let checkpoints = task.checkpoints;
         let with = |progress: &mut dyn Progress| {
             work(&mut Run { pipeline: &pipeline, log: &log, runtime: &runtime, checkpoints, progress })
         };
-        let Some(settings) = Settings::from_env()?.filter(|_| task.is_tracked) else { return with(terminal) };
-        let (folder, goes_on) = (task.folder, task.goes_on);
-        let subject = Subject { pipeline: &pipeline, text: &text, folder, goes_on };
-        let mut tracker = Tracker::start(settings, subject, terminal)
-            .context("MLflow; without MLFLOW_TRACKING_URI the run goes untracked")?;
+        let Some(settings) = tracking else { return with(terminal) };
+        let mut tracker = Tracker::new(settings, &pipeline, &text, terminal);
         let result = with(&mut tracker);
         tracker.end(match &result {
             Ok(_) => End::Finished,

@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeMap,
+    error::Error,
     fs::File,
     io,
     path::{Path, PathBuf},
@@ -29,13 +30,12 @@ use crate::{
     evaluate::{self, EvaluateError, EvaluateOptions, RowFigures},
     examples::{self, Example},
     fit::FitError,
-    gate::Verdict,
     log::{self, Log, LogError, LogFile},
     onnx::{self, ExportError},
     popularity::Popularity,
     precision::{self, PrecisionError},
     progress::{Progress, Step, Work},
-    publish::{self, Publication, PublishError},
+    publish::{self, Judgement, Publication, PublishError},
     purchases::Purchases,
     random::{Purpose, random},
     ranking::{BothFigures, RankingTask},
@@ -52,8 +52,14 @@ pub enum PipelineError {
     #[error(transparent)]
     Log(#[from] LogError),
     /// Hashing the log.
-    #[error("the log cannot be hashed")]
-    Hash(#[source] io::Error),
+    #[error("the log {file}: cannot be read")]
+    Hash {
+        /// The file.
+        file: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
     /// Splitting it.
     #[error(transparent)]
     Split(#[from] EmptySplit),
@@ -64,7 +70,10 @@ pub enum PipelineError {
     #[error(transparent)]
     Train(#[from] TrainError),
     /// Evaluating.
-    #[error("the held-out rows need both labels")]
+    #[error(
+        "the rows of the test period are all positive or all negative, and nothing can be judged by them: move \
+         the split, or draw negatives"
+    )]
     OneLabel,
     /// Exporting the model.
     #[error(transparent)]
@@ -90,6 +99,9 @@ pub enum PipelineError {
     /// Reporting on what was trained.
     #[error(transparent)]
     Evaluate(#[from] EvaluateError),
+    /// Telling somebody of the run.
+    #[error("the run cannot be tracked; without MLFLOW_TRACKING_URI it goes on untracked")]
+    Progress(#[source] Box<dyn Error + Send + Sync>),
     /// Publishing.
     #[error(transparent)]
     Publish(#[from] PublishError),
@@ -117,14 +129,18 @@ impl Run<'_> {
     pub fn train(&mut self, folder: &Path) -> Result<Artifact, PipelineError> {
         let sources = self.sources()?;
         let mut checkpoints = Checkpoints::new(folder, self.training(&sources), self.checkpoints)?;
-        if let Some(found) = checkpoints.find()? {
-            self.tell(format_args!("going on with {}", found.position));
-        }
+        let found = checkpoints.find()?.map(|found| found.position);
         let (LogFile { log, dropped }, split) = self.read()?;
         self.tell(format_args!("read {} rows, dropped {dropped}", log.len()));
         self.tell(describe(&log, &split));
+        let examples = self.held_out(&log, &split)?;
+        self.go_on()?;
+        self.progress.begins(folder, found.is_some()).map_err(PipelineError::Progress)?;
+        if let Some(position) = found {
+            self.tell(format_args!("going on with {position}"));
+        }
         let trained = self.fit(&log, &split, &mut checkpoints)?;
-        let (examples, holdout) = self.hold_out(&log, &split, &trained);
+        let holdout = hold_out(&log, &examples, &trained);
         let scores = trained.score(&log, &examples)?;
         let metrics = self.evaluate(&log, &split, &trained, (&scores, &holdout.label))?;
         let version = artifact::prepare(folder)?;
@@ -152,36 +168,41 @@ impl Run<'_> {
         now: OffsetDateTime,
     ) -> Result<Publication, PipelineError> {
         self.go_on()?;
-        let Pipeline { publish: config, gates, .. } = self.pipeline;
-        let publication = publish::publish(artifact, config, gates, self.runtime, now)?;
-        self.tell_verdicts(&publication.verdicts);
+        self.progress.begins(&artifact.folder, true).map_err(PipelineError::Progress)?;
+        let judgement = self.ask(artifact)?;
+        self.go_on()?;
+        let publication = publish::publish(artifact, &self.pipeline.publish, judgement, now)?;
         match &publication.published {
-            Some((_, folder)) => self.tell(format_args!("published {}", folder.display())),
+            Some((version, folder)) => self.progress.published(artifact, *version, folder),
             None => self.tell("not published"),
         }
-        self.progress.published(artifact, &publication);
         Ok(publication)
     }
 
     /// Judges the artifact as [`Run::publish`] would, and changes nothing. Whether it would be published.
     pub fn judge(&mut self, artifact: &Artifact) -> Result<bool, PipelineError> {
         self.go_on()?;
-        let Pipeline { publish: config, gates, .. } = self.pipeline;
-        let judgement = publish::judge(artifact, config, gates, self.runtime)?;
-        self.tell_verdicts(&judgement.verdicts);
+        let judgement = self.ask(artifact)?;
         self.tell(if judgement.passed() { "would be published" } else { "would not be published" });
         Ok(judgement.passed())
+    }
+
+    /// Fails where a version could not be published, whatever it is like. Nothing is left behind.
+    pub fn check_repository(&self) -> Result<(), PipelineError> {
+        Ok(publish::check_repository(&self.pipeline.publish)?)
+    }
+
+    /// Asks the gates.
+    fn ask(&mut self, artifact: &Artifact) -> Result<Judgement, PipelineError> {
+        let Pipeline { publish: config, gates, .. } = self.pipeline;
+        let judgement = publish::judge(artifact, config, gates, self.runtime)?;
+        self.progress.judged(&judgement.verdicts);
+        Ok(judgement)
     }
 
     /// Fails where somebody asked for an end.
     fn go_on(&self) -> Result<(), PipelineError> {
         if self.checkpoints.stop.load(Ordering::Relaxed) { Err(PipelineError::Interrupted) } else { Ok(()) }
-    }
-
-    fn tell_verdicts(&mut self, verdicts: &[Verdict]) {
-        for verdict in verdicts {
-            self.tell(format_args!("gate {verdict}"));
-        }
     }
 
     fn tell(&mut self, line: impl std::fmt::Display) {
@@ -216,17 +237,13 @@ impl Run<'_> {
         Ok(trained)
     }
 
-    /// The examples of the test period, and the same as raw rows.
-    fn hold_out(&self, log: &Log, split: &Split, trained: &Trained) -> (Vec<Example>, Holdout) {
+    /// The examples of the test period, which must be of both kinds.
+    fn held_out(&self, log: &Log, split: &Split) -> Result<Vec<Example>, PipelineError> {
         let mut draws = random(self.pipeline.seed, Purpose::Test, 0);
         let (training, test) = (split.training(), split.test.clone());
         let examples = examples::held_out(log, training, test, &self.pipeline.examples, &mut draws);
-        let input = examples.iter().map(|example| trained.features.raw_row(log, example)).collect();
-        let label = examples.iter().map(|example| example.label).collect();
-        // A table has no users.
-        let user = |example: &Example| log.users.codes().get(example.user_row as usize).copied();
-        let user = examples.iter().filter_map(user).collect();
-        (examples, Holdout { input, label, user })
+        let positives = examples.iter().filter(|example| example.label).count();
+        if (1..examples.len()).contains(&positives) { Ok(examples) } else { Err(PipelineError::OneLabel) }
     }
 
     fn evaluate(
@@ -306,7 +323,8 @@ impl Run<'_> {
     fn sources(&self) -> Result<Vec<String>, PipelineError> {
         let test = self.pipeline.data.test_path.as_ref().map(|test| self.log.with_file_name("").join(test));
         let files = [self.log.to_path_buf()].into_iter().chain(test);
-        files.map(|file| sha256(&file).map_err(PipelineError::Hash)).collect()
+        let hash = |file: PathBuf| sha256(&file).map_err(|source| PipelineError::Hash { file, source });
+        files.map(hash).collect()
     }
 
     /// What decides the model: the same for the same pipeline, files and build of the trainer.
@@ -368,6 +386,16 @@ fn libraries(runtime: &OnnxRuntime) -> BTreeMap<String, String> {
     let linked = env!("MILLRACE_LIBRARIES").split_whitespace().filter_map(|library| library.split_once('='));
     let all = [("millrace-trainer", env!("CARGO_PKG_VERSION")), ("onnxruntime", runtime.revision())];
     all.into_iter().chain(linked).map(|(name, version)| (name.to_owned(), version.to_owned())).collect()
+}
+
+/// The held-out `examples` as raw rows.
+fn hold_out(log: &Log, examples: &[Example], trained: &Trained) -> Holdout {
+    let input = examples.iter().map(|example| trained.features.raw_row(log, example)).collect();
+    let label = examples.iter().map(|example| example.label).collect();
+    // A table has no users.
+    let user = |example: &Example| log.users.codes().get(example.user_row as usize).copied();
+    let user = examples.iter().filter_map(user).collect();
+    Holdout { input, label, user }
 }
 
 /// The log that a pipeline names, looked for in `data` where that is given.

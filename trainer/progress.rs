@@ -1,8 +1,10 @@
 //! How a run goes, for whoever looks on: a person at a terminal, a program that reads the lines, a tracking server.
 
-use std::fmt;
+use std::{error::Error, fmt, path::Path};
 
-use crate::{artifact::Artifact, publish::Publication, train::EpochReport};
+use millrace::repository::VersionNumber;
+
+use crate::{artifact::Artifact, gate::Verdict, train::EpochReport};
 
 /// Hears of a run while it goes on. A closure that takes lines is one that hears nothing else.
 pub trait Progress {
@@ -19,14 +21,29 @@ pub trait Progress {
         self.say(&report.to_string());
     }
 
+    /// The work on the artifact in `folder` begins, or goes on where an earlier command was; nothing was spent on it yet.
+    /// It ends with the error of whoever cannot look on.
+    fn begins(&mut self, folder: &Path, goes_on: bool) -> Result<(), Box<dyn Error + Send + Sync>> {
+        let _ = (folder, goes_on);
+        Ok(())
+    }
+
     /// A version is trained, and all of it is in its folder.
     fn trained(&mut self, artifact: &Artifact) {
         let _ = artifact;
     }
 
-    /// The gates were asked, and the version is published if they let it.
-    fn published(&mut self, artifact: &Artifact, publication: &Publication) {
-        let _ = (artifact, publication);
+    /// The gates were asked.
+    fn judged(&mut self, verdicts: &[Verdict]) {
+        for verdict in verdicts {
+            self.say(&format!("gate {verdict}"));
+        }
+    }
+
+    /// The artifact is published as `version`, in `folder`.
+    fn published(&mut self, artifact: &Artifact, version: VersionNumber, folder: &Path) {
+        let _ = (artifact, version);
+        self.say(&format!("published {}", folder.display()));
     }
 }
 

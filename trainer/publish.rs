@@ -40,8 +40,14 @@ pub enum PublishError {
     #[error("the held-out rows need both labels")]
     OneLabel,
     /// The repository cannot be read or written.
-    #[error("the model repository")]
-    Repository(#[from] io::Error),
+    #[error("the model repository {folder}: cannot be read or written")]
+    Repository {
+        /// The folder.
+        folder: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
     /// Another publisher is at work.
     #[error("another publisher of `{0}` is at work")]
     Busy(ModelName),
@@ -91,23 +97,21 @@ pub fn judge(
     runtime: &OnnxRuntime,
 ) -> Result<Judgement, PublishError> {
     let layout = Layout::new(&config.repository);
-    let last = layout.versions(&config.model)?.last().copied();
+    let last = layout.versions(&config.model).map_err(failed(config))?.last().copied();
     let files = Manifest::record_files(&artifact.version())?;
     let candidate = candidate(artifact, &files, runtime)?;
     let live = last.map(|version| live(&layout, config, version, &artifact.holdout, runtime));
     Ok(Judgement { verdicts: gate::judge(gates, &candidate, live.as_ref()), live: last, files })
 }
 
-/// Publishes `artifact` as the version after the last one, if the gates let it. `now` goes into the manifest.
+/// Publishes `artifact` as the version after the last one, as it was judged. `now` goes into the manifest.
 pub fn publish(
     artifact: &Artifact,
     config: &PublishConfig,
-    gates: &GatesConfig,
-    runtime: &OnnxRuntime,
+    judgement: Judgement,
     now: OffsetDateTime,
 ) -> Result<Publication, PublishError> {
     let layout = Layout::new(&config.repository);
-    let judgement = judge(artifact, config, gates, runtime)?;
     let passed = judgement.passed();
     let Judgement { verdicts, live: last, files } = judgement;
     if !passed {
@@ -116,18 +120,31 @@ pub fn publish(
     let version = last.map_or(VersionNumber::FIRST, VersionNumber::next);
     let stage = layout.stage(&config.model).map_err(|error| match error.kind() {
         io::ErrorKind::ResourceBusy => PublishError::Busy(config.model.clone()),
-        _ => PublishError::Repository(error),
+        _ => failed(config)(error),
     })?;
-    if layout.versions(&config.model)?.last().copied() != last {
+    if layout.versions(&config.model).map_err(failed(config))?.last().copied() != last {
         return Err(PublishError::Overtaken(config.model.clone()));
     }
-    copy(&artifact.version(), stage.path())?;
+    copy(&artifact.version(), stage.path()).map_err(failed(config))?;
     if Manifest::record_files(stage.path())? != files {
         return Err(PublishError::Changed);
     }
     describe(stage.path(), artifact, config, (version, last), files, now)?;
-    let folder = layout.publish(&config.model, version, stage)?;
+    let folder = layout.publish(&config.model, version, stage).map_err(failed(config))?;
     Ok(Publication { verdicts, published: Some((version, folder)) })
+}
+
+/// Fails where the repository cannot be written to. Nothing is left behind, not even a folder.
+pub fn check_repository(config: &PublishConfig) -> Result<(), PublishError> {
+    let folder =
+        std::path::absolute(config.repository.join(config.model.as_str())).map_err(failed(config))?;
+    let there = folder.ancestors().find(|folder| folder.exists()).unwrap_or(&folder);
+    tempfile::tempfile_in(there).map(drop).map_err(failed(config))
+}
+
+fn failed(config: &PublishConfig) -> impl FnOnce(io::Error) -> PublishError + use<> {
+    let folder = config.repository.clone();
+    |source| PublishError::Repository { folder, source }
 }
 
 fn candidate(
@@ -207,7 +224,7 @@ fn describe(
         lineage: artifact.summary.lineage.clone(),
         files,
     };
-    Ok(manifest.write(stage)?)
+    manifest.write(stage).map_err(failed(config))
 }
 
 fn copy(from: &Path, to: &Path) -> io::Result<()> {

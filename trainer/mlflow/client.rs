@@ -1,12 +1,13 @@
-//! The REST interface of a tracking server, as far as a run needs it. Every call is bounded in time, and one that may be
-//! made twice without harm is tried again where the server or the way to it failed.
+//! The REST interface of a tracking server, as far as a run needs it. Every call has an end, and one that may be made
+//! twice without harm is tried again where the server or the way to it failed, as long as little time was lost on it: a
+//! training waits meanwhile.
 
 use std::{
     fs::File,
     io,
     path::{Path, PathBuf},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use serde_json::Value;
@@ -84,6 +85,11 @@ pub(super) struct Answer {
 }
 
 impl Answer {
+    /// What the server said.
+    pub(super) fn body(&self) -> &Value {
+        &self.body
+    }
+
     /// The text at `keys`, of which the last is named where it is missing.
     pub(super) fn text(&self, keys: &[&'static str]) -> Result<&str, ClientError> {
         let found = keys.iter().try_fold(&self.body, |value, key| value.get(key));
@@ -107,10 +113,7 @@ impl Client {
         let config = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
-            .timeout_connect(Some(CONNECT))
-            .timeout_recv_response(Some(ANSWER))
-            .timeout_recv_body(Some(ANSWER))
-            .timeout_per_write(Some(ANSWER))
+            .timeout_global(Some(CALL))
             .user_agent(concat!("millrace-trainer/", env!("CARGO_PKG_VERSION")))
             .tls_config(tls);
         Self { agent: config.build().new_agent(), settings }
@@ -136,7 +139,7 @@ impl Client {
         patiently(|| self.create(path, body))
     }
 
-    /// Posts what must not arrive twice: it is not tried again.
+    /// Posts what must not arrive twice, once.
     pub(super) fn create(&self, path: &str, body: &Value) -> Result<Answer, ClientError> {
         let url = self.api(path);
         read(&format!("POST {url}"), self.admit(self.agent.post(&url)).send_json(body))
@@ -151,6 +154,9 @@ impl Client {
             let content = File::open(file).map_err(unreadable)?;
             let bytes = content.metadata().map_err(unreadable)?.len();
             let request = self.agent.put(&url).content_type("application/octet-stream");
+            // The server answers once it has stored the file, and may pass it on to another one before.
+            let longest = CALL * 6 + Duration::from_millis(bytes / SLOWEST_BYTES_PER_MS);
+            let request = request.config().timeout_global(Some(longest)).build();
             let request = self.admit(request).header("content-length", bytes);
             read(&call, request.send(SendBody::from_owned_reader(content))).map(drop)
         })
@@ -168,11 +174,12 @@ impl Client {
     }
 }
 
-/// Tries again while the failure may pass.
-fn patiently<T>(call: impl Fn() -> Result<T, ClientError>) -> Result<T, ClientError> {
+/// Tries again while the failure may pass and little time was lost on it.
+pub(super) fn patiently<T>(call: impl Fn() -> Result<T, ClientError>) -> Result<T, ClientError> {
+    let start = Instant::now();
     for pause in PAUSES {
         match call() {
-            Err(error) if error.is_passing() => thread::sleep(pause),
+            Err(error) if error.is_passing() && start.elapsed() < PATIENCE => thread::sleep(pause),
             result => return result,
         }
     }
@@ -199,9 +206,12 @@ fn reason(status: StatusCode) -> &'static str {
 }
 
 const ARTIFACTS: &str = "/api/2.0/mlflow-artifacts/artifacts";
-const CONNECT: Duration = Duration::from_secs(5);
-/// The longest that the server may take to begin an answer, to send it, or to take the next piece of a file.
-const ANSWER: Duration = Duration::from_secs(30);
+/// The longest that a call may take, but for a file's.
+const CALL: Duration = Duration::from_secs(10);
+/// What a file may take besides, by its size: a megabyte a second.
+const SLOWEST_BYTES_PER_MS: u64 = 1000;
+/// A call that failed is not tried again after this long.
+const PATIENCE: Duration = Duration::from_secs(8);
 /// What is waited before each further try.
 const PAUSES: [Duration; 3] = [Duration::from_millis(200), Duration::from_secs(1), Duration::from_secs(3)];
 /// An answer is a run at most, with all its parameters.

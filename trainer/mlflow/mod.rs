@@ -14,5 +14,5 @@ mod tracker;
 pub use self::{
     client::ClientError,
     settings::{Settings, SettingsError},
-    tracker::{End, Subject, TrackError, Tracker},
+    tracker::{End, TrackError, Tracker},
 };

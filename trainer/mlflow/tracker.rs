@@ -1,28 +1,29 @@
 //! One run as the tracking server sees it.
 //!
 //! What goes wrong at the start ends the run, before anything was spent on it. Later a run is worth more than what is
-//! told of it: the failure is said, and the rest goes untold.
+//! told of it: the failure is said, and the rest goes untold, but for the end, which is tried once more.
 
 use std::{
+    error::Error,
     fs, io,
     path::{Path, PathBuf},
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use millrace::repository::{ModelName, manifest::Manifest};
+use millrace::repository::{ModelName, VersionNumber};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{
-    client::{Client, ClientError},
+    client::{Client, ClientError, patiently},
     parameters::{fitting_key, fitting_value, parameters},
     settings::Settings,
 };
 use crate::{
-    artifact::{Artifact, REPORT_HTML, REPORT_JSON, SUMMARY, VERSION},
+    artifact::{Artifact, REPORT_HTML, REPORT_JSON, SUMMARY},
     config::Pipeline,
+    gate::Verdict,
     progress::{Progress, Step},
-    publish::Publication,
     train::EpochReport,
 };
 
@@ -52,19 +53,6 @@ pub enum TrackError {
     },
 }
 
-/// What is tracked.
-#[derive(Clone, Copy, Debug)]
-pub struct Subject<'a> {
-    /// The pipeline.
-    pub pipeline: &'a Pipeline,
-    /// The text that it was read from.
-    pub text: &'a str,
-    /// The artifact's folder, where the run is noted.
-    pub folder: &'a Path,
-    /// Whether the run that is noted there goes on, if there is one, and not a new one begins.
-    pub goes_on: bool,
-}
-
 /// How a run ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
@@ -80,9 +68,13 @@ pub enum End {
 pub struct Tracker<'a> {
     inner: &'a mut dyn Progress,
     client: Client,
-    model: ModelName,
-    /// What the artifact's figures belong to; `None` once telling failed.
+    experiment: String,
+    pipeline: &'a Pipeline,
+    text: &'a str,
+    /// There is none before the run begins.
     run: Option<TrackedRun>,
+    /// Whether telling failed.
+    is_lost: bool,
 }
 
 /// The run on the server.
@@ -92,49 +84,60 @@ struct TrackedRun {
     run_id: String,
     /// Where the server keeps the run's artifacts, below all of them.
     artifacts: String,
-    /// Whether the server has the artifact.
-    has_artifact: bool,
+    /// Whether the server has the artifact's figures.
+    has_figures: bool,
 }
 
 impl<'a> Tracker<'a> {
-    /// Begins a run on the server, or goes on with one.
-    pub fn start(
+    /// Will tell the server of the run of `pipeline`, which was read from `text`.
+    pub fn new(
         settings: Settings,
-        subject: Subject<'_>,
+        pipeline: &'a Pipeline,
+        text: &'a str,
         inner: &'a mut dyn Progress,
-    ) -> Result<Self, TrackError> {
+    ) -> Self {
         let experiment = settings.experiment.clone();
+        let experiment = experiment.unwrap_or_else(|| pipeline.publish.model.to_string());
         let client = Client::new(settings);
-        let model = subject.pipeline.publish.model.clone();
-        let known = if subject.goes_on { TrackedRun::find(&client, subject.folder)? } else { None };
-        let run = match known {
-            Some(run) => run,
-            None => begin(&client, experiment.as_deref().unwrap_or(model.as_str()), subject)?,
-        };
-        run.note(subject.folder)?;
-        inner.say(&format!("MLflow: run {} at {}", run.run_id, client.uri()));
-        Ok(Self { inner, client, model, run: Some(run) })
+        Self { inner, client, experiment, pipeline, text, run: None, is_lost: false }
     }
 
-    /// Tells how the run ended.
-    pub fn end(mut self, end: End) {
+    /// Tells how the run ended, if it began.
+    pub fn end(self, end: End) {
+        let Some(run) = &self.run else { return };
         let status = match end {
             End::Finished => "FINISHED",
             End::Failed => "FAILED",
             End::Killed => "KILLED",
         };
-        self.tell(|client, run| {
-            let body = json!({ "run_id": run.run_id, "status": status, "end_time": now() });
-            client.post("runs/update", &body)?;
-            Ok(())
-        });
+        let body = json!({ "run_id": run.run_id, "status": status, "end_time": now() });
+        let told = self.client.post("runs/update", &body);
+        if let (Err(error), false) = (told, self.is_lost) {
+            let error = anyhow::Error::new(error);
+            self.inner.say(&format!("MLflow: {error:#}; the end of this run is not tracked"));
+        }
+    }
+
+    fn begin(&mut self, folder: &Path, goes_on: bool) -> Result<(), TrackError> {
+        // The note of a run that the server has, and nobody else has, would be of no use.
+        fs::create_dir_all(folder)
+            .map_err(|source| TrackError::Note { file: folder.to_path_buf(), source })?;
+        let known = if goes_on { TrackedRun::find(&self.client, folder)? } else { None };
+        let run = match known {
+            Some(run) => run,
+            None => begin(&self.client, &self.experiment, self.pipeline, self.text)?,
+        };
+        run.note(folder)?;
+        self.inner.say(&format!("MLflow: run {} at {}", run.run_id, self.client.uri()));
+        self.run = Some(run);
+        Ok(())
     }
 
     /// Does `telling`, unless that failed before; where it fails, that is said, and nothing more is told.
     fn tell(&mut self, telling: impl FnOnce(&Client, &mut TrackedRun) -> Result<(), TrackError>) {
-        let Some(run) = &mut self.run else { return };
+        let Some(run) = self.run.as_mut().filter(|_| !self.is_lost) else { return };
         if let Err(error) = telling(&self.client, run) {
-            self.run = None;
+            self.is_lost = true;
             let error = anyhow::Error::new(error);
             self.inner.say(&format!("MLflow: {error:#}; the rest of this run is not tracked"));
         }
@@ -150,6 +153,11 @@ impl Progress for Tracker<'_> {
         self.inner.step(step);
     }
 
+    fn begins(&mut self, folder: &Path, goes_on: bool) -> Result<(), Box<dyn Error + Send + Sync>> {
+        self.inner.begins(folder, goes_on)?;
+        if self.run.is_none() { Ok(self.begin(folder, goes_on)?) } else { Ok(()) }
+    }
+
     fn epoch(&mut self, report: &EpochReport) {
         self.inner.epoch(report);
         let loss = if report.is_final { "epoch_loss" } else { "choosing_epoch_loss" };
@@ -161,25 +169,38 @@ impl Progress for Tracker<'_> {
 
     fn trained(&mut self, artifact: &Artifact) {
         self.inner.trained(artifact);
-        self.tell(|client, run| send_artifact(client, run, artifact));
+        self.tell(|client, run| {
+            send_figures(client, run, artifact)?;
+            send_reports(client, run, artifact)
+        });
     }
 
-    fn published(&mut self, artifact: &Artifact, publication: &Publication) {
-        self.inner.published(artifact, publication);
-        let model = self.model.clone();
-        self.tell(|client, run| {
-            if !run.has_artifact {
-                send_artifact(client, run, artifact)?;
-            }
-            let verdicts = publication.verdicts.iter().map(|verdict| {
+    fn judged(&mut self, verdicts: &[Verdict]) {
+        self.inner.judged(verdicts);
+        let verdicts: Vec<_> = verdicts
+            .iter()
+            .map(|verdict| {
                 let outcome = if verdict.passed { "passed" } else { "refused" };
                 tag(&format!("gate.{}", verdict.gate), &format!("{outcome}: {}", verdict.reason))
-            });
-            log(client, run, "tags", &verdicts.collect::<Vec<_>>())?;
-            let Some((version, folder)) = &publication.published else { return Ok(()) };
-            let manifest = folder.join(Manifest::FILE);
-            client.put(&format!("{}/{VERSION}/{}", run.artifacts, Manifest::FILE), &manifest)?;
-            register(client, run, &model, &version.to_string())
+            })
+            .collect();
+        self.tell(|client, run| log(client, run, "tags", &verdicts));
+    }
+
+    fn published(&mut self, artifact: &Artifact, version: VersionNumber, folder: &Path) {
+        self.inner.published(artifact, version, folder);
+        let model = &self.pipeline.publish.model;
+        self.tell(|client, run| {
+            if !run.has_figures {
+                send_figures(client, run, artifact)?;
+            }
+            // Other forms of the model may have been added since they were sent.
+            send_reports(client, run, artifact)?;
+            let place = format!("version-{version}");
+            let files = files(folder, &place)
+                .map_err(|source| ClientError::File { file: folder.to_path_buf(), source })?;
+            send(client, run, files)?;
+            register(client, run, model, version, &place)
         });
     }
 }
@@ -193,10 +214,9 @@ impl TrackedRun {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             text => text.map_err(failed)?,
         };
-        let run: Self = serde_json::from_slice(&text).map_err(io::Error::from).map_err(failed)?;
-        if run.tracking_uri != client.uri() {
-            return Ok(None);
-        }
+        // A note that is damaged, as one is without space for it, is none.
+        let run: Option<Self> = serde_json::from_slice(&text).ok();
+        let Some(run) = run.filter(|run| run.tracking_uri == client.uri()) else { return Ok(None) };
         let body = json!({ "run_id": run.run_id, "status": "RUNNING" });
         match client.post("runs/update", &body) {
             // Somebody deleted it, from view or altogether.
@@ -211,17 +231,22 @@ impl TrackedRun {
     /// Notes it in `folder`, for the next command there.
     fn note(&self, folder: &Path) -> Result<(), TrackError> {
         let file = folder.join(NOTE);
+        let beside = file.with_extension("new");
         let write = || {
-            fs::create_dir_all(folder)?;
-            fs::write(&file, serde_json::to_vec(self)?)
+            fs::write(&beside, serde_json::to_vec(self)?)?;
+            fs::rename(&beside, &file)
         };
         write().map_err(|source| TrackError::Note { file: file.clone(), source })
     }
 }
 
 /// Begins a run in the experiment.
-fn begin(client: &Client, experiment: &str, subject: Subject<'_>) -> Result<TrackedRun, TrackError> {
-    let Subject { pipeline, text, .. } = subject;
+fn begin(
+    client: &Client,
+    experiment: &str,
+    pipeline: &Pipeline,
+    text: &str,
+) -> Result<TrackedRun, TrackError> {
     let tags = [
         ("mlflow.source.name", "millrace-trainer"),
         ("mlflow.source.type", "LOCAL"),
@@ -243,7 +268,7 @@ fn begin(client: &Client, experiment: &str, subject: Subject<'_>) -> Result<Trac
         tracking_uri: client.uri().to_owned(),
         run_id,
         artifacts: artifacts.to_owned(),
-        has_artifact: false,
+        has_figures: false,
     };
     let parameters = of_run(pipeline, parameters(&text.parse().unwrap_or_default()));
     let parameters: Vec<_> = parameters.iter().map(|(key, value)| pair(key, value)).collect();
@@ -251,21 +276,18 @@ fn begin(client: &Client, experiment: &str, subject: Subject<'_>) -> Result<Trac
     Ok(run)
 }
 
-/// The `parameters` of a pipeline's file with what the command line changed.
+/// The `parameters` of a pipeline's file that say how its model comes about, with what the command line changed. The gates
+/// and the repository are a publication's, and may be others then.
 fn of_run(pipeline: &Pipeline, mut parameters: Vec<(String, String)>) -> Vec<(String, String)> {
-    let changed = [
-        ("seed", pipeline.seed.to_string()),
-        ("publish.repository", pipeline.publish.repository.display().to_string()),
-    ];
     let is_used = |history: &str| {
         let mut used = pipeline.histories.iter();
         used.any(|used| history.strip_prefix(&*used.name).is_some_and(|rest| rest.starts_with('.')))
     };
+    let of_publication = |key: &str| key.starts_with("publish.") || key.starts_with("gates.");
     parameters.retain(|(key, _)| {
-        changed.iter().all(|(changed, _)| changed != key)
-            && key.strip_prefix("features.history.").is_none_or(is_used)
+        key != "seed" && !of_publication(key) && key.strip_prefix("features.history.").is_none_or(is_used)
     });
-    parameters.extend(changed.map(|(key, value)| (key.to_owned(), value)));
+    parameters.push(("seed".into(), pipeline.seed.to_string()));
     parameters
 }
 
@@ -298,8 +320,8 @@ fn served(artifact_uri: &str) -> Option<&str> {
     Some(path.trim_matches('/'))
 }
 
-/// Sends the figures, what the model came from, and the files, but for the held-out rows, which are users'.
-fn send_artifact(client: &Client, run: &mut TrackedRun, artifact: &Artifact) -> Result<(), TrackError> {
+/// Sends the figures and what the model came from.
+fn send_figures(client: &Client, run: &mut TrackedRun, artifact: &Artifact) -> Result<(), TrackError> {
     let summary = &artifact.summary;
     let metrics = summary.metrics.iter().filter_map(|(name, &value)| metric(name, value, summary.epochs));
     log(client, run, "metrics", &metrics.collect::<Vec<_>>())?;
@@ -315,49 +337,76 @@ fn send_artifact(client: &Client, run: &mut TrackedRun, artifact: &Artifact) -> 
     let libraries = lineage.libraries.iter().map(|(name, version)| tag(&format!("library.{name}"), version));
     let tags = tags.into_iter().map(|(key, value)| tag(key, value)).chain(libraries);
     log(client, run, "tags", &tags.collect::<Vec<_>>())?;
-    let version = artifact.version();
-    let mut files = vec![];
-    list(&version, VERSION, &mut files).map_err(|source| ClientError::File { file: version, source })?;
-    let reports =
-        [SUMMARY, REPORT_HTML, REPORT_JSON].map(|name| (name.to_owned(), artifact.folder.join(name)));
-    // An artifact of another time may lack a report.
-    files.extend(reports.into_iter().filter(|(_, file)| file.exists()));
-    for (path, file) in files {
-        client.put(&format!("{}/{path}", run.artifacts), &file)?;
-    }
-    run.has_artifact = true;
+    run.has_figures = true;
     run.note(&artifact.folder)
 }
 
-/// The files below `folder`, by their paths below `path`.
-fn list(folder: &Path, path: &str, files: &mut Vec<(String, PathBuf)>) -> io::Result<()> {
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        let path = format!("{path}/{}", entry.file_name().to_string_lossy());
-        if entry.file_type()?.is_dir() {
-            list(&entry.path(), &path, files)?;
-        } else {
-            files.push((path, entry.path()));
-        }
+/// Sends what says how good the artifact is. The held-out rows stay: they are users'.
+fn send_reports(client: &Client, run: &TrackedRun, artifact: &Artifact) -> Result<(), TrackError> {
+    let reports =
+        [SUMMARY, REPORT_HTML, REPORT_JSON].map(|name| (name.to_owned(), artifact.folder.join(name)));
+    // An artifact of another time may lack one.
+    send(client, run, reports.into_iter().filter(|(_, file)| file.exists()))
+}
+
+/// Sends files, each to its path among the run's artifacts.
+fn send(
+    client: &Client,
+    run: &TrackedRun,
+    files: impl IntoIterator<Item = (String, PathBuf)>,
+) -> Result<(), TrackError> {
+    for (path, file) in files {
+        client.put(&format!("{}/{path}", run.artifacts), &file)?;
     }
     Ok(())
 }
 
-/// Makes what the repository has as `version` a version of the registered model.
-fn register(client: &Client, run: &TrackedRun, model: &ModelName, version: &str) -> Result<(), TrackError> {
-    match client.create("registered-models/create", &json!({ "name": model.as_str() })) {
+/// The files below `folder`, by their paths below `path`.
+fn files(folder: &Path, path: &str) -> io::Result<Vec<(String, PathBuf)>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let path = format!("{path}/{}", entry.file_name().to_string_lossy());
+        if entry.file_type()?.is_dir() {
+            found.extend(files(&entry.path(), &path)?);
+        } else {
+            found.push((path, entry.path()));
+        }
+    }
+    Ok(found)
+}
+
+/// Makes what the repository has as `version` a version of the registered model, whose files lie at `place`.
+fn register(
+    client: &Client,
+    run: &TrackedRun,
+    model: &ModelName,
+    version: VersionNumber,
+    place: &str,
+) -> Result<(), TrackError> {
+    match client.post("registered-models/create", &json!({ "name": model.as_str() })) {
         Err(error) if error.is("RESOURCE_ALREADY_EXISTS") => {}
         made => drop(made?),
     }
+    let source = format!("mlflow-artifacts:/{}/{place}", run.artifacts);
     let body = json!({
         "name": model.as_str(),
-        "source": format!("mlflow-artifacts:/{}/{VERSION}", run.artifacts),
+        "source": source,
         "run_id": run.run_id,
         "description": format!("Version {version} in the model repository."),
-        "tags": [tag("version", version)],
+        "tags": [tag("version", &version.to_string())],
     });
-    client.create("model-versions/create", &body)?;
-    log(client, run, "tags", &[tag("version", version)])
+    patiently(|| {
+        // An answer that got lost may have been a good one.
+        let of_run = format!("run_id='{}'", run.run_id);
+        let known = client.get("model-versions/search", ("filter", &of_run))?;
+        let mut known = known.body()["model_versions"].as_array().into_iter().flatten();
+        if known.any(|known| known["source"] == *source) {
+            return Ok(());
+        }
+        client.create("model-versions/create", &body).map(drop)
+    })?;
+    log(client, run, "tags", &[tag("version", &version.to_string())])
 }
 
 /// Logs `entries`, which are all `params`, `metrics` or `tags`.

@@ -1,6 +1,12 @@
 //! What a tracking server hears of a run, and what becomes of the run where it does not hear.
 
-use std::{collections::BTreeMap, fs, net::TcpListener, process::Output};
+use std::{
+    collections::BTreeMap,
+    fs,
+    net::TcpListener,
+    process::{Child, Command, Output},
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use serde_json::{Value, json};
 
@@ -43,7 +49,7 @@ fn a_run_is_told_from_its_parameters_to_its_registered_version() {
     let parameters = by_key(&parameters);
     assert_eq!(parameters["model.embedding_dimension"], "8");
     assert_eq!(parameters["seed"], "7");
-    assert_eq!(*parameters["publish.repository"], site.path("models").display().to_string());
+    assert!(parameters.keys().all(|key| !key.starts_with("publish.") && !key.starts_with("gates.")));
 
     let metrics = server.logged("metrics");
     let steps = |key: &str| -> Vec<u64> {
@@ -65,40 +71,69 @@ fn a_run_is_told_from_its_parameters_to_its_registered_version() {
     assert!(tags["millrace.gate.auc"].as_str().expect("a text").starts_with("passed: "));
     assert_eq!(tags["millrace.version"], "1");
 
-    let prefix = "PUT mlflow-artifacts/artifacts/4/abc/artifacts/";
-    let mut sent: BTreeMap<String, Vec<u8>> = BTreeMap::new();
-    for Call { name, body, .. } in server.calls() {
-        if let Some(path) = name.strip_prefix(prefix) {
-            sent.insert(path.to_owned(), body);
-        }
-    }
+    let sent = sent(&server);
     let expected = [
         "report.html",
         "report.json",
         "summary.json",
-        "version/features/item_id.vocabulary",
-        "version/features/schema.toml",
-        "version/features/user_id.vocabulary",
-        "version/golden.json",
-        "version/manifest.toml",
-        "version/model.onnx",
-        "version/reference.json",
+        "version-1/features/item_id.vocabulary",
+        "version-1/features/schema.toml",
+        "version-1/features/user_id.vocabulary",
+        "version-1/golden.json",
+        "version-1/manifest.toml",
+        "version-1/model.onnx",
+        "version-1/reference.json",
     ];
     assert_eq!(sent.keys().collect::<Vec<_>>(), expected);
-    for (path, body) in &sent {
-        let file = match path.as_str() {
-            "version/manifest.toml" => site.path("models/shop/1/manifest.toml"),
-            path => site.path("artifact").join(path),
-        };
-        assert!(*body == fs::read(file).expect("there"), "{path} arrived as something else");
-    }
+    assert_whole(&site, &sent);
 
     let registered = server.named("POST model-versions/create");
     assert_eq!(registered.len(), 1);
     let registered = registered[0].json();
     assert_eq!((&registered["name"], &registered["run_id"]), (&json!("shop"), &json!("abc")));
-    assert_eq!(registered["source"], "mlflow-artifacts:/4/abc/artifacts/version");
+    assert_eq!(registered["source"], "mlflow-artifacts:/4/abc/artifacts/version-1");
     assert_eq!(server.statuses(), ["FINISHED"]);
+}
+
+#[test]
+fn what_is_registered_is_what_was_published_each_time() {
+    let (site, server) = (Site::new(), TrackingServer::start());
+    assert!(run(&site, &server.uri, "train", &[]).status.success());
+    let mut export = site.program("export", "artifact");
+    let output = export.arg("--fp16").output().expect("the trainer runs");
+    assert!(output.status.success(), "{}", said(&output));
+    for _ in 0..2 {
+        assert!(run(&site, &server.uri, "publish", &[]).status.success());
+    }
+    let sent = sent(&server);
+    for version in ["1", "2"] {
+        assert!(sent.contains_key(&format!("version-{version}/model.fp16.onnx")), "{:?}", sent.keys());
+    }
+    assert_whole(&site, &sent);
+    let registered = server.named("POST model-versions/create").into_iter().map(|call| call.json());
+    let sources: Vec<Value> = registered.map(|version| version["source"].clone()).collect();
+    let expected =
+        ["version-1", "version-2"].map(|place| format!("mlflow-artifacts:/4/abc/artifacts/{place}"));
+    assert_eq!(sources, expected);
+}
+
+/// The artifacts that the server has, by their paths.
+fn sent(server: &TrackingServer) -> BTreeMap<String, Vec<u8>> {
+    let path =
+        |name: &str| name.strip_prefix("PUT mlflow-artifacts/artifacts/4/abc/artifacts/").map(str::to_owned);
+    let calls = server.calls().into_iter();
+    calls.filter_map(|Call { name, body, .. }| Some((path(&name)?, body))).collect()
+}
+
+/// The server has what lies in the artifact's folder and in the repository, byte by byte.
+fn assert_whole(site: &Site, sent: &BTreeMap<String, Vec<u8>>) {
+    for (path, body) in sent {
+        let file = match path.strip_prefix("version-") {
+            Some(published) => site.path("models/shop").join(published),
+            None => site.path("artifact").join(path),
+        };
+        assert!(*body == fs::read(file).expect("there"), "{path} arrived as something else");
+    }
 }
 
 #[test]
@@ -117,8 +152,8 @@ fn a_training_that_was_killed_and_its_publication_belong_to_one_run() {
     assert_eq!(server.named("POST runs/create").len(), 1);
     assert_eq!(server.statuses(), ["RUNNING", "FINISHED", "RUNNING", "FINISHED"]);
     assert_eq!(server.named("POST model-versions/create").len(), 1);
-    let models = server.named("PUT mlflow-artifacts/artifacts/4/abc/artifacts/version/model.onnx");
-    assert_eq!(models.len(), 1, "what the server has is not sent again");
+    let told = server.logged("metrics").into_iter().filter(|metric| metric["key"] == "auc").count();
+    assert_eq!(told, 1, "what the server knows is not told again");
     assert!(run(&site, &server.uri, "train", &[]).status.success());
     assert_eq!(server.named("POST runs/create").len(), 2, "another training is another run");
 }
@@ -135,8 +170,65 @@ fn a_run_that_somebody_deleted_is_begun_anew() {
         assert!(output.status.success(), "{}", said(&output));
     }
     assert_eq!(server.named("POST runs/create").len(), 2);
-    let models = server.named("PUT mlflow-artifacts/artifacts/4/abc/artifacts/version/model.onnx");
-    assert_eq!(models.len(), 2, "the new run has the model too");
+    let told = server.logged("metrics").into_iter().filter(|metric| metric["key"] == "auc").count();
+    assert_eq!(told, 2, "the new run has the figures too");
+}
+
+#[test]
+fn a_note_that_is_damaged_is_none() {
+    let (site, server) = (Site::new(), TrackingServer::start());
+    assert!(run(&site, &server.uri, "train", &[]).status.success());
+    fs::write(site.path("artifact/mlflow.json"), "").expect("written");
+    let output = run(&site, &server.uri, "publish", &[]);
+    assert!(output.status.success(), "{}", said(&output));
+    assert_eq!(server.named("POST runs/create").len(), 2);
+}
+
+#[test]
+fn a_command_that_finds_the_folder_taken_leaves_the_run_alone() {
+    let (site, server) = (Site::new(), TrackingServer::start());
+    let checkpoint = site.path("artifact/checkpoint");
+    let mut program = site.program("train", "artifact");
+    let mut first = program.env("MLFLOW_TRACKING_URI", &server.uri).spawn().expect("the trainer starts");
+    assert!(runs_until(&mut first, || checkpoint.exists()));
+    stop(&first, "-STOP");
+    let before = server.calls().len();
+    let second = run(&site, &server.uri, "train", &[]);
+    assert_eq!(second.status.code(), Some(1));
+    assert!(said(&second).contains("another training is at work"), "{}", said(&second));
+    assert_eq!(server.calls().len(), before);
+    stop(&first, "-CONT");
+    let output = first.wait_with_output().expect("it ends");
+    assert!(output.status.success(), "{}", said(&output));
+    assert_eq!(server.statuses(), ["FINISHED"]);
+}
+
+fn stop(child: &Child, signal: &str) {
+    let sent = Command::new("kill").args([signal, &child.id().to_string()]).status();
+    assert!(sent.expect("kill runs").success());
+}
+
+#[test]
+fn nothing_is_begun_for_a_log_that_cannot_be_learnt_from() {
+    let (site, server) = (Site::new(), TrackingServer::start());
+    let pipeline = fs::read_to_string(site.path("pipeline.toml")).expect("there");
+    let broken = [
+        ("log.parquet", "absent.parquet", "absent.parquet: cannot be read"),
+        ("label = \"clicked\"", "label = \"none\"", "no column `none`"),
+        (
+            "label = \"clicked\"",
+            "label = \"clicked\"\nkeep = [{ column = \"clicked\", above = 0 }]",
+            "all positive",
+        ),
+    ];
+    for (from, to, expected) in broken {
+        fs::write(site.path("pipeline.toml"), pipeline.replace(from, to)).expect("written");
+        let output = run(&site, &server.uri, "train", &[]);
+        assert_eq!(output.status.code(), Some(1));
+        assert!(said(&output).contains(expected), "{}", said(&output));
+        assert!(!said(&output).contains("epoch"), "{}", said(&output));
+        assert!(server.calls().is_empty());
+    }
 }
 
 #[test]
@@ -155,9 +247,12 @@ fn a_version_that_is_refused_is_told_and_not_registered() {
 }
 
 #[test]
-fn a_dry_run_tells_of_no_publication() {
+fn a_dry_run_tells_what_the_gates_say_and_of_no_publication() {
     let (site, server) = (Site::new(), TrackingServer::start());
-    assert!(run(&site, &server.uri, "train", &[]).status.success());
+    assert!(run(&site, &server.uri, "pipeline", &["--dry-run"]).status.success());
+    let tags = server.logged("tags");
+    assert!(by_key(&tags)["millrace.gate.auc"].as_str().expect("a text").starts_with("passed: "));
+    assert!(server.named("POST model-versions/create").is_empty());
     let before = server.calls().len();
     let output = run(&site, &server.uri, "publish", &["--dry-run"]);
     assert!(output.status.success(), "{}", said(&output));
@@ -177,8 +272,8 @@ fn a_server_that_is_not_there_ends_the_run_before_anything_is_done() {
         assert_eq!(output.status.code(), Some(1));
         let said = said(&output);
         assert!(said.contains(expected) && said.contains("MLFLOW_TRACKING_URI"), "{said}");
-        assert!(!said.contains("read "), "{said}");
-        assert!(!site.path("artifact").exists());
+        assert!(!said.contains("epoch"), "{said}");
+        assert!(!site.path("artifact/version").exists());
     }
 }
 
@@ -214,6 +309,7 @@ fn an_experiment_that_is_missing_is_made_and_a_failure_that_passes_is_outlived()
         }
         "POST runs/log-batch" if before == 1 => Some((503, json!(null))),
         "POST registered-models/create" => Some((400, refusal("RESOURCE_ALREADY_EXISTS"))),
+        "POST model-versions/create" if before == 0 => Some((503, json!(null))),
         _ => None,
     };
     let (site, server) = (Site::new(), TrackingServer::with(special));
@@ -225,8 +321,28 @@ fn an_experiment_that_is_missing_is_made_and_a_failure_that_passes_is_outlived()
     assert_eq!(server.named("POST runs/create")[0].json()["experiment_id"], "5");
     let batches = server.named("POST runs/log-batch");
     assert_eq!(batches[1].body, batches[2].body, "the batch that failed is sent again");
-    assert_eq!(server.named("POST model-versions/create").len(), 1);
+    assert_eq!(server.named("POST model-versions/create").len(), 2);
     assert_eq!(server.statuses(), ["FINISHED"]);
+}
+
+#[test]
+fn a_version_whose_registration_was_done_and_not_answered_is_registered_once() {
+    let registered = AtomicBool::new(false);
+    let special = move |call: &Call, _| match call.name.split('?').next() {
+        Some("POST model-versions/create") => {
+            registered.store(true, Ordering::Relaxed);
+            Some((502, json!(null)))
+        }
+        Some("GET model-versions/search") if registered.load(Ordering::Relaxed) => {
+            let source = "mlflow-artifacts:/4/abc/artifacts/version-1";
+            Some((200, json!({ "model_versions": [{ "source": source }] })))
+        }
+        _ => None,
+    };
+    let (site, server) = (Site::new(), TrackingServer::with(special));
+    let output = run(&site, &server.uri, "pipeline", &[]);
+    assert!(output.status.success() && !said(&output).contains("not tracked"), "{}", said(&output));
+    assert_eq!(server.named("POST model-versions/create").len(), 1);
 }
 
 #[test]
@@ -242,7 +358,7 @@ fn a_server_that_fails_on_the_way_does_not_take_the_run_with_it() {
     assert_eq!(said.matches("the rest of this run is not tracked").count(), 1, "{said}");
     assert!(site.path("models/shop/1/manifest.toml").exists());
     assert_eq!(server.named("POST runs/log-batch").len(), 2, "the parameters, and the epoch that failed");
-    assert!(server.statuses().is_empty());
+    assert_eq!(server.statuses(), ["FINISHED"], "the end is tried all the same");
 }
 
 #[cfg(unix)]
@@ -253,8 +369,7 @@ fn an_interrupted_run_is_a_killed_one() {
     let mut program = site.program("train", "artifact");
     let mut child = program.env("MLFLOW_TRACKING_URI", &server.uri).spawn().expect("the trainer starts");
     assert!(runs_until(&mut child, || checkpoint.exists()));
-    let interrupt = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status();
-    assert!(interrupt.expect("kill runs").success());
+    stop(&child, "-INT");
     let output = child.wait_with_output().expect("it ends");
     // The signal may come when the last epoch is done.
     let expected = if output.status.code() == Some(130) { "KILLED" } else { "FINISHED" };

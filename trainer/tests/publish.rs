@@ -3,7 +3,10 @@
 use std::fs;
 
 use millrace::repository::{Layout, VersionNumber, manifest::Manifest};
-use millrace_trainer::{artifact::Artifact, config::GatesConfig};
+use millrace_trainer::{
+    artifact::Artifact,
+    config::{GatesConfig, Pipeline},
+};
 use time::OffsetDateTime;
 
 use crate::shop::{Shop, contents, run, with_run};
@@ -86,6 +89,19 @@ fn a_dry_run_asks_the_gates_and_writes_nothing() {
     }
     assert_eq!(said.last().map(String::as_str), Some("would be published"));
     assert!(!shop.repository().exists(), "not even a folder");
+}
+
+#[test]
+fn a_repository_that_cannot_be_written_to_is_found_before_anything_is_trained() {
+    let shop = Shop::open();
+    let mut pipeline = shop.labelled();
+    let check =
+        |pipeline: &Pipeline| with_run(&shop, pipeline, &mut Vec::new(), |run| run.check_repository());
+    check(&pipeline).expect("it would be made");
+    assert!(!shop.repository().exists(), "not even a folder");
+    pipeline.publish.repository = shop.log().join("models");
+    let error = check(&pipeline).expect_err("a file is no folder").to_string();
+    assert!(error.contains("log.parquet/models"), "{error}");
 }
 
 #[test]

@@ -37,8 +37,11 @@ impl Site {
     /// the tests says.
     pub(crate) fn program(&self, command: &str, artifact: &str) -> Command {
         let mut program = Command::new(env!("CARGO_BIN_EXE_millrace-trainer"));
-        program.arg(command).arg(self.path("pipeline.toml")).arg("--data").arg(self.0.path());
-        program.arg("--repository").arg(self.path("models")).arg("--artifact").arg(self.path(artifact));
+        program.arg(command).arg("--artifact").arg(self.path(artifact));
+        if command != "export" {
+            program.arg(self.path("pipeline.toml")).arg("--data").arg(self.0.path());
+            program.arg("--repository").arg(self.path("models"));
+        }
         program.arg("--onnxruntime").arg(crate::runtime_file());
         program.env_remove("MLFLOW_TRACKING_URI").stdout(Stdio::null()).stderr(Stdio::piped());
         program
