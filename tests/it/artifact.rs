@@ -30,6 +30,10 @@ use time::OffsetDateTime;
 pub(crate) const USERS: [&str; 4] = ["123", "456", "789", "17850"];
 /// The items whose ids the model knows, one of which no integer can name.
 pub(crate) const ITEMS: [&str; 4] = ["456", "22423", "85123A", "789"];
+/// The tags that a model with lists knows.
+pub(crate) const TAGS: [&str; 3] = ["new", "sale", "7"];
+/// The most tags of a row.
+const MOST_TAGS: u8 = 3;
 
 /// The file of tables beside a model.
 pub(crate) const TABLE: &str = "model.onnx.data";
@@ -89,12 +93,13 @@ pub(crate) struct Artifact {
     bias: f32,
     golden_shift: f32,
     table_beside: bool,
+    tags: bool,
 }
 
 impl Artifact {
     /// A version whose scores rise with `bias`; between -2 and 2 they are far from both ends.
     pub(crate) fn with_bias(bias: f32) -> Self {
-        Self { bias, golden_shift: 0.0, table_beside: false }
+        Self { bias, golden_shift: 0.0, table_beside: false, tags: false }
     }
 
     /// The same model with its weights in [`TABLE`], as large tables are, and beside them a file for other engines.
@@ -102,16 +107,29 @@ impl Artifact {
         Self { table_beside: true, ..self }
     }
 
+    /// The same with a third feature, a list of tags, whose weights are added too.
+    pub(crate) fn with_tags(self) -> Self {
+        Self { tags: true, ..self }
+    }
+
     /// The same files with golden rows that they do not answer, so that no server may serve it.
     pub(crate) fn unfit(self) -> Self {
         Self { golden_shift: 0.1, ..self }
     }
 
-    /// The score of the row `[user, item]`.
+    /// The score of the row `[user, item]`, without tags.
     pub(crate) fn score(self, user: &str, item: &str) -> f32 {
-        let encoder = encoder();
+        self.score_tagged(user, item, &[])
+    }
+
+    /// The score of the row `[user, item, tags]`.
+    pub(crate) fn score_tagged(self, user: &str, item: &str, tags: &[&str]) -> f32 {
+        let encoder = self.encoder();
         let mut rows = Rows::new(encoder.signature());
-        encoder.encode([user, item].map(RawValue::Text).into_iter(), &mut rows).expect("two ids");
+        let tags: Vec<Value> = tags.iter().map(|&tag| Value::Text(tag.into())).collect();
+        let row = [RawValue::Text(user), RawValue::Text(item), RawValue::List(&tags)];
+        let sent = if self.tags { 3 } else { 2 };
+        encoder.encode(row.into_iter().take(sent), &mut rows).expect("a row");
         let Values::I32(ids) = rows.columns()[0].values() else { panic!("ids are integers") };
         let weights = weights(&encoder);
         let logit: f32 = ids.iter().map(|&id| weights[usize::try_from(id).expect("a table row")]).sum();
@@ -120,7 +138,7 @@ impl Artifact {
 
     /// Writes everything that a version's folder holds.
     fn write(self, folder: &Path, model: &ModelName, version: VersionNumber) {
-        let encoder = encoder();
+        let encoder = self.encoder();
         encoder.write(&folder.join(Manifest::FEATURES)).expect("written");
         fs::write(folder.join(Manifest::MODEL), self.onnx(&encoder)).expect("written");
         if self.table_beside {
@@ -148,7 +166,12 @@ impl Artifact {
         let text = |id: &str| id.parse().map_or_else(|_| Value::Text(id.into()), Value::Int);
         Golden {
             tolerance: 1e-5,
-            input: rows.map(|(user, item)| vec![text(user), text(item)]).into(),
+            input: rows
+                .map(|(user, item)| {
+                    let tags = self.tags.then(|| Value::List(Vec::new()));
+                    [text(user), text(item)].into_iter().chain(tags).collect()
+                })
+                .into(),
             output: rows.map(|(user, item)| self.score(user, item) + self.golden_shift).into(),
         }
     }
@@ -180,7 +203,11 @@ impl Artifact {
                 TensorProto::from_i64("axis", vec![1], vec![1]),
                 TensorProto::from_f32("bias", vec![1], vec![self.bias]),
             ],
-            input: vec![rows_of("ids", DataType::Int32, 2)],
+            input: vec![rows_of(
+                "ids",
+                DataType::Int32,
+                if self.tags { 2 + i64::from(MOST_TAGS) } else { 2 },
+            )],
             output: vec![rows_of("probability", DataType::Float, 1)],
             ..Graph::default()
         };
@@ -190,6 +217,31 @@ impl Artifact {
             graph: Some(graph),
             ..Model::default()
         })
+    }
+
+    fn encoder(self) -> Encoder {
+        let mut schema: Schema = toml::from_str(&format!(
+            r#"
+            feature = [
+              {{ name = "user_id", kind = "categorical", source = "vocabulary" }},
+              {{ name = "item_id", kind = "categorical", source = "vocabulary" }},
+              {{ name = "tags", values = {{ max = {MOST_TAGS}, pooling = "sum" }}, kind = "categorical", source = "vocabulary" }},
+            ]
+            "#
+        ))
+        .expect("a schema");
+        if !self.tags {
+            schema.features.truncate(2);
+        }
+        Encoder::new(schema, |feature| {
+            let ids = match feature.name.as_str() {
+                "user_id" => &USERS[..],
+                "item_id" => &ITEMS,
+                _ => &TAGS,
+            };
+            Ok(Vocabulary::new(ids.iter().copied()).expect("different ids"))
+        })
+        .expect("a layout")
     }
 }
 
@@ -202,28 +254,13 @@ fn rows_of(name: &str, elem_type: DataType, width: i64) -> ValueInfo<'_> {
     ValueInfo { name, r#type: Some(kind), ..ValueInfo::default() }
 }
 
-fn encoder() -> Encoder {
-    let schema: Schema = toml::from_str(
-        r#"
-        feature = [
-          { name = "user_id", kind = "categorical", source = "vocabulary" },
-          { name = "item_id", kind = "categorical", source = "vocabulary" },
-        ]
-        "#,
-    )
-    .expect("a schema");
-    Encoder::new(schema, |feature| {
-        let ids = if feature.name == "user_id" { USERS } else { ITEMS };
-        Ok(Vocabulary::new(ids).expect("different ids"))
-    })
-    .expect("a layout")
-}
-
 /// A weight for each row of the table, such that no two pairs of a user and an item have the same sum.
 fn weights(encoder: &Encoder) -> Vec<f32> {
     let users = (0..=USERS.len()).map(|row| 0.05 * row as f32);
     let items = (0..=ITEMS.len()).map(|row| 0.3 * row as f32);
-    let weights: Vec<f32> = users.chain(items).collect();
+    // The first row stands where there is no tag, and the second one for tags that are not known.
+    let tags = (0..TAGS.len() + 2).map(|row| 0.007 * row as f32);
+    let weights: Vec<f32> = users.chain(items).chain(tags).take(encoder.wide_rows()).collect();
     assert_eq!(weights.len(), encoder.wide_rows(), "a weight for each row");
     weights
 }

@@ -30,6 +30,41 @@ fn ids_that_the_model_has_never_seen_are_scored_like_any_stranger() {
 }
 
 #[test]
+fn a_list_may_be_an_array_or_one_id_or_nothing() {
+    let models = Models::new();
+    let artifact = first().with_tags();
+    models.publish(MODEL, 1, artifact);
+    let server = Server::over(models, "");
+    let rows: [(&str, &[&str]); 7] = [
+        (r#"[123, 456, ["new", "sale"]]"#, &["new", "sale"]),
+        (r#"[123, 456, ["sale", "sale", 7]]"#, &["sale", "sale", "7"]),
+        (r#"{"tags": ["sale", "unheard of"], "item_id": 456, "user_id": 123}"#, &["sale", "unheard of"]),
+        ("[123, 456, 7]", &["7"]),
+        (r#"[123, 456, "new"]"#, &["new"]),
+        ("[123, 456, []]", &[]),
+        ("[123, 456, null]", &[]),
+    ];
+    let body = rows.map(|(row, _)| row).join(", ");
+    let scores = server.client().post(PREDICT, &format!("{{\"input\": [{body}]}}")).scores();
+    assert_eq!(scores.len(), rows.len());
+    for (score, (row, tags)) in scores.iter().zip(rows) {
+        assert!((score - artifact.score_tagged("123", "456", tags)).abs() < 1e-5, "{row}: {score}");
+    }
+    let refused = [
+        (r#"[123, 456, ["new", "sale", 7, 8]]"#, "tags"),
+        (r#"[123, 456, ["new", null]]"#, "tags"),
+        (r#"[123, 456, [["new"]]]"#, "tags"),
+        ("[[123], 456, []]", "user_id"),
+    ];
+    for (row, feature) in refused {
+        let answer = server.client().post(PREDICT, &format!("{{\"input\": [{row}]}}"));
+        assert!(answer.status == 400 && answer.text().contains(feature), "{row}: {}", answer.text());
+    }
+    let example = server.client().get(PREDICT).json()["example"].to_string();
+    assert_eq!(server.client().post(PREDICT, &example).scores().len(), 1, "{example}");
+}
+
+#[test]
 fn an_answer_names_its_version_and_its_request() {
     let server = Server::start();
     let mut client = server.client();
