@@ -8,6 +8,7 @@ use std::fmt;
 
 use serde::de::{self, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
+use super::positional;
 use crate::{
     features::{Encoder, FeatureError, ListInput, RawValue},
     tensor::Rows,
@@ -117,6 +118,15 @@ pub enum DecodeError {
 
 /// Appends the rows of `body` to `rows`, at most `limit` of them. On an error `rows` holds some of them.
 pub fn decode(body: &[u8], encoder: &Encoder, rows: &mut Rows, limit: usize) -> Result<(), DecodeError> {
+    if positional::decode(body, encoder, rows, limit) {
+        Ok(())
+    } else {
+        decode_any(body, encoder, rows, limit)
+    }
+}
+
+/// The same for bodies of every shape.
+fn decode_any(body: &[u8], encoder: &Encoder, rows: &mut Rows, limit: usize) -> Result<(), DecodeError> {
     let mut decoder = Decoder { encoder, rows, limit, seen: Vec::new(), place: Place::Body, error: None };
     let mut json = serde_json::Deserializer::from_slice(body);
     let result = json.deserialize_any(Body(&mut decoder)).and_then(|()| json.end());
@@ -130,12 +140,12 @@ pub fn encode(scores: &[f32], body: &mut Vec<u8>) {
     // A score in (0, 1) rarely takes more than eleven characters and its comma.
     body.reserve(16 + 12 * scores.len());
     body.extend_from_slice(b"{\"output\":[");
-    let mut digits = ryu::Buffer::new();
+    let mut digits = zmij::Buffer::new();
     for (position, &score) in scores.iter().enumerate() {
         if position > 0 {
             body.push(b',');
         }
-        body.extend_from_slice(digits.format(score).as_bytes());
+        body.extend_from_slice(digits.format_finite(score).as_bytes());
     }
     body.extend_from_slice(b"]}");
 }
@@ -520,15 +530,19 @@ mod tests {
         tensor::Values,
     };
 
+    const FEATURES: &str = r#"
+        feature = [
+          { name = "user_id", kind = "categorical", source = "vocabulary" },
+          { name = "price", kind = "numeric", mean = 0.0, std = 1.0 },
+        ]
+    "#;
+
     fn encoder() -> Encoder {
-        let schema: Schema = toml::from_str(
-            r#"
-            feature = [
-              { name = "user_id", kind = "categorical", source = "vocabulary" },
-              { name = "price", kind = "numeric", mean = 0.0, std = 1.0 },
-            ]"#,
-        )
-        .expect("a schema");
+        encoder_of(FEATURES)
+    }
+
+    fn encoder_of(schema: &str) -> Encoder {
+        let schema: Schema = toml::from_str(schema).expect("a schema");
         Encoder::new(schema, |_| Ok(Vocabulary::new(["17", "x"]).expect("two ids"))).expect("a layout")
     }
 
@@ -722,7 +736,51 @@ mod tests {
         assert_eq!(String::from_utf8_lossy(&body), r#"{"output":[0.85,1.0,0.0,1e-9,0.3]}"#);
     }
 
+    /// A value as a caller might write it, right or wrong.
+    fn value() -> impl Strategy<Value = String> {
+        prop_oneof![
+            6 => (-20_i64..20).prop_map(|number| number.to_string()),
+            2 => any::<i64>().prop_map(|number| number.to_string()),
+            4 => any::<f64>().prop_map(|number| format!("{number:e}")),
+            2 => "-?[0-9]{1,3}(\\.[0-9]{0,3})?([eE][+-]?[0-9]{0,3})?",
+            4 => "\"[17xäé\\\\\"u0\u{1}]{0,5}\"",
+            1 => "null|true|\\[1\\]|\\{\\}|0{2}|-0|[0-9]{17,22}",
+        ]
+    }
+
+    fn rows() -> impl Strategy<Value = String> {
+        let space = || "[ \n]{0,2}";
+        let row = (prop::collection::vec((space(), value(), space()), 1..4)).prop_map(|values| {
+            let values: Vec<String> = values.into_iter().map(|(a, value, b)| a + &value + &b).collect();
+            format!("[{}]", values.join(","))
+        });
+        let rows =
+            prop::collection::vec(prop_oneof![9 => row, 1 => Just("{\"user_id\": 1}".to_owned())], 0..6);
+        (space(), rows, space())
+            .prop_map(|(a, rows, b)| format!("{{{a}\"input\":{b}[{}]{a}}}{b}", rows.join(",")))
+    }
+
     proptest! {
+        #[test]
+        fn the_quick_way_through_a_body_says_what_the_full_decoder_says(
+            body in rows(),
+            cut in prop::option::weighted(0.2, any::<prop::sample::Index>()),
+        ) {
+            let body = cut.map_or(&*body, |cut| {
+                let end = cut.index(body.len());
+                body.get(..end).unwrap_or(&body)
+            });
+            let cross = "cross = [{ features = [\"user_id\", \"user_id\"], buckets = 5 }]";
+            let encoder = encoder_of(&format!("{FEATURES}{cross}"));
+            let read = |decode: &dyn Fn(&mut Rows) -> Result<(), DecodeError>| {
+                let mut rows = Rows::new(encoder.signature());
+                decode(&mut rows).map(|()| rows)
+            };
+            let full = read(&|rows| decode_any(body.as_bytes(), &encoder, rows, 4));
+            let found = read(&|rows| decode(body.as_bytes(), &encoder, rows, 4));
+            prop_assert_eq!(format!("{found:?}"), format!("{full:?}"), "{}", body);
+        }
+
         #[test]
         fn written_scores_read_back_to_the_bit(scores in prop::collection::vec(0.0f32..=1.0, 0..20)) {
             let mut body = Vec::new();

@@ -2,3 +2,4 @@
 //! side; no format knows which dialect of HTTP carries it.
 
 pub mod json;
+mod positional;
