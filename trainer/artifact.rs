@@ -13,7 +13,7 @@
 use std::{
     collections::BTreeMap,
     fs::{self, File},
-    io,
+    io::{self, Write},
     path::{Path, PathBuf},
 };
 
@@ -25,7 +25,7 @@ use millrace::{
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::checkpoint;
+use crate::{checkpoint, whole_file};
 
 /// Why an artifact cannot be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -161,15 +161,9 @@ fn read<T: DeserializeOwned>(file: &Path) -> Result<T, ArtifactError> {
     content.map_err(|source| ArtifactError { file: file.to_path_buf(), source })
 }
 
-/// Writes the file whole or not at all.
 fn write<T: Serialize>(file: &Path, content: &T) -> Result<(), ArtifactError> {
-    let beside = file.with_extension("new");
-    let write = || {
-        fs::write(&beside, serde_json::to_vec(content)?)?;
-        File::open(&beside)?.sync_all()?;
-        fs::rename(&beside, file)
-    };
-    write().map_err(|source| ArtifactError { file: file.to_path_buf(), source })
+    let write = |mut out: &File| out.write_all(&serde_json::to_vec(content)?);
+    whole_file::write(file, write).map_err(|source| ArtifactError { file: file.to_path_buf(), source })
 }
 
 /// The folder of the version's files, in an artifact's.

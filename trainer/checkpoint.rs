@@ -2,7 +2,7 @@
 //! it was and ends with the very model of an undisturbed one.
 //!
 //! An epoch draws its examples from the seed and its own number, so a position and the model's state are all there is to
-//! keep. The file is whole or not there: it is written beside its place, synced, and renamed.
+//! keep. The file is whole or not there.
 //!
 //! Little-endian: the 8 bytes `MRCKPT01`; the SHA-256 of what the training is of; the position: chosen epochs, epoch,
 //! examples done as U64, the loss summed over them, the lowest validation loss as F64, its epoch as U64; the model's
@@ -19,7 +19,10 @@ use std::{
 
 use sha2::{Digest, Sha256};
 
-use crate::model::{Visitor, WideDeep};
+use crate::{
+    model::{Visitor, WideDeep},
+    whole_file,
+};
 
 /// Why a checkpoint cannot be used or kept.
 #[derive(Debug, thiserror::Error)]
@@ -254,17 +257,17 @@ impl fmt::Display for Position {
 }
 
 fn write(file: &Path, training: &[u8; 32], position: &Position, model: &mut WideDeep) -> io::Result<()> {
-    let beside = file.with_extension("new");
-    let mut out = Hashing::new(BufWriter::new(File::create(&beside)?));
-    out.write_all(MAGIC)?;
-    out.write_all(training)?;
-    position.write(&mut out)?;
-    model.visit(&mut Writing(&mut out))?;
-    let hash = out.finish();
-    let Hashing { mut inner, .. } = out;
-    inner.write_all(&hash)?;
-    inner.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
-    fs::rename(&beside, file)?;
+    whole_file::write(file, |beside| {
+        let mut out = Hashing::new(BufWriter::new(beside));
+        out.write_all(MAGIC)?;
+        out.write_all(training)?;
+        position.write(&mut out)?;
+        model.visit(&mut Writing(&mut out))?;
+        let hash = out.finish();
+        let Hashing { mut inner, .. } = out;
+        inner.write_all(&hash)?;
+        inner.flush()
+    })?;
     File::open(file.parent().unwrap_or(Path::new(".")))?.sync_all()
 }
 

@@ -8,6 +8,7 @@ use millrace_trainer::{
     artifact::{Artifact, REPORT_HTML, REPORT_JSON},
     evaluate::{self, EvaluateOptions, bootstrap::Bootstrap},
     progress::Progress,
+    whole_file,
 };
 use time::OffsetDateTime;
 
@@ -44,6 +45,10 @@ impl Evaluation {
     /// Writes the reports and returns the line that a run ends with.
     pub(crate) fn run(self, progress: &mut dyn Progress) -> anyhow::Result<String> {
         let start = Instant::now();
+        let html = self.out.unwrap_or_else(|| self.artifact.join(REPORT_HTML));
+        let json = self.json.unwrap_or_else(|| self.artifact.join(REPORT_JSON));
+        let is_one = whole_file::is_same(&html, &json);
+        anyhow::ensure!(!is_one, "--out and --json: both name {}", html.display());
         let artifact = Artifact::read(&self.artifact)?;
         let runtime = OnnxRuntime::load(&crate::onnxruntime(self.onnxruntime.as_ref())?)?;
         let options = EvaluateOptions {
@@ -54,8 +59,6 @@ impl Evaluation {
         progress.say(&format!("scoring {} held-out rows", artifact.holdout.label.len()));
         let report = evaluate::evaluate(&artifact, self.against.as_deref(), &options, &runtime)?;
         report.notes.iter().for_each(|note| progress.say(&format!("note: {note}")));
-        let html = self.out.unwrap_or_else(|| self.artifact.join(REPORT_HTML));
-        let json = self.json.unwrap_or_else(|| self.artifact.join(REPORT_JSON));
         evaluate::write(&report, &html, &json)?;
         progress.say(&format!("wrote {} and {}", html.display(), json.display()));
         Ok(report.line(start.elapsed().as_secs_f64()))

@@ -8,6 +8,8 @@ pub mod config;
 pub mod calendar;
 pub mod progress;
 pub mod random;
+pub mod whole_file;
+
 pub mod synth;
 
 pub mod log;

@@ -34,6 +34,7 @@ use millrace_trainer::{
     report,
     synth::{SynthLog, SynthOptions},
     train::TrainError,
+    whole_file,
 };
 use signal_hook::{
     consts::{SIGINT, SIGTERM},
@@ -315,9 +316,11 @@ fn synth(arguments: &Synth) -> anyhow::Result<ExitCode> {
 }
 
 fn explore_log(arguments: &Explore, start: Instant, terminal: &mut Terminal) -> anyhow::Result<ExitCode> {
+    arguments.check_places()?;
     let report = explore(&arguments.log, &arguments.options()?, terminal)?;
     let write = |path: &Path, text: &str| {
-        fs::write(path, text).with_context(|| format!("{}: cannot be written", path.display()))
+        let written = whole_file::write(path, |mut file| file.write_all(text.as_bytes()));
+        written.with_context(|| format!("{}: cannot be written", path.display()))
     };
     write(&arguments.out, &page(&report))?;
     terminal.say(&format!("wrote {}", arguments.out.display()));
@@ -330,6 +333,19 @@ fn explore_log(arguments: &Explore, start: Instant, terminal: &mut Terminal) -> 
 }
 
 impl Explore {
+    /// Whether nothing that is read would be overwritten, and each report has a file of its own.
+    fn check_places(&self) -> anyhow::Result<()> {
+        for report in [Some(&self.out), self.json.as_ref()].into_iter().flatten() {
+            for read in [Some(&self.log), self.pipeline.as_ref()].into_iter().flatten() {
+                let is_read = whole_file::is_same(report, read);
+                anyhow::ensure!(!is_read, "{}: would be overwritten by the report", read.display());
+            }
+        }
+        let is_one = self.json.as_ref().is_some_and(|json| whole_file::is_same(json, &self.out));
+        anyhow::ensure!(!is_one, "--out and --json: both name {}", self.out.display());
+        Ok(())
+    }
+
     fn options(&self) -> anyhow::Result<ExploreOptions> {
         let now = OffsetDateTime::now_utc();
         let mut options = match &self.pipeline {

@@ -7,15 +7,14 @@ use std::{fs::File, io, path::Path, path::PathBuf, sync::Arc};
 
 use arrow_array::{ArrayRef, Int64Array, RecordBatch, TimestampSecondArray, UInt8Array};
 use arrow_schema::ArrowError;
-use parquet::{
-    arrow::ArrowWriter, basic::Compression, errors::ParquetError, file::properties::WriterProperties,
-};
+use parquet::{arrow::ArrowWriter, basic::Compression, file::properties::WriterProperties};
 use rand::Rng;
 use rand_distr::{Distribution, StandardNormal};
 
 use crate::{
     calendar::DAY_SECONDS,
     random::{Purpose, Random, random},
+    whole_file,
 };
 
 /// Why a log was not written.
@@ -25,21 +24,15 @@ pub enum SynthError {
     /// The file's extension is neither `csv` nor `parquet`.
     #[error("{0}: a log is a .csv or a .parquet file")]
     Format(PathBuf),
-    /// The file cannot be made.
+    /// The file cannot be made, or not all of it.
     #[error("{path}: cannot be written")]
     Write {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// What the system or the encoder said.
         #[source]
         source: io::Error,
     },
-    /// The writer refused.
-    #[error("the log: {0}")]
-    Arrow(#[from] ArrowError),
-    /// The writer refused.
-    #[error("the log: {0}")]
-    Parquet(#[from] ParquetError),
 }
 
 /// The size of a shop.
@@ -97,24 +90,14 @@ impl SynthLog {
 
     /// Writes the log as CSV or Parquet, by the extension of `path`.
     pub fn write(self, path: &Path) -> Result<(), SynthError> {
-        let create =
-            || File::create(path).map_err(|source| SynthError::Write { path: path.to_path_buf(), source });
-        match path.extension().and_then(|extension| extension.to_str()) {
-            Some("csv") => {
-                let format =
-                    arrow_csv::WriterBuilder::new().with_timestamp_format("%Y-%m-%d %H:%M:%S".into());
-                Ok(format.build(create()?).write(&self.batch()?)?)
-            }
-            Some("parquet") => {
-                let properties = WriterProperties::builder().set_compression(Compression::SNAPPY).build();
-                let batch = self.batch()?;
-                let mut writer = ArrowWriter::try_new(create()?, batch.schema(), Some(properties))?;
-                writer.write(&batch)?;
-                writer.close()?;
-                Ok(())
-            }
-            _ => Err(SynthError::Format(path.to_path_buf())),
-        }
+        let write = match path.extension().and_then(|extension| extension.to_str()) {
+            Some("csv") => write_csv,
+            Some("parquet") => write_parquet,
+            _ => return Err(SynthError::Format(path.to_path_buf())),
+        };
+        let written = self.batch().map_err(io::Error::other);
+        let written = written.and_then(|batch| whole_file::write(path, |file| write(&batch, file)));
+        written.map_err(|source| SynthError::Write { path: path.to_path_buf(), source })
     }
 
     fn batch(self) -> Result<RecordBatch, ArrowError> {
@@ -126,6 +109,19 @@ impl SynthLog {
         ];
         RecordBatch::try_from_iter(columns)
     }
+}
+
+fn write_csv(batch: &RecordBatch, file: &File) -> io::Result<()> {
+    let format = arrow_csv::WriterBuilder::new().with_timestamp_format("%Y-%m-%d %H:%M:%S".into());
+    format.build(file).write(batch).map_err(io::Error::other)
+}
+
+fn write_parquet(batch: &RecordBatch, file: &File) -> io::Result<()> {
+    let properties = WriterProperties::builder().set_compression(Compression::SNAPPY).build();
+    let mut writer = ArrowWriter::try_new(file, batch.schema(), Some(properties))?;
+    writer.write(batch)?;
+    writer.close()?;
+    Ok(())
 }
 
 /// What decides the clicks: `logit = offset + user's mood + item's appeal + taste . traits`.

@@ -46,8 +46,8 @@ impl Terminal {
     pub(crate) fn fail(&mut self, error: &anyhow::Error) {
         self.under_way = None;
         match self.format {
-            LogFormat::Text => write(&format!("Error: {error:?}")),
-            LogFormat::Json => self.object(json!({ "error": format!("{error:#}") })),
+            LogFormat::Text => write(&format!("Error: {}", chain(error))),
+            LogFormat::Json => self.object(json!({ "error": chain(error) })),
         }
     }
 
@@ -115,6 +115,20 @@ impl Progress for Terminal {
     }
 }
 
+/// What went wrong and why, without a backtrace: the mistakes are in logs and pipelines, not in the program. A cause
+/// that has been said already, as some libraries do, is not said again.
+fn chain(error: &anyhow::Error) -> String {
+    let mut said = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        let cause = cause.trim_end();
+        if !said.ends_with(cause) {
+            said += if said.is_empty() { "" } else { ": " };
+            said += cause;
+        }
+    }
+    said
+}
+
 /// Writes a line, if anyone is left to read it: a terminal that goes away must not end a training.
 fn write(line: &str) {
     let _ = writeln!(io::stderr(), "{line}");
@@ -150,7 +164,9 @@ fn describe(Step { work, done, of }: Step, rate: Option<f64>, remaining: Option<
 
 #[cfg(test)]
 mod tests {
-    use millrace_trainer::progress::Work;
+    use std::io::Error;
+
+    use millrace_trainer::{config::Pipeline, progress::Work};
 
     use super::*;
 
@@ -173,5 +189,21 @@ mod tests {
         assert!((rate.expect("a rate") - 10.0).abs() < 0.5, "{rate:?}");
         assert!((remaining.expect("a remainder") - 20.0).abs() < 1.0, "{remaining:?}");
         assert_eq!(pace((at(100), begin), at(100)), (None, None));
+    }
+
+    #[test]
+    fn a_failure_is_told_from_the_outside_in_and_nothing_twice() {
+        let cause = anyhow::Error::new(Error::other("the disk is full"));
+        let failure = cause.context("Io error: the disk is full").context("log.csv: cannot be written");
+        assert_eq!(chain(&failure), "log.csv: cannot be written: Io error: the disk is full");
+    }
+
+    #[test]
+    fn a_mistake_in_a_pipeline_is_shown_below_the_line_that_has_it() {
+        let error = Pipeline::parse("seed = 7\nsead = 8\n").expect_err("no key");
+        let said = chain(&anyhow::Error::new(error).context("the pipeline shop.toml"));
+        assert!(said.starts_with("the pipeline shop.toml: TOML parse error at line 2, column 1\n"), "{said}");
+        assert!(said.contains("\n2 | sead = 8\n  | ^^^^\n"), "{said}");
+        assert_eq!(said.matches("unknown field").count(), 1, "{said}");
     }
 }

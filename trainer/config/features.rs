@@ -182,9 +182,9 @@ pub(super) fn parse_features(raw: Vec<RawFeature>) -> Result<Vec<FeatureConfig>,
 }
 
 fn check_features(features: &[FeatureConfig]) -> Result<(), ConfigError> {
-    let quantiles = |encoding: &Encoding| matches!(encoding, Encoding::Quantiles { buckets: 0 | 1 });
+    let quantiles = |encoding: &Encoding| matches!(encoding, Encoding::Quantiles { buckets } if !(2..=MOST_BUCKETS).contains(buckets));
     if features.iter().any(|feature| quantiles(&feature.encoding)) {
-        return Err(ConfigError::Invalid("features.columns: quantiles need at least two buckets"));
+        return Err(ConfigError::Invalid("features.columns: quantiles need 2 to 65536 buckets"));
     }
     for (feature, list) in features.iter().filter_map(|feature| Some((feature, feature.values.as_ref()?))) {
         if feature.encoding.raw() != RawKind::Id {
@@ -254,3 +254,6 @@ pub(super) fn check_towers(
         ))
     }
 }
+
+/// Buckets of one feature: one more than the boundaries that the server takes.
+const MOST_BUCKETS: usize = 65_536;

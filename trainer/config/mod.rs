@@ -1,24 +1,28 @@
 //! `pipeline.toml`: everything that decides what a training run does, read once and turned into types that cannot
 //! hold nonsense. Unknown keys are refused, and keys that carry a unit name it.
 
+mod checks;
 mod features;
 mod model;
+mod trial;
 
 use std::{collections::BTreeMap, fs, io, path::Path, path::PathBuf};
 
 use millrace::{
-    features::{Cross, RawKind},
+    features::{Cross, RawKind, SchemaError},
     repository::{ModelName, NameError},
 };
 use serde::Deserialize;
 
+use self::{
+    checks::{check_data, check_examples, check_gates},
+    features::{RawFeatures, check_histories, check_towers, parse_features},
+    model::check_model,
+    trial::check_schema,
+};
 pub use self::{
     features::{Encoding, FeatureConfig, ListConfig, Owner},
     model::{Architecture, EmbeddingOptimizer, ModelConfig},
-};
-use self::{
-    features::{RawFeatures, check_histories, check_towers, parse_features},
-    model::check_model,
 };
 use crate::{calendar, history::HistoryConfig, onnx_file, windows::WindowsConfig};
 
@@ -36,8 +40,8 @@ pub enum ConfigError {
         source: io::Error,
     },
     /// The file is no TOML, or has keys that mean nothing here.
-    #[error("{0}")]
-    Syntax(#[source] Box<toml::de::Error>),
+    #[error(transparent)]
+    Syntax(Box<toml::de::Error>),
     /// The model's name cannot name a folder.
     #[error("publish.model")]
     Model(#[source] NameError),
@@ -49,6 +53,19 @@ pub enum ConfigError {
     BothSides {
         /// What.
         what: String,
+    },
+    /// Features that no server could encode.
+    #[error("features")]
+    Features(#[source] SchemaError),
+    /// A number that is too small or too large.
+    #[error("{key}: must be {least} to {most}")]
+    Bounds {
+        /// Its key.
+        key: &'static str,
+        /// The least that it may be.
+        least: usize,
+        /// The most that it may be.
+        most: usize,
     },
     /// A value that contradicts itself or another.
     #[error("{0}")]
@@ -144,7 +161,7 @@ pub enum TestStart {
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ExamplesConfig {
-    /// Items drawn for each purchase, in logs without labels.
+    /// Items drawn for each purchase, in logs without labels; 1 to 1000.
     pub negatives_per_positive: usize,
     /// The age at which an example counts half; without it all count the same.
     pub half_life_days: Option<f64>,
@@ -191,14 +208,14 @@ impl Default for ExportConfig {
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct GatesConfig {
-    /// The least share of held-out rows on the right side of 0.5.
+    /// The least share of held-out rows on the right side of 0.5; 0 to 1.
     pub accuracy: f64,
-    /// How far the AUC may fall below the live version's on the same rows.
+    /// How far the AUC may fall below the live version's on the same rows; 0 to 1.
     pub max_auc_drop: f64,
-    /// The most that the expected calibration error may be.
+    /// The most that the expected calibration error may be; 0 to 1.
     pub max_calibration_error: f64,
     /// The most that the slowest in a hundred batches of 64 rows may take, in milliseconds, on the machine that
-    /// publishes.
+    /// publishes; above 0.
     pub max_latency_ms: f64,
     /// The most that the version's files may hold, in bytes.
     pub max_bytes: u64,
@@ -239,8 +256,10 @@ impl Pipeline {
         check_data(&raw.data)?;
         check_examples(&raw.examples, &raw.data)?;
         check_model(&raw.model)?;
+        check_gates(&raw.gates)?;
         let features = parse_features(raw.features.columns)?;
         check_histories(&raw.features.history, raw.examples.windows)?;
+        check_schema(&features, &raw.features.crosses, &raw.features.history)?;
         if raw.model.architecture() == Architecture::TwoTower {
             check_towers(&features, &raw.features.crosses, &raw.features.history)?;
         }
@@ -348,53 +367,6 @@ impl RawPublish {
     }
 }
 
-fn check_data(data: &DataConfig) -> Result<(), ConfigError> {
-    let invalid = |text| Err(ConfigError::Invalid(text));
-    if data.label_positive.is_some() && data.label.is_none() {
-        return invalid("data.label_positive: needs data.label");
-    }
-    if data.test_path.is_none() {
-        let is_log = data.user.is_some() && data.item.is_some() && data.time.is_some();
-        return if is_log {
-            Ok(())
-        } else {
-            invalid("data: a log needs user, item and time; a table test_path")
-        };
-    }
-    if data.label.is_none() {
-        return invalid("data.test_path: the rows of a table need data.label");
-    }
-    if data.time.is_some() {
-        return invalid("data.time: a table has none; a log that is split by time is one file");
-    }
-    Ok(())
-}
-
-fn check_examples(examples: &ExamplesConfig, data: &DataConfig) -> Result<(), ConfigError> {
-    if examples.half_life_days.is_some() && data.time.is_none() {
-        return Err(ConfigError::Invalid("examples.half_life_days: needs data.time"));
-    }
-    if examples.half_life_days.is_some_and(|days| days.is_nan() || days <= 0.0) {
-        return Err(ConfigError::Invalid("examples.half_life_days: must be above 0"));
-    }
-    if !(0.0..1.0).contains(&examples.unknown_share) {
-        return Err(ConfigError::Invalid("examples.unknown_share: must be at least 0 and below 1"));
-    }
-    if !(0.0..=1.0).contains(&examples.user_balance) {
-        return Err(ConfigError::Invalid("examples.user_balance: must lie between 0 and 1"));
-    }
-    if examples.user_balance > 0.0 && data.user.is_none() {
-        return Err(ConfigError::Invalid("examples.user_balance: needs data.user"));
-    }
-    if examples.windows.is_some() && data.time.is_none() {
-        return Err(ConfigError::Invalid("examples.windows: needs data.time"));
-    }
-    if examples.windows.is_some_and(|windows| windows.days == 0 || !(1..=1000).contains(&windows.count)) {
-        return Err(ConfigError::Invalid("examples.windows: days must be above 0, count 1 to 1000"));
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use millrace::features::{List, Pooling};
@@ -402,7 +374,7 @@ mod tests {
     use super::*;
     use crate::history::Measure;
 
-    const EXAMPLE: &str = r#"
+    pub(super) const EXAMPLE: &str = r#"
         seed = 7
 
         [data]
@@ -482,7 +454,10 @@ mod tests {
     fn with_history(of: &str, measure: &str) -> String {
         let history = format!("history = [{{ name = \"h\", of = {of}, measure = {measure} }}]");
         let windows = "[examples]\nwindows = { days = 30, count = 4 }\n[features]";
-        EXAMPLE.replace("crosses =", &format!("{history}\ncrosses =")).replace("[features]", windows)
+        EXAMPLE
+            .replace("hash = { buckets = 64 }", "vocabulary = { minimum_count = 1 }")
+            .replace("crosses =", &format!("{history}\ncrosses ="))
+            .replace("[features]", windows)
     }
 
     #[test]
@@ -519,7 +494,6 @@ mod tests {
         assert!(refusal((day, "")).contains("one of"));
         assert!(refusal((day, "test_fraction = 1.5")).contains("between 0 and 1"));
         assert!(refusal((day, "test_from = \"soon\"")).contains("a date"));
-        assert!(refusal(("[features]", "[model]\nepochs = 0\n[features]")).contains("above 0"));
         assert!(refusal(("[features]", "[model]\nwide_l1 = -1.0\n[features]")).contains("penalties"));
         assert!(refusal(("[features]", "[examples]\nuser_balance = 2\n[features]")).contains("user_balance"));
         assert!(refusal(("[features]", "[examples]\nhalf_life_days = 0\n[features]")).contains("half_life"));
@@ -539,7 +513,7 @@ mod tests {
         );
         assert!(from("from = \"price\", column = \"price\"").contains("one of column and from"));
         assert!(from("of = \"item\"").contains("one of column and from"));
-        assert!(refusal(("buckets = 10", "buckets = 1")).contains("at least two buckets"));
+        assert!(refusal(("buckets = 10", "buckets = 1")).contains("2 to 65536 buckets"));
     }
 
     #[test]
@@ -611,7 +585,7 @@ mod tests {
             "[model]\noutput_dimension = 0\narchitecture = \"two_tower\"\n[features]",
             1,
         );
-        assert!(Pipeline::parse(&none).expect_err("no numbers").to_string().contains("above 0"));
+        assert!(Pipeline::parse(&none).expect_err("no numbers").to_string().contains("1 to 4096"));
     }
 
     const TABLE: &str = r#"

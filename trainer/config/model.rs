@@ -10,17 +10,17 @@ use super::ConfigError;
 pub struct ModelConfig {
     /// What the deep part is; without it, `cross_layers` says.
     pub architecture: Option<Architecture>,
-    /// Numbers in the embedding of an id.
+    /// Numbers in the embedding of an id; 1 to 4096.
     pub embedding_dimension: usize,
-    /// Cross layers of DCN-v2 before the hidden ones; none makes it Wide & Deep.
+    /// Cross layers of DCN-v2 before the hidden ones; none makes it Wide & Deep, and 16 are the most.
     pub cross_layers: usize,
-    /// Units of each hidden layer, in both towers where there are two.
+    /// Units of each hidden layer, in both towers where there are two; 1 to 65536 each, in at most 16 layers.
     pub hidden_units: Vec<usize>,
-    /// Numbers in the vector of a user and of an item, where there are two towers; 32 without it.
+    /// Numbers in the vector of a user and of an item, where there are two towers; 1 to 4096, and 32 without it.
     pub output_dimension: Option<usize>,
-    /// Rows in an update.
+    /// Rows in an update; 1 to 1048576.
     pub batch_rows: usize,
-    /// The most passes over the examples; the validation slice may choose fewer.
+    /// The most passes over the examples; the validation slice may choose fewer. 1 to 1000.
     pub epochs: usize,
     /// Adam's rate, for the layers.
     pub mlp_rate: f32,
@@ -107,18 +107,37 @@ impl ModelConfig {
 /// Whether the model can be made and learn.
 pub(super) fn check_model(model: &ModelConfig) -> Result<(), ConfigError> {
     check_architecture(model)?;
-    let sizes = [model.embedding_dimension, model.batch_rows, model.epochs, model.output_dimension()];
-    if sizes.iter().chain(&model.hidden_units).any(|&size| size == 0) {
-        return Err(ConfigError::Invalid("model: dimensions, units, batch_rows and epochs must be above 0"));
-    }
+    check_sizes(model)?;
     let rates = [model.mlp_rate, model.embedding_rate, model.wide_rate];
     let penalties = [model.embedding_l2, model.wide_l1, model.wide_l2];
-    let sound = rates.iter().all(|&rate| rate > 0.0) && penalties.iter().all(|&penalty| penalty >= 0.0);
+    let sound = rates.iter().all(|&rate| rate > 0.0 && rate.is_finite())
+        && penalties.iter().all(|&penalty| penalty >= 0.0 && penalty.is_finite());
     if sound {
         Ok(())
     } else {
-        Err(ConfigError::Invalid("model: rates must be above 0, penalties not below"))
+        Err(ConfigError::Invalid("model: rates must be above 0, penalties not below, all of them finite"))
     }
+}
+
+/// Bounds that no useful model meets, so that a slip is told before a log is read for it.
+fn check_sizes(model: &ModelConfig) -> Result<(), ConfigError> {
+    let units = model.hidden_units.iter().map(|&units| ("model.hidden_units", units, 1, MOST_UNITS));
+    let sizes = [
+        ("model.embedding_dimension", model.embedding_dimension, 1, MOST_NUMBERS),
+        ("model.output_dimension", model.output_dimension(), 1, MOST_NUMBERS),
+        ("model.cross_layers", model.cross_layers, 0, MOST_LAYERS),
+        ("model.batch_rows", model.batch_rows, 1, MOST_BATCH_ROWS),
+        ("model.epochs", model.epochs, 1, MOST_EPOCHS),
+    ];
+    for (key, size, least, most) in sizes.into_iter().chain(units) {
+        if !(least..=most).contains(&size) {
+            return Err(ConfigError::Bounds { key, least, most });
+        }
+    }
+    if model.hidden_units.len() > MOST_LAYERS {
+        return Err(ConfigError::Invalid("model.hidden_units: at most 16 layers"));
+    }
+    Ok(())
 }
 
 fn check_architecture(model: &ModelConfig) -> Result<(), ConfigError> {
@@ -132,3 +151,12 @@ fn check_architecture(model: &ModelConfig) -> Result<(), ConfigError> {
     };
     Err(ConfigError::Invalid(fault))
 }
+
+/// Numbers in an embedding, and in the vector of a tower.
+const MOST_NUMBERS: usize = 4096;
+/// Units of a hidden layer.
+const MOST_UNITS: usize = 65_536;
+/// Hidden layers, and cross layers.
+const MOST_LAYERS: usize = 16;
+const MOST_BATCH_ROWS: usize = 1 << 20;
+const MOST_EPOCHS: usize = 1000;

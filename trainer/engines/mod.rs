@@ -89,7 +89,7 @@ pub enum EnginesError {
     #[error(transparent)]
     Record(#[from] ManifestError),
     /// The record is not what this version of the program reads.
-    #[error("engines.toml: {0}")]
+    #[error("engines.toml")]
     Syntax(#[source] Box<toml::de::Error>),
 }
 

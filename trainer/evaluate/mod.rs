@@ -22,7 +22,7 @@ pub mod report;
 
 use std::{
     collections::HashSet,
-    fs, io,
+    io::{self, Write},
     num::NonZeroU32,
     path::{Path, PathBuf},
 };
@@ -45,6 +45,7 @@ use crate::{
     artifact::{Artifact, ArtifactError, Holdout},
     calendar,
     check::{CheckError, Opened},
+    whole_file,
 };
 
 /// Why there is no report.
@@ -197,7 +198,8 @@ pub fn evaluate(
 /// Writes the report for people to `html` and the one for programs to `json`.
 pub fn write(report: &Report, html: &Path, json: &Path) -> Result<(), EvaluateError> {
     let write = |file: &Path, text: &str| {
-        fs::write(file, text).map_err(|source| EvaluateError::Write { file: file.into(), source })
+        let written = whole_file::write(file, |mut out| out.write_all(text.as_bytes()));
+        written.map_err(|source| EvaluateError::Write { file: file.into(), source })
     };
     let text = serde_json::to_string_pretty(report).map_err(io::Error::from);
     let text = text.map_err(|source| EvaluateError::Write { file: json.into(), source })?;

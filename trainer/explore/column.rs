@@ -3,9 +3,10 @@
 use serde::Serialize;
 
 use super::{
+    lists::Lists,
     share::{rounded, share},
     table::{Column, Kind},
-    values::ValueCount,
+    values::{ValueCount, Values},
 };
 use crate::calendar;
 
@@ -22,11 +23,11 @@ pub struct ColumnFigures {
     pub missing: usize,
     /// The same over all rows.
     pub missing_share: f64,
-    /// Distinct values; null where there are more than the report's `distinct_bound`, or the column is not looked into.
+    /// Distinct values, of lists their distinct ids; null where there are more than the report's `distinct_bound`, or the column is not looked into.
     pub distinct: Option<usize>,
-    /// The range of numbers and times.
+    /// The range of numbers and times, and of the lengths of lists.
     pub range: Option<ValueRange>,
-    /// The commonest values, unless every value is there once.
+    /// The commonest values, unless every value is there once; of lists the ids that are in the most rows.
     pub commonest: Vec<ValueCount>,
 }
 
@@ -48,25 +49,38 @@ pub enum ValueRange {
         /// The last.
         last: String,
     },
+    /// Of the ids in lists that have any.
+    Lengths {
+        /// The fewest.
+        shortest: usize,
+        /// Their number on the mean.
+        mean: f64,
+        /// The most, which `values.max` of a feature has to allow.
+        longest: usize,
+    },
 }
 
 impl ColumnFigures {
     /// The figures of `column`, one of `rows` rows.
     pub fn of(column: &Column, rows: usize) -> Self {
-        let values = column.values.as_ref();
+        let (values, lists) = (column.values.as_ref(), column.lists.as_ref());
         let repeats = |distinct: usize| distinct < rows - column.missing;
+        let commonest = values
+            .filter(|values| repeats(values.distinct()))
+            .map(|values| values.commonest(COMMONEST))
+            .or_else(|| Some(lists?.commonest(COMMONEST)));
         Self {
             name: column.name.clone(),
             kind: column.kind,
             stored_as: column.stored_as.clone(),
             missing: column.missing,
             missing_share: share(column.missing, rows),
-            distinct: values.map(super::values::Values::distinct),
-            range: column.range.map(|range| ValueRange::of(column.kind, range)),
-            commonest: values
-                .filter(|values| repeats(values.distinct()))
-                .map(|values| values.commonest(COMMONEST))
-                .unwrap_or_default(),
+            distinct: values.map(Values::distinct).or_else(|| lists?.distinct()),
+            range: column
+                .range
+                .map(|range| ValueRange::of(column.kind, range))
+                .or_else(|| lists.and_then(ValueRange::of_lists)),
+            commonest: commonest.unwrap_or_default(),
         }
     }
 }
@@ -78,6 +92,11 @@ impl ValueRange {
         } else {
             Self::Numbers { least: rounded(low), greatest: rounded(high) }
         }
+    }
+
+    fn of_lists(lists: &Lists) -> Option<Self> {
+        let &Lists { shortest, longest, .. } = lists;
+        (lists.lists > 0).then(|| Self::Lengths { shortest, mean: rounded(lists.mean()), longest })
     }
 }
 
@@ -92,7 +111,6 @@ const COMMONEST: usize = 5;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::explore::values::Values;
 
     fn column(kind: Kind, texts: &[Option<&str>], range: Option<(f64, f64)>) -> Column {
         Column {
@@ -101,6 +119,7 @@ mod tests {
             kind,
             missing: texts.iter().filter(|text| text.is_none()).count(),
             values: Some(Values::of(texts.iter().copied())),
+            lists: None,
             range,
             negative: 0,
         }
@@ -128,5 +147,19 @@ mod tests {
         let figures = ColumnFigures::of(&column(Kind::Time, &[Some("1970-01-01")], Some((0.0, 0.0))), 1);
         let moment = || "1970-01-01 00:00:00".to_owned();
         assert_eq!(figures.range, Some(ValueRange::Times { first: moment(), last: moment() }));
+    }
+
+    #[test]
+    fn of_lists_there_are_the_lengths_and_the_ids() {
+        let mut lists = Lists::new();
+        lists.push(&["war".into(), "drama".into()], 9);
+        lists.push(&["war".into()], 9);
+        let stored = Column { values: None, lists: Some(lists), ..column(Kind::List, &[None], None) };
+        let figures = ColumnFigures::of(&stored, 3);
+        assert_eq!((figures.missing, figures.distinct), (1, Some(2)));
+        assert_eq!(figures.range, Some(ValueRange::Lengths { shortest: 1, mean: 1.5, longest: 2 }));
+        assert_eq!((figures.commonest[0].value.as_str(), figures.commonest[0].rows), ("war", 2));
+        let empty = Column { lists: Some(Lists::new()), ..stored };
+        assert_eq!(ColumnFigures::of(&empty, 3).range, None);
     }
 }

@@ -4,6 +4,7 @@
 //! Figures are pure functions of columns in memory; [`table`] reads the file, [`page`] shows the report. It changes
 //! nothing and needs no model.
 
+pub mod lists;
 pub mod roles;
 pub mod table;
 pub mod values;
@@ -73,7 +74,7 @@ pub enum ExploreError {
         role: &'static str,
     },
     /// The test period leaves nothing on one side.
-    #[error("{0}")]
+    #[error(transparent)]
     Split(#[from] EmptySplit),
     /// There is a test period, and nothing that says when.
     #[error("a test period needs a column of times: name one with --time")]

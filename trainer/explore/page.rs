@@ -138,6 +138,9 @@ fn column_row(column: &ColumnFigures, bound: &str) -> Vec<String> {
             format!("{} to {}", number(*least), number(*greatest))
         }
         Some(ValueRange::Times { first, last }) => format!("{first} to {last}"),
+        Some(ValueRange::Lengths { shortest, mean, longest }) => {
+            format!("{} to {} ids, {mean:.1} on the mean", grouped(*shortest), grouped(*longest))
+        }
         None => "–".into(),
     };
     let value = |found: &ValueCount| format!("{} ({})", cropped(&found.value, 28), percent(found.share));
@@ -401,6 +404,7 @@ fn kind(kind: Kind) -> &'static str {
         Kind::Time => "times",
         Kind::Boolean => "true or false",
         Kind::Text => "text",
+        Kind::List => "lists",
         Kind::Opaque => "not looked into",
         Kind::Empty => "none",
     }

@@ -9,18 +9,18 @@ use std::{
 };
 
 use arrow_array::{Array, ArrayRef, RecordBatch, cast::AsArray};
-use arrow_cast::{can_cast_types, cast};
 use arrow_schema::{DataType, Schema};
 use serde::Serialize;
 
 use super::{
+    lists::Lists,
     roles::{Role, Roles},
     values::{Dictionary, Values},
 };
 use crate::{
     calendar,
     config::KeepConfig,
-    log::{Collect, LogError, collect, kept, times},
+    log::{Collect, LogError, StoredColumn, collect, kept, stored_lists},
     progress::Progress,
 };
 
@@ -52,10 +52,12 @@ pub struct Column {
     pub stored_as: String,
     /// What its values are.
     pub kind: Kind,
-    /// Rows without a value: empty, null, or not a number.
+    /// Rows without a value: empty, null, not a number, or a list without an id.
     pub missing: usize,
-    /// The values, unless there are too many, or they are not looked into.
+    /// The values, unless there are too many, they are lists, or they are not looked into.
     pub values: Option<Values>,
+    /// The lists of a column of lists.
+    pub lists: Option<Lists>,
     /// The least and the greatest of the finite numbers or, in seconds since 1970, of the times.
     pub range: Option<(f64, f64)>,
     /// Numbers below 0.
@@ -78,7 +80,9 @@ pub enum Kind {
     Boolean,
     /// Anything else.
     Text,
-    /// Lists, structures, and what else has no text: they are not looked into.
+    /// Lists of ids.
+    List,
+    /// Structures, lists of what is no id, and what else has no text: they are not looked into.
     Opaque,
     /// There are none.
     Empty,
@@ -152,7 +156,7 @@ impl Collect for Reader<'_> {
         self.left_out += kept.iter().filter(|&&kept| !kept).count();
         let mut hashers = vec![DefaultHasher::new(); batch.num_rows()];
         for (column, array) in self.columns.iter_mut().zip(batch.columns()) {
-            column.push_all(array, &kept, &mut hashers)?;
+            column.push_all(array, &kept, &mut hashers);
         }
         let rows = kept.iter().zip(hashers).filter(|(kept, _)| **kept);
         self.hashes.extend(rows.map(|(_, hasher)| hasher.finish()));
@@ -164,7 +168,7 @@ impl Reader<'_> {
     /// Reads when, as the trainer would. Where that fails, a guess was wrong, but what was given is an error.
     fn push_times(&mut self, batch: &RecordBatch, kept: &[bool]) -> Result<(), LogError> {
         let Some(name) = self.roles.column(Role::Time) else { return Ok(()) };
-        match times(batch, name) {
+        match StoredColumn::of(batch, name).and_then(|column| column.times()) {
             Ok(times) => {
                 self.times
                     .extend(times.into_iter().zip(kept).filter(|(_, kept)| **kept).map(|(time, _)| time));
@@ -196,11 +200,18 @@ impl Reader<'_> {
     }
 }
 
+/// Some values of a column, as they are looked into.
+enum Read {
+    Texts(ArrayRef),
+    Lists(Vec<Vec<String>>),
+}
+
 /// Collects one column.
 struct Collected {
     name: String,
     stored_as: DataType,
     dictionary: Dictionary,
+    lists: Option<Lists>,
     missing: usize,
     negative: usize,
     seen: Seen,
@@ -223,25 +234,29 @@ impl Collected {
             name: name.to_owned(),
             stored_as: DataType::Null,
             dictionary: Dictionary::new(bound),
+            lists: None,
             missing: 0,
             negative: 0,
             seen: Seen::new(),
         }
     }
 
-    fn push_all(
-        &mut self,
-        array: &ArrayRef,
-        kept: &[bool],
-        hashers: &mut [DefaultHasher],
-    ) -> Result<(), LogError> {
+    /// Takes the next values as the trainer would; a column that it could not take is not looked into.
+    fn push_all(&mut self, array: &ArrayRef, kept: &[bool], hashers: &mut [DefaultHasher]) {
         self.stored_as = array.data_type().clone();
-        if array.data_type().is_nested() || !can_cast_types(array.data_type(), &DataType::Utf8) {
-            self.seen.is_opaque = true;
-            return Ok(());
-        }
+        let read = StoredColumn::new(&self.name, array).and_then(|column| match stored_lists(&column)? {
+            Some(lists) => Ok(Read::Lists(lists)),
+            None => Ok(Read::Texts(column.texts()?)),
+        });
         let is_float = array.data_type().is_floating();
-        let texts = cast(array, &DataType::Utf8)?;
+        match read {
+            Ok(Read::Texts(texts)) => self.push_texts(&texts, is_float, kept, hashers),
+            Ok(Read::Lists(lists)) => self.push_lists(&lists, kept, hashers),
+            Err(_) => self.seen.is_opaque = true,
+        }
+    }
+
+    fn push_texts(&mut self, texts: &ArrayRef, is_float: bool, kept: &[bool], hashers: &mut [DefaultHasher]) {
         for ((text, kept), hasher) in texts.as_string::<i32>().iter().zip(kept).zip(hashers) {
             let text = text.filter(|text| !text.is_empty() && (!is_float || *text != "NaN"));
             // A float that is a whole number is that number, as it is to the trainer.
@@ -251,7 +266,19 @@ impl Collected {
                 self.push(text);
             }
         }
-        Ok(())
+    }
+
+    fn push_lists(&mut self, lists: &[Vec<String>], kept: &[bool], hashers: &mut [DefaultHasher]) {
+        let collected = self.lists.get_or_insert_with(Lists::new);
+        let rows = lists.iter().zip(kept).zip(hashers).filter(|((_, kept), _)| **kept);
+        for ((list, _), hasher) in rows {
+            list.hash(hasher);
+            if list.is_empty() {
+                self.missing += 1;
+            } else {
+                collected.push(list, MOST_VALUES);
+            }
+        }
     }
 
     fn push(&mut self, text: Option<&str>) {
@@ -269,7 +296,11 @@ impl Collected {
     }
 
     fn finish(self) -> Column {
-        let kind = self.seen.kind(&self.stored_as);
+        let kind = match self.seen.kind(&self.stored_as) {
+            Kind::Empty if self.lists.is_some() => Kind::List,
+            kind => kind,
+        };
+        let is_opaque = kind == Kind::Opaque;
         let range = match kind {
             Kind::Time => self.seen.times,
             kind if kind.is_number() => self.seen.numbers,
@@ -279,8 +310,9 @@ impl Collected {
             name: self.name,
             stored_as: self.stored_as.to_string(),
             kind,
-            missing: self.missing,
-            values: self.dictionary.finish().filter(|_| kind != Kind::Opaque),
+            missing: if is_opaque { 0 } else { self.missing },
+            values: self.dictionary.finish().filter(|_| !is_opaque && kind != Kind::List),
+            lists: self.lists.filter(|_| !is_opaque),
             range,
             negative: if kind.is_number() { self.negative } else { 0 },
         }
@@ -299,7 +331,8 @@ impl Seen {
         let number = could_be(Kind::Number).then(|| text.parse::<f64>().ok()).flatten();
         let time = could_be(Kind::Time).then(|| calendar::parse(text)).flatten();
         self.kinds.retain(|kind| match kind {
-            Kind::Integer => text.parse::<i64>().is_ok(),
+            // Unsigned integers and long ids go further than 64 bits with a sign.
+            Kind::Integer => text.parse::<i128>().is_ok(),
             Kind::WholeNumber => number.is_some_and(|number| number.fract() == 0.0),
             Kind::Number => number.is_some(),
             Kind::Time => time.is_some(),
@@ -344,8 +377,9 @@ mod tests {
     use std::{fs, fs::File, sync::Arc};
 
     use arrow_array::{
-        BooleanArray, Float64Array, Int64Array, ListArray, StringArray, TimestampSecondArray,
-        types::Int32Type,
+        BinaryArray, BooleanArray, Float64Array, Int64Array, ListArray, StringArray,
+        TimestampMicrosecondArray, TimestampSecondArray, UInt64Array,
+        types::{Float64Type, Int32Type},
     };
     use parquet::arrow::ArrowWriter;
 
@@ -415,19 +449,55 @@ mod tests {
         assert_eq!(table.times, Some(vec![Some(0), Some(60), Some(120)]));
     }
 
-    #[test]
-    fn lists_are_not_looked_into() {
+    /// What a Parquet file of `columns` holds.
+    fn read_columns<const N: usize>(columns: [(&str, ArrayRef); N]) -> Table {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("log.parquet");
-        let lists = [Some(vec![Some(1), Some(2)]), None, Some(vec![])];
-        let columns: [(&str, ArrayRef); 2] = [
-            ("title", Arc::new(ListArray::from_iter_primitive::<Int32Type, _, _>(lists))),
-            ("n", Arc::new(Int64Array::from(vec![1, 2, 3]))),
-        ];
         write(&path, &RecordBatch::try_from_iter(columns).expect("a batch"));
-        let table = Table::read(&path, &Roles::new(), &[], &mut |_: &str| {}).expect("a table");
-        assert_eq!(kinds(&table), [("title", Kind::Opaque, 0), ("n", Kind::Integer, 0)]);
-        assert_eq!((&table.columns[0].values, table.duplicates), (&None, 0));
+        Table::read(&path, &Roles::new(), &[], &mut |_: &str| {}).expect("a table")
+    }
+
+    #[test]
+    fn lists_of_ids_are_looked_into_and_other_nested_values_are_not() {
+        let lists = [Some(vec![Some(1), Some(2)]), None, Some(vec![]), Some(vec![Some(1), None])];
+        let fractions = vec![Some(vec![Some(0.5)]); 4];
+        let table = read_columns([
+            ("title", Arc::new(ListArray::from_iter_primitive::<Int32Type, _, _>(lists))),
+            ("vector", Arc::new(ListArray::from_iter_primitive::<Float64Type, _, _>(fractions))),
+            ("blob", Arc::new(BinaryArray::from(vec![b"\xff".as_slice(); 4]))),
+            ("n", Arc::new(Int64Array::from(vec![1, 2, 2, 3]))),
+        ]);
+        let expected = [
+            ("title", Kind::List, 2),
+            ("vector", Kind::Opaque, 0),
+            ("blob", Kind::Opaque, 0),
+            ("n", Kind::Integer, 0),
+        ];
+        assert_eq!(kinds(&table), expected);
+        let lists = table.columns[0].lists.as_ref().expect("lists");
+        assert_eq!((lists.lists, lists.shortest, lists.longest, lists.distinct()), (2, 1, 2, Some(2)));
+        assert!(table.columns.iter().take(3).all(|column| column.values.is_none()));
+        assert_eq!(table.duplicates, 1, "an empty list is as good as none");
+    }
+
+    #[test]
+    fn times_with_a_zone_are_read_as_the_trainer_reads_them() {
+        for zone in ["UTC", "+02:00"] {
+            let moments = TimestampMicrosecondArray::from(vec![0, 60_000_000]).with_timezone(zone);
+            let table = read_columns([("timestamp", Arc::new(moments))]);
+            assert_eq!(kinds(&table), [("timestamp", Kind::Time, 0)], "{zone}");
+            assert_eq!(table.times, Some(vec![Some(0), Some(60)]), "{zone}");
+            assert_eq!(table.columns[0].range, Some((0.0, 60.0)), "{zone}");
+        }
+    }
+
+    #[test]
+    fn integers_beyond_64_bits_with_a_sign_are_integers_and_no_floats() {
+        let table = read_columns([("user_id", Arc::new(UInt64Array::from(vec![1, u64::MAX])))]);
+        assert_eq!(kinds(&table), [("user_id", Kind::Integer, 0)]);
+        assert_eq!(table.values(Role::User).expect("users").texts(), ["1", "18446744073709551615"]);
+        let text = read_text("id\n18446744073709551615\n", &Roles::new(), &[]).expect("a table");
+        assert_eq!(kinds(&text), [("id", Kind::Integer, 0)]);
     }
 
     #[test]

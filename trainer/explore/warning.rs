@@ -361,6 +361,7 @@ mod tests {
             kind,
             missing: texts.iter().filter(|text| text.is_none()).count(),
             values: Some(Values::of(texts.iter().copied())),
+            lists: None,
             range: None,
             negative,
         }

@@ -3,14 +3,9 @@
 
 use std::ops::Range;
 
-use arrow_array::{Array, RecordBatch, cast::AsArray};
-use arrow_cast::cast;
-use arrow_schema::DataType;
+use arrow_array::Array;
 
-use super::{
-    Ids, Interner, LogError,
-    read::{column, ids_of, is_text, texts},
-};
+use super::{Ids, Interner, LogError, StoredColumn};
 use crate::config::ListConfig;
 
 /// A column of lists, and the first that is too long.
@@ -58,36 +53,33 @@ impl CollectedLists {
 }
 
 /// The ids of each list of a column of lists, of texts with a separator, or of single ids.
-pub(super) fn lists(
-    batch: &RecordBatch,
-    name: &str,
-    config: &ListConfig,
-) -> Result<Vec<Vec<String>>, LogError> {
-    let array = column(batch, name)?;
-    if let DataType::List(ids) | DataType::LargeList(ids) | DataType::FixedSizeList(ids, _) =
-        array.data_type()
-    {
-        let lists = cast(array, &DataType::List(ids.clone()))?;
-        let lists = lists.as_list::<i32>();
-        let ids = ids_of(lists.values(), name)?;
-        let place = |offset: i32| usize::try_from(offset).expect("offsets count from 0");
-        let ends = lists.value_offsets().windows(2).map(|ends| place(ends[0])..place(ends[1]));
-        let list = |(row, range): (usize, Range<usize>)| {
-            let range = if lists.is_null(row) { 0..0 } else { range };
-            ids[range].iter().flatten().cloned().collect()
-        };
-        return Ok(ends.enumerate().map(list).collect());
+pub(super) fn lists(column: &StoredColumn<'_>, config: &ListConfig) -> Result<Vec<Vec<String>>, LogError> {
+    if let Some(lists) = stored_lists(column)? {
+        return Ok(lists);
     }
-    if !is_text(array) {
-        return Ok(ids_of(array, name)?.into_iter().map(|id| id.into_iter().collect()).collect());
+    if !column.is_text() {
+        return Ok(column.ids()?.into_iter().map(|id| id.into_iter().collect()).collect());
     }
     let Some(separator) = &config.separator else {
-        let reason = "holds texts and no lists, so that values.separator must say what stands between ids";
-        return Err(LogError::Value { column: name.to_owned(), reason: reason.into() });
+        return Err(column
+            .error("holds texts and no lists, so that values.separator must say what stands between ids"));
     };
     let there = |id: &&str| !id.is_empty() && *id != "?";
     let split = |text: &str| Ok(text.split(&**separator).filter(there).map(str::to_owned).collect());
-    Ok(texts(array, split)?.into_iter().map(Option::unwrap_or_default).collect())
+    Ok(column.parsed(split)?.into_iter().map(Option::unwrap_or_default).collect())
+}
+
+/// The ids of each list, where the file stores lists. What is missing within one is left out.
+pub(crate) fn stored_lists(column: &StoredColumn<'_>) -> Result<Option<Vec<Vec<String>>>, LogError> {
+    let Some((lists, ids)) = column.lists()? else { return Ok(None) };
+    let ids = ids.ids()?;
+    let place = |offset: i32| usize::try_from(offset).expect("offsets count from 0");
+    let ends = lists.value_offsets().windows(2).map(|ends| place(ends[0])..place(ends[1]));
+    let list = |(row, range): (usize, Range<usize>)| {
+        let range = if lists.is_null(row) { 0..0 } else { range };
+        ids[range].iter().flatten().cloned().collect()
+    };
+    Ok(Some(ends.enumerate().map(list).collect()))
 }
 
 #[cfg(test)]
@@ -99,8 +91,13 @@ mod tests {
         sync::Arc,
     };
 
-    use arrow_array::{ArrayRef, Int32Array, ListArray, types::Int64Type};
-    use arrow_schema::Field;
+    use arrow_array::{
+        ArrayRef, Int32Array, ListArray, RecordBatch,
+        builder::{Int64Builder, ListBuilder},
+        types::Int64Type,
+    };
+    use arrow_cast::cast;
+    use arrow_schema::{DataType, Field};
     use millrace::features::{Pooling, Value};
     use parquet::arrow::ArrowWriter;
 
@@ -212,5 +209,17 @@ mod tests {
             );
         }
         assert_eq!(log.features[2].raw(0), Value::List(vec![Value::Int(1)]).raw(), "one id is a list of one");
+    }
+
+    #[test]
+    fn lists_of_lists_are_refused_by_the_name_of_their_column() {
+        let mut nested = ListBuilder::new(ListBuilder::new(Int64Builder::new()));
+        nested.values().append_value([Some(3)]);
+        nested.append(true);
+        let nested: ArrayRef = Arc::new(nested.finish());
+        let column = StoredColumn::new("genres", &nested).expect("a column");
+        let error = lists(&column, &list(2)).expect_err("nested").to_string();
+        assert!(error.starts_with("column `genres`: is a column of lists (List(List("), "{error}");
+        assert!(error.ends_with("expected lists of ids"), "{error}");
     }
 }

@@ -4,6 +4,7 @@
 //! It holds what the log says and nothing that was derived: which rows are training and which are test is
 //! [`crate::split`]'s, what becomes an example is [`crate::examples`]'s.
 
+mod column;
 mod ids;
 mod lists;
 mod read;
@@ -13,7 +14,11 @@ use std::collections::BTreeMap;
 use millrace::features::RawValue;
 use rand::seq::SliceRandom;
 
-pub(crate) use self::read::{Collect, collect, kept, times};
+pub(crate) use self::{
+    column::StoredColumn,
+    lists::stored_lists,
+    read::{Collect, collect, kept},
+};
 pub use self::{
     ids::{Ids, Interner},
     read::{LogError, LogFile, read, read_table},

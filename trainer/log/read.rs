@@ -1,5 +1,5 @@
 //! Reads a log from CSV or Parquet, by the file's extension. Only the columns that the pipeline names are read. How
-//! a file becomes batches and a column becomes ids, numbers or times is [`crate::explore`]'s too.
+//! a file becomes batches is [`crate::explore`]'s too, and so is what a column of one means, which [`super::column`] says.
 //!
 //! A row that lacks a value which it needs is dropped and counted, and so is a row that a condition excludes; a value
 //! of the wrong kind is an error, for it says that the pipeline names the wrong column. In text, nothing and `?` are
@@ -13,13 +13,8 @@ use std::{
     sync::Arc,
 };
 
-use arrow_array::{
-    Array, ArrayRef, RecordBatch,
-    cast::AsArray,
-    types::{Float64Type, Int64Type, TimestampSecondType},
-};
-use arrow_cast::cast;
-use arrow_schema::{ArrowError, DataType, Field, Schema, TimeUnit};
+use arrow_array::RecordBatch;
+use arrow_schema::{ArrowError, DataType, Field, Schema};
 use millrace::features::RawKind;
 use parquet::{
     arrow::{ProjectionMask, arrow_reader::ParquetRecordBatchReaderBuilder},
@@ -27,11 +22,10 @@ use parquet::{
 };
 
 use super::{
-    FeatureColumn, Interner, Log,
+    FeatureColumn, Interner, Log, StoredColumn,
     lists::{CollectedLists, lists},
 };
 use crate::{
-    calendar,
     config::{DataConfig, FeatureConfig, KeepConfig},
     progress::{Progress, Step, Work},
     random::{Purpose, random},
@@ -53,12 +47,24 @@ pub enum LogError {
     /// The file's extension is neither `csv` nor `parquet`.
     #[error("{0}: a log is a .csv or a .parquet file")]
     Format(PathBuf),
-    /// The contents are damaged, or a value does not fit its column.
-    #[error("the log: {0}")]
-    Arrow(#[from] ArrowError),
-    /// The contents are damaged.
-    #[error("the log: {0}")]
-    Parquet(#[from] ParquetError),
+    /// The contents are damaged, or no table.
+    #[error("{path}: cannot be decoded")]
+    Arrow {
+        /// The file.
+        path: PathBuf,
+        /// What the decoder said.
+        #[source]
+        source: ArrowError,
+    },
+    /// The contents are damaged, or no Parquet.
+    #[error("{path}: cannot be decoded")]
+    Parquet {
+        /// The file.
+        path: PathBuf,
+        /// What the decoder said.
+        #[source]
+        source: ParquetError,
+    },
     /// The pipeline names a column that is not there.
     #[error("the log has no column `{0}`")]
     NoColumn(String),
@@ -143,13 +149,14 @@ pub(crate) fn collect(
 
 fn read_csv(path: &Path, reader: &mut impl Collect, progress: &mut dyn Progress) -> Result<(), LogError> {
     let failed = |source| LogError::Read { path: path.to_path_buf(), source };
+    let damaged = |source| LogError::Arrow { path: path.to_path_buf(), source };
     let mut file = BufReader::new(File::open(path).map_err(failed)?);
     let mut header = String::new();
     file.read_line(&mut header).map_err(failed)?;
     file.rewind().map_err(failed)?;
     // Every column is read as text: guessed types would depend on the rows that happen to come first.
     let names = arrow_csv::reader::Format::default().with_header(true);
-    let (schema, _) = names.infer_schema(header.as_bytes(), Some(0))?;
+    let (schema, _) = names.infer_schema(header.as_bytes(), Some(0)).map_err(damaged)?;
     let fields: Vec<Field> =
         schema.fields().iter().map(|field| Field::new(field.name(), DataType::Utf8, true)).collect();
     let schema = Arc::new(Schema::new(fields));
@@ -158,22 +165,26 @@ fn read_csv(path: &Path, reader: &mut impl Collect, progress: &mut dyn Progress)
         .with_header(true)
         .with_projection(columns)
         .with_batch_size(BATCH_ROWS)
-        .build(file)?;
-    push_all(batches, None, reader, progress)
+        .build(file)
+        .map_err(damaged)?;
+    push_all(batches.map(|batch| batch.map_err(damaged)), None, reader, progress)
 }
 
 fn read_parquet(path: &Path, reader: &mut impl Collect, progress: &mut dyn Progress) -> Result<(), LogError> {
     let file = File::open(path).map_err(|source| LogError::Read { path: path.to_path_buf(), source })?;
-    let builder = ParquetRecordBatchReaderBuilder::try_new(file)?;
+    let damaged = |source| LogError::Parquet { path: path.to_path_buf(), source };
+    let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(damaged)?;
     let columns = reader.projection(builder.schema())?;
     let mask = ProjectionMask::roots(builder.parquet_schema(), columns);
     let rows = u64::try_from(builder.metadata().file_metadata().num_rows()).ok();
-    push_all(builder.with_projection(mask).with_batch_size(BATCH_ROWS).build()?, rows, reader, progress)
+    let batches = builder.with_projection(mask).with_batch_size(BATCH_ROWS).build().map_err(damaged)?;
+    let damaged = |source| LogError::Arrow { path: path.to_path_buf(), source };
+    push_all(batches.map(|batch| batch.map_err(damaged)), rows, reader, progress)
 }
 
 /// Hands every batch to `reader`; `of` is the number of their rows, where it is known.
 fn push_all(
-    batches: impl Iterator<Item = Result<RecordBatch, ArrowError>>,
+    batches: impl Iterator<Item = Result<RecordBatch, LogError>>,
     of: Option<u64>,
     reader: &mut impl Collect,
     progress: &mut dyn Progress,
@@ -273,7 +284,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-impl Collect for Reader<'_> {
+impl<'a> Collect for Reader<'a> {
     fn projection(&mut self, schema: &Schema) -> Result<Vec<usize>, LogError> {
         self.row = 0;
         let data = self.data;
@@ -289,11 +300,15 @@ impl Collect for Reader<'_> {
     }
 
     fn push(&mut self, batch: &RecordBatch) -> Result<(), LogError> {
+        let data = self.data;
+        let positive = data.label_positive.as_deref();
+        let column =
+            |name: &'a Option<String>| name.as_deref().map(|name| StoredColumn::of(batch, name)).transpose();
         let cells = Cells {
-            users: self.data.user.as_deref().map(|column| ids(batch, column)).transpose()?,
-            items: self.data.item.as_deref().map(|column| ids(batch, column)).transpose()?,
-            times: self.data.time.as_deref().map(|column| times(batch, column)).transpose()?,
-            labels: self.data.label.as_deref().map(|column| labels(batch, column, self.data)).transpose()?,
+            users: column(&data.user)?.map(|users| users.ids()).transpose()?,
+            items: column(&data.item)?.map(|items| items.ids()).transpose()?,
+            times: column(&data.time)?.map(|times| times.times()).transpose()?,
+            labels: column(&data.label)?.map(|labels| labels.labels(positive)).transpose()?,
             features: self
                 .specs
                 .iter()
@@ -408,16 +423,17 @@ impl FeatureCells {
     /// The values of a feature.
     fn of(batch: &RecordBatch, spec: &FeatureConfig) -> Result<Self, LogError> {
         match &spec.values {
-            Some(list) => Ok(Self::Lists(lists(batch, &spec.column, list)?)),
+            Some(list) => Ok(Self::Lists(lists(&StoredColumn::of(batch, &spec.column)?, list)?)),
             None => Self::new(batch, &spec.column, spec.encoding.raw()),
         }
     }
 
     fn new(batch: &RecordBatch, column: &str, kind: RawKind) -> Result<Self, LogError> {
+        let column = StoredColumn::of(batch, column)?;
         Ok(match kind {
-            RawKind::Id => Self::Ids(ids(batch, column)?),
-            RawKind::Number => Self::Numbers(numbers(batch, column)?),
-            RawKind::Moment => Self::Moments(times(batch, column)?),
+            RawKind::Id => Self::Ids(column.ids()?),
+            RawKind::Number => Self::Numbers(column.numbers()?),
+            RawKind::Moment => Self::Moments(column.times()?),
         })
     }
 
@@ -436,107 +452,11 @@ impl FeatureCells {
 pub(crate) fn kept(batch: &RecordBatch, conditions: &[KeepConfig]) -> Result<Vec<bool>, LogError> {
     let mut kept = vec![true; batch.num_rows()];
     for condition in conditions {
-        for (kept, value) in kept.iter_mut().zip(numbers(batch, &condition.column)?) {
+        for (kept, value) in kept.iter_mut().zip(StoredColumn::of(batch, &condition.column)?.numbers()?) {
             *kept &= value.is_some_and(|value| value > condition.above);
         }
     }
     Ok(kept)
-}
-
-pub(super) fn column<'b>(batch: &'b RecordBatch, name: &str) -> Result<&'b ArrayRef, LogError> {
-    batch.column_by_name(name).ok_or_else(|| LogError::NoColumn(name.to_owned()))
-}
-
-/// The texts of a column of ids. A float that is a whole number is that number: data frames store integers so where
-/// some are missing.
-fn ids(batch: &RecordBatch, name: &str) -> Result<Vec<Option<String>>, LogError> {
-    ids_of(column(batch, name)?, name)
-}
-
-pub(super) fn ids_of(array: &ArrayRef, name: &str) -> Result<Vec<Option<String>>, LogError> {
-    match array.data_type() {
-        kind if kind.is_integer() => {
-            let integers = cast(array, &DataType::Int64)?;
-            Ok(integers.as_primitive::<Int64Type>().iter().map(|id| id.map(|id| id.to_string())).collect())
-        }
-        kind if kind.is_floating() => {
-            let floats = cast(array, &DataType::Float64)?;
-            let floats = floats.as_primitive::<Float64Type>().iter();
-            floats.map(|id| whole(id, name)).collect()
-        }
-        _ => texts(array, |text| Ok(text.to_owned())),
-    }
-}
-
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "checked to be a whole number that a double holds exactly"
-)]
-fn whole(id: Option<f64>, name: &str) -> Result<Option<String>, LogError> {
-    const EXACT: f64 = 9_007_199_254_740_992.0;
-    match id.filter(|id| !id.is_nan()) {
-        None => Ok(None),
-        Some(id) if id.fract() == 0.0 && id.abs() <= EXACT => Ok(Some((id as i64).to_string())),
-        Some(id) => Err(LogError::Value { column: name.to_owned(), reason: format!("{id} is no id") }),
-    }
-}
-
-/// The values of a column of texts; `None` where one is missing.
-pub(super) fn texts<T>(
-    array: &ArrayRef,
-    mut parse: impl FnMut(&str) -> Result<T, LogError>,
-) -> Result<Vec<Option<T>>, LogError> {
-    let texts = cast(array, &DataType::Utf8)?;
-    let texts = texts.as_string::<i32>().iter();
-    let there = |text: &&str| !text.is_empty() && *text != "?";
-    texts.map(|text| text.filter(there).map(&mut parse).transpose()).collect()
-}
-
-pub(super) fn is_text(array: &ArrayRef) -> bool {
-    matches!(array.data_type(), DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View)
-}
-
-/// The finite numbers of a column.
-fn numbers(batch: &RecordBatch, name: &str) -> Result<Vec<Option<f64>>, LogError> {
-    let array = column(batch, name)?;
-    let numbers: Vec<Option<f64>> = if is_text(array) {
-        let refused =
-            || LogError::Value { column: name.to_owned(), reason: "holds texts that are no number".into() };
-        texts(array, |text| text.trim().parse().map_err(|_| refused()))?
-    } else {
-        let floats = cast(array, &DataType::Float64)?;
-        floats.as_primitive::<Float64Type>().iter().collect()
-    };
-    Ok(numbers.into_iter().map(|number| number.filter(|number| number.is_finite())).collect())
-}
-
-fn labels(batch: &RecordBatch, name: &str, data: &DataConfig) -> Result<Vec<Option<bool>>, LogError> {
-    if let Some(positive) = &data.label_positive {
-        let labels = ids(batch, name)?;
-        return Ok(labels.into_iter().map(|label| label.map(|label| label == *positive)).collect());
-    }
-    let label = |number: f64| match number {
-        0.0 => Ok(false),
-        1.0 => Ok(true),
-        other => Err(LogError::Value { column: name.to_owned(), reason: format!("{other} is no label") }),
-    };
-    numbers(batch, name)?.into_iter().map(|number| number.map(label).transpose()).collect()
-}
-
-/// Seconds since 1970. Integers are taken for such already.
-pub(crate) fn times(batch: &RecordBatch, name: &str) -> Result<Vec<Option<i64>>, LogError> {
-    let array = column(batch, name)?;
-    if array.data_type().is_integer() {
-        let seconds = cast(array, &DataType::Int64)?;
-        return Ok(seconds.as_primitive::<Int64Type>().iter().collect());
-    }
-    if is_text(array) {
-        let refused =
-            || LogError::Value { column: name.to_owned(), reason: "holds texts that are no time".into() };
-        return texts(array, |text| calendar::parse(text).ok_or_else(refused));
-    }
-    let moments = cast(array, &DataType::Timestamp(TimeUnit::Second, None))?;
-    Ok(moments.as_primitive::<TimestampSecondType>().iter().collect())
 }
 
 /// Rows that are decoded at a time.
@@ -546,7 +466,7 @@ const BATCH_ROWS: usize = 16_384;
 mod tests {
     use std::fs;
 
-    use arrow_array::{Float64Array, Int32Array, StringArray};
+    use arrow_array::{ArrayRef, Float64Array, Int32Array, StringArray, UInt64Array};
     use millrace::features::Value;
     use parquet::arrow::ArrowWriter;
 
@@ -612,12 +532,12 @@ mod tests {
         assert_eq!(error.expect_err("3 is no label").to_string(), "column `clicked`: 3 is no label");
     }
 
-    #[test]
-    fn a_float_that_stores_an_id_becomes_the_id_again() {
+    /// Reads a Parquet file of three rows whose users are `users`.
+    fn read_users(users: ArrayRef) -> Result<LogFile, LogError> {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("log.parquet");
         let columns: [(&str, ArrayRef); 4] = [
-            ("who", Arc::new(Float64Array::from(vec![Some(17850.0), None, Some(13047.0)]))),
+            ("who", users),
             ("what", Arc::new(StringArray::from(vec!["85123A", "22423", "22423"]))),
             ("when", Arc::new(StringArray::from(vec!["2009-12-01 07:45:00"; 3]))),
             ("price", Arc::new(Int32Array::from(vec![1, 1, 1]))),
@@ -627,17 +547,38 @@ mod tests {
             ArrowWriter::try_new(File::create(&path).expect("made"), batch.schema(), None).expect("a writer");
         writer.write(&batch).expect("written");
         writer.close().expect("closed");
-        let LogFile { log, dropped } =
-            read(&path, &data(None), &[], &BTreeMap::new(), &mut |_: &str| {}).expect("a log");
+        read(&path, &data(None), &[], &BTreeMap::new(), &mut |_: &str| {})
+    }
+
+    #[test]
+    fn a_float_that_stores_an_id_becomes_the_id_again() {
+        let users = Float64Array::from(vec![Some(17850.0), None, Some(13047.0)]);
+        let LogFile { log, dropped } = read_users(Arc::new(users)).expect("a log");
         assert_eq!((log.users.values(), dropped), (&[Value::Int(17850), Value::Int(13047)][..], 1));
         assert_eq!(log.items.values(), [Value::Text("85123A".into()), Value::Int(22423)]);
     }
 
     #[test]
-    fn a_fraction_is_no_id() {
-        assert!(whole(Some(1.5), "who").is_err());
-        assert!(whole(Some(1e300), "who").is_err());
-        assert_eq!(whole(Some(f64::NAN), "who").expect("missing"), None);
+    fn an_integer_beyond_those_of_a_request_is_its_text_and_no_row_is_dropped_for_it() {
+        let users = UInt64Array::from(vec![7, 1 << 63, u64::MAX]);
+        let LogFile { log, dropped } = read_users(Arc::new(users)).expect("a log");
+        let text = |text: &str| Value::Text(text.into());
+        let expected = [Value::Int(7), text("9223372036854775808"), text("18446744073709551615")];
+        assert_eq!((log.users.values(), dropped), (&expected[..], 0));
+    }
+
+    #[test]
+    fn a_damaged_file_is_named_and_what_the_decoder_says_is_said_once() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        for (name, text) in [("log.parquet", "no Parquet at all"), ("log.csv", "when,who,what,price\n1,2\n")]
+        {
+            let path = folder.path().join(name);
+            fs::write(&path, text).expect("written");
+            let read = read(&path, &data(None), &[], &BTreeMap::new(), &mut |_: &str| {});
+            let error = read.expect_err(name);
+            assert_eq!(error.to_string(), format!("{}: cannot be decoded", path.display()));
+            assert!(std::error::Error::source(&error).is_some(), "{error:?}");
+        }
     }
 
     fn table(training: &str, test: &str, positive: &str) -> Result<(LogFile, usize), LogError> {

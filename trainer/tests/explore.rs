@@ -5,8 +5,10 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::{Command, Output},
+    sync::Arc,
 };
 
+use arrow_array::{ArrayRef, ListArray, RecordBatch, types::Int64Type};
 use millrace_trainer::{
     config::{Pipeline, TestStart},
     explore::{
@@ -18,6 +20,7 @@ use millrace_trainer::{
     },
     synth::{SynthLog, SynthOptions},
 };
+use parquet::arrow::ArrowWriter;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use time::{Duration, OffsetDateTime};
@@ -207,6 +210,29 @@ fn what_was_asked_for_and_cannot_be_done_is_an_error() {
 }
 
 #[test]
+fn lists_of_ids_are_in_the_table_of_columns() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("log.parquet");
+    let genres = [Some(vec![Some(7), Some(8)]), Some(vec![Some(7)]), None, Some(vec![])];
+    let genres: ArrayRef = Arc::new(ListArray::from_iter_primitive::<Int64Type, _, _>(genres));
+    let batch = RecordBatch::try_from_iter([("genres", genres)]).expect("a batch");
+    let file = fs::File::create(&path).expect("made");
+    let mut writer = ArrowWriter::try_new(file, batch.schema(), None).expect("a writer");
+    writer.write(&batch).expect("written");
+    writer.close().expect("closed");
+    let report = report(&path, &ExploreOptions::new(later()));
+    let column = serde_json::to_value(&report.columns[0]).expect("JSON");
+    assert_eq!(
+        (&column["kind"], &column["missing"], &column["distinct"]),
+        (&json!("list"), &json!(2), &json!(2))
+    );
+    assert_eq!(column["range"], json!({"shortest": 1, "mean": 1.5, "longest": 2}));
+    assert_eq!(column["commonest"][0], json!({"value": "7", "rows": 2, "share": 1.0}));
+    let html = page(&report);
+    assert!(html.contains("1 to 2 ids, 1.5 on the mean") && html.contains("7 (100"), "{html}");
+}
+
+#[test]
 fn the_command_writes_both_reports_and_ends_with_a_line_of_json() {
     let log = events();
     let (html, json) = (log.folder.path().join("r.html"), log.folder.path().join("r.json"));
@@ -239,6 +265,53 @@ fn the_command_tells_wrong_arguments_from_wrong_files() {
     failed(&[Path::new("no.parquet")], 1, "no.parquet: cannot be read");
     failed(&[Path::new("log.txt")], 1, "a log is a .csv or a .parquet file");
     failed(&[&log.path, Path::new("--user"), Path::new("nobody")], 1, "no column `nobody`");
+}
+
+#[test]
+fn the_command_overwrites_neither_the_log_nor_its_other_report() {
+    let log = events();
+    let before = fs::read(&log.path).expect("a log");
+    let again = log.folder.path().join(".").join("log.csv");
+    let (html, twin) = (log.folder.path().join("r.html"), log.folder.path().join("./r.html"));
+    let [out, json] = ["--out", "--json"].map(Path::new);
+    for (places, said) in [
+        ([out, again.as_path(), json, twin.as_path()], "would be overwritten"),
+        ([out, html.as_path(), json, again.as_path()], "would be overwritten"),
+        ([out, html.as_path(), json, twin.as_path()], "--out and --json: both name"),
+    ] {
+        let output = command(&[&[log.path.as_path()][..], &places].concat());
+        let error = String::from_utf8(output.stderr).expect("text");
+        assert!(output.status.code() == Some(1) && error.contains(said), "{error}");
+    }
+    assert_eq!(fs::read(&log.path).expect("a log"), before);
+    assert!(!html.exists());
+}
+
+#[test]
+fn a_plain_mistake_is_said_in_a_line_whatever_the_environment_asks_for() {
+    let mut program = Command::new(env!("CARGO_BIN_EXE_millrace-trainer"));
+    let output = program.args(["explore", "no.csv"]).env("RUST_BACKTRACE", "1").output().expect("it runs");
+    let error = String::from_utf8(output.stderr).expect("text");
+    let last = error.lines().last().expect("a line");
+    assert!(last.starts_with("Error: no.csv: cannot be read: "), "{error}");
+}
+
+/// The limit on the size of files stands for a disk that is full.
+#[test]
+#[cfg(unix)]
+fn nothing_half_written_is_left_where_the_disk_is_full() {
+    let log = events();
+    let folder = log.folder.path();
+    let program = env!("CARGO_BIN_EXE_millrace-trainer");
+    for arguments in ["synth --out made.csv", "synth --out made.parquet", "explore log.csv --out r.html"] {
+        let script = format!("trap '' XFSZ; ulimit -f 1; exec '{program}' {arguments}");
+        let output = Command::new("sh").args(["-c", &script]).current_dir(folder).output().expect("it runs");
+        let error = String::from_utf8(output.stderr).expect("text");
+        assert!(output.status.code() == Some(1) && error.contains("cannot be written"), "{error}");
+        let left: Vec<_> =
+            fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("one").file_name()).collect();
+        assert_eq!(left, ["log.csv"], "{arguments}");
+    }
 }
 
 fn command(arguments: &[&Path]) -> Output {

@@ -1,6 +1,6 @@
 //! Features whose values are lists, from a log to an answered request.
 
-use std::{fmt::Write, fs};
+use std::{error::Error, fmt::Write, fs};
 
 use millrace::{
     codec::json,
@@ -149,7 +149,8 @@ fn what_lists_say_is_learnt_published_and_answered_to_a_request() {
 fn a_cross_or_a_history_of_a_list_is_refused_by_name() {
     let refusal = |addition: &str| {
         let text = PIPELINE.replace("    [model]", &format!("{addition}\n    [model]"));
-        Films::open(&text).train().expect_err(addition).to_string()
+        let error = Pipeline::parse(&text).expect_err(addition);
+        error.source().map(ToString::to_string).unwrap_or_default()
     };
     assert_eq!(
         refusal("crosses = [{ features = [\"user_id\", \"genres\"], buckets = 64 }]"),
