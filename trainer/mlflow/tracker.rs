@@ -5,7 +5,8 @@
 
 use std::{
     error::Error,
-    fs, io,
+    fs,
+    io::{self, Write},
     path::{Path, PathBuf},
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -25,6 +26,7 @@ use crate::{
     gate::Verdict,
     progress::{Progress, Step},
     train::EpochReport,
+    whole_file,
 };
 
 /// Why a run cannot be tracked.
@@ -231,12 +233,9 @@ impl TrackedRun {
     /// Notes it in `folder`, for the next command there.
     fn note(&self, folder: &Path) -> Result<(), TrackError> {
         let file = folder.join(NOTE);
-        let beside = file.with_extension("new");
-        let write = || {
-            fs::write(&beside, serde_json::to_vec(self)?)?;
-            fs::rename(&beside, &file)
-        };
-        write().map_err(|source| TrackError::Note { file: file.clone(), source })
+        let text = serde_json::to_vec(self).map_err(io::Error::from);
+        let written = text.and_then(|text| whole_file::write(&file, |mut note| note.write_all(&text)));
+        written.map_err(|source| TrackError::Note { file, source })
     }
 }
 
