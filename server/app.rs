@@ -2,7 +2,8 @@
 //!
 //! | thread | does |
 //! |---|---|
-//! | `serve` (one a core) | the serving port: connections, decoding, the inline lane |
+//! | `accept` | the serving port: gives each connection to a worker |
+//! | `serve` (one a core) | a worker: connections, decoding, the inline lane |
 //! | `engine MODEL` | the threaded lane of a heavy version |
 //! | `watcher` | follows the repository: loads, checks, warms up, swaps |
 //! | `reaper` | drops retired versions |
@@ -13,15 +14,13 @@
 use std::{
     io,
     net::{SocketAddr, TcpListener},
+    num::NonZeroUsize,
     sync::Arc,
     thread::{self, JoinHandle},
     time::Duration,
 };
 
-use tokio::{
-    runtime::{Builder, Runtime},
-    sync::watch,
-};
+use tokio::{runtime::Builder, sync::watch};
 
 use crate::{
     REVISION,
@@ -30,6 +29,7 @@ use crate::{
     http::{ConnectionLimits, Connections, Management, Serving, Stopping},
     metrics::Metrics,
     repository::{Layout, Loader, Reaper, Repository},
+    workers::{Spawner, Workers},
 };
 
 /// Why a server did not start.
@@ -69,9 +69,9 @@ pub struct App {
     repository: Arc<Repository>,
     stopping: Arc<Stopping>,
     shutdown_delay: Duration,
-    serving: Runtime,
-    /// Completes with whether every request in flight was answered.
-    drained: tokio::task::JoinHandle<bool>,
+    workers: Workers,
+    /// Ends with whether every request in flight was answered.
+    accept: JoinHandle<bool>,
     stop_serving: watch::Sender<bool>,
     stop_management: watch::Sender<bool>,
     management: JoinHandle<()>,
@@ -96,6 +96,7 @@ impl App {
             runtime,
             metrics: Arc::clone(&metrics),
             reaper,
+            workers: worker_threads(config),
         };
         let (repository, watcher) = Repository::new(config, loader);
         let repository = Arc::new(repository);
@@ -115,15 +116,16 @@ impl App {
         let (stop_serving, stop) = watch::channel(false);
         let port = Port { listener, limits: limits(config), stop };
         let service = Serving::new(Arc::clone(&repository), Arc::clone(&metrics), config.http);
-        let (serving, drained) = serve(config, port, service, metrics)?;
+        let workers = Workers::start(worker_threads(config)).map_err(StartError::Thread)?;
+        let accept = serve(port, service, metrics, workers.spawner())?;
         Ok(Self {
             address,
             management_address,
             repository,
             stopping,
             shutdown_delay: config.shutdown_delay,
-            serving,
-            drained,
+            workers,
+            accept,
             stop_serving,
             stop_management,
             management,
@@ -150,9 +152,9 @@ impl App {
         self.repository.stop();
         thread::sleep(self.shutdown_delay);
         self.stop_serving.send_replace(true);
-        let drained = self.serving.block_on(self.drained).unwrap_or(false);
+        let drained = self.accept.join().unwrap_or(false);
         // Whatever did not finish in time is dropped with its connection.
-        self.serving.shutdown_timeout(RUNTIME_SHUTDOWN);
+        self.workers.stop();
         self.stop_management.send_replace(true);
         // These threads end when the last handle of what they work for is gone; the order is that of the handles.
         join(self.management);
@@ -173,47 +175,45 @@ struct Port {
 
 impl Port {
     /// The connections of this port and what ends them. To be called within a runtime.
-    fn open(self, metrics: Option<Arc<Metrics>>) -> io::Result<(Connections, impl Future<Output = ()>)> {
+    fn open(
+        self,
+        spawner: Spawner,
+        metrics: Option<Arc<Metrics>>,
+    ) -> io::Result<(Connections, impl Future<Output = ()>)> {
         let Self { listener, limits, mut stop } = self;
         let listener = tokio::net::TcpListener::from_std(listener)?;
         let stopped = async move {
             // A sender that is gone has nothing more to say, which ends the port as well.
             let _ = stop.wait_for(|&stop| stop).await;
         };
-        Ok((Connections::new(listener, limits, metrics), stopped))
+        Ok((Connections::new(listener, limits, spawner, metrics), stopped))
     }
 }
 
-/// Serves the serving port on a runtime of its own.
+/// Accepts the connections of the serving port on a thread of its own, for workers to serve.
 fn serve(
-    config: &Config,
     port: Port,
     service: Serving,
     metrics: Arc<Metrics>,
-) -> Result<(Runtime, tokio::task::JoinHandle<bool>), StartError> {
-    let mut builder = Builder::new_multi_thread();
-    if let Some(threads) = config.worker_threads {
-        builder.worker_threads(threads.get());
-    }
-    let runtime = builder.thread_name("serve").enable_all().build().map_err(StartError::Thread)?;
+    spawner: Spawner,
+) -> Result<JoinHandle<bool>, StartError> {
+    let runtime = Builder::new_current_thread().enable_all().build().map_err(StartError::Thread)?;
     let entered = runtime.enter();
-    let (connections, stopped) = port.open(Some(metrics)).map_err(StartError::Thread)?;
+    let (connections, stopped) = port.open(spawner, Some(metrics)).map_err(StartError::Thread)?;
     drop(entered);
     let service = Arc::new(service);
     let answer = move |request| {
         let service = Arc::clone(&service);
         async move { service.answer(request).await }
     };
-    runtime.spawn(heartbeat());
-    let drained = runtime.spawn(connections.serve(answer, stopped));
-    Ok((runtime, drained))
+    spawn("accept", move || runtime.block_on(connections.serve(answer, stopped)))
 }
 
 /// Serves the management port, and looks after the metrics, on a thread of its own.
 fn manage(port: Port, service: Management, metrics: Arc<Metrics>) -> Result<JoinHandle<()>, StartError> {
     let runtime = Builder::new_current_thread().enable_all().build().map_err(StartError::Thread)?;
     let entered = runtime.enter();
-    let (connections, stopped) = port.open(None).map_err(StartError::Thread)?;
+    let (connections, stopped) = port.open(Spawner::here(), None).map_err(StartError::Thread)?;
     drop(entered);
     spawn("management", move || {
         let service = Arc::new(service);
@@ -230,17 +230,6 @@ fn manage(port: Port, service: Management, metrics: Arc<Metrics>) -> Result<Join
     })
 }
 
-/// Keeps a timer of its runtime due soon, forever.
-///
-/// A timer that is due before all others makes tokio wake its event loop with a system call. Without a shorter one
-/// beside them the timeouts of requests, which hardly ever fire, would do that for every fourth request under load.
-async fn heartbeat() {
-    let mut interval = tokio::time::interval(HEARTBEAT);
-    loop {
-        interval.tick().await;
-    }
-}
-
 /// Looks after the metrics, forever.
 async fn upkeep(metrics: &Metrics) {
     let mut interval = tokio::time::interval(UPKEEP_INTERVAL);
@@ -255,6 +244,12 @@ fn check_models(config: &Config) -> Result<(), StartError> {
     let path = &config.models_dir;
     let listed = Layout::new(path).models();
     listed.map(drop).map_err(|source| StartError::Models { path: path.clone(), source })
+}
+
+/// One worker a core, unless somebody says otherwise.
+fn worker_threads(config: &Config) -> NonZeroUsize {
+    let cores = || thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    config.worker_threads.unwrap_or_else(cores)
 }
 
 fn limits(config: &Config) -> ConnectionLimits {
@@ -281,7 +276,10 @@ fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
     bind().map_err(|source| StartError::Listen { address, source })
 }
 
-fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, StartError> {
+fn spawn<T: Send + 'static>(
+    name: &str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<JoinHandle<T>, StartError> {
     thread::Builder::new().name(name.to_owned()).spawn(work).map_err(StartError::Thread)
 }
 
@@ -293,11 +291,5 @@ fn join(thread: JoinHandle<()>) {
 
 /// How often samples are moved into their buckets and retired series looked for.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(1);
-
-/// Shorter than the timeouts that requests have, and long enough to cost an idle server nothing to speak of.
-const HEARTBEAT: Duration = Duration::from_millis(20);
-
-/// How long tasks that were told to stop may take to do so.
-const RUNTIME_SHUTDOWN: Duration = Duration::from_secs(1);
 
 const MANAGEMENT_DRAIN: Duration = Duration::from_secs(1);

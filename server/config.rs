@@ -188,8 +188,8 @@ pub struct ModelOptions {
     pub lane: Option<Lane>,
     /// What the largest batch may cost for the inline lane to be chosen.
     pub inline_budget: Duration,
-    /// Engine instances.
-    pub instances: NonZeroUsize,
+    /// Engine instances; as many as the lane needs where `None`.
+    pub instances: Option<NonZeroUsize>,
     /// The bounds of the queue.
     pub limits: Limits,
     /// How long a request may take, unless it says so itself.
@@ -265,7 +265,11 @@ impl RawModel {
             },
             lane: self.lane.or(defaults.lane),
             inline_budget: Duration::from_micros(budget.unwrap_or(1_000)),
-            instances: count(self.instances.or(defaults.instances), 1, "instances")?,
+            instances: self
+                .instances
+                .or(defaults.instances)
+                .map(|instances| count(Some(instances), 1, "instances"))
+                .transpose()?,
             limits: Limits { max_batch_rows, max_queue_rows },
             request_timeout: milliseconds(timeout, 10_000, "request_timeout_ms")?,
         })

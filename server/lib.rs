@@ -1,12 +1,13 @@
 //! Millrace, an inference server for ranking and recommendation models.
 //!
-//! The modules in the order in which a request meets them: [`app`] starts everything; [`http`] listens and routes;
+//! The modules in the order in which a request meets them: [`app`] starts everything, [`workers`] serve; [`http`] listens and routes;
 //! [`codec`] and [`features`] turn a body into a model's inputs; the version that answers comes from the
 //! [`repository`]; its [`batcher`] joins requests and its [`engine`] computes them. [`metrics`] count what happens,
 //! [`quality`] measures how good scores are, for the trainer too.
 
 pub mod app;
 pub mod config;
+pub mod workers;
 
 pub mod http;
 

@@ -18,6 +18,7 @@ use crate::{
     engine::Engine,
     metrics::{CloseReason, VersionMetrics},
     tensor::Rows,
+    workers,
 };
 
 /// Where the batches of a version run.
@@ -59,7 +60,9 @@ pub struct BatcherOptions {
 
 /// Joins requests into batches and gives each its scores.
 pub struct Batcher {
-    shared: Arc<Shared>,
+    /// In the inline lane an open batch for each engine, so that every worker has its own where there are as many; in the
+    /// threaded one a single batch, for whichever engine is free first.
+    shards: Box<[Arc<Shared>]>,
     limits: Limits,
 }
 
@@ -70,21 +73,24 @@ impl Batcher {
     /// # Panics
     /// When there are no engines.
     pub fn new(engines: Vec<Box<dyn Engine>>, options: BatcherOptions) -> (Self, Vec<EngineThread>) {
-        let signature = engines.first().expect("at least one engine").signature();
-        let queue = Queue::new(signature, options.limits);
-        let instances = engines.into_iter().map(|engine| Instance { engine, scores: Vec::new() });
-        let (idle, threaded) = match options.lane {
-            Lane::Inline => (instances.collect(), Vec::new()),
-            Lane::Threaded => (Vec::new(), instances.collect()),
+        let signature = engines.first().expect("at least one engine").signature().clone();
+        let BatcherOptions { lane, limits, metrics } = options;
+        let instances: Vec<Instance> =
+            engines.into_iter().map(|engine| Instance { engine, scores: Vec::new() }).collect();
+        let open = |limits, idle| {
+            let state = State { queue: Queue::new(&signature, limits), idle, waiting: 0, closed: false };
+            let metrics = Arc::clone(&metrics);
+            Arc::new(Shared { state: Mutex::new(state), work: Condvar::new(), metrics })
         };
-        let shared = Arc::new(Shared {
-            state: Mutex::new(State { queue, idle, waiting: 0, closed: false }),
-            work: Condvar::new(),
-            metrics: options.metrics,
-        });
+        if lane == Lane::Inline {
+            let share = limits.shared_by(instances.len());
+            let shards = instances.into_iter().map(|instance| open(share, Some(instance))).collect();
+            return (Self { shards, limits }, Vec::new());
+        }
+        let shared = open(limits, None);
         let thread = |instance| EngineThread { shared: Arc::clone(&shared), instance };
-        let threads = threaded.into_iter().map(thread).collect();
-        (Self { shared, limits: options.limits }, threads)
+        let threads = instances.into_iter().map(thread).collect();
+        (Self { shards: Box::new([shared]), limits }, threads)
     }
 
     /// The bounds of the queue.
@@ -115,18 +121,18 @@ impl Batcher {
     /// the leader that comes back.
     fn submit(&self, rows: &Rows, deadline: Instant) -> Result<(ReplyFuture, Option<Leader>), ScoreError> {
         let (reply, scores) = oneshot::channel();
-        let mut state = self.shared.state();
+        let shared = &self.shards[workers::current() % self.shards.len()];
+        let mut state = shared.state();
         state.queue.push(rows, || Member { rows: rows.len(), joined: Instant::now(), deadline, reply })?;
-        self.shared.metrics.series().queue_rows(state.queue.rows());
-        let instance = state.idle.pop();
+        shared.metrics.series().rows_joined(rows.len());
+        let instance = state.idle.take();
         let is_awaited = state.waiting > 0;
         drop(state);
         // Signalling costs a system call whether or not anybody waits, and in the inline lane nobody ever does.
         if is_awaited {
-            self.shared.work.notify_one();
+            shared.work.notify_one();
         }
-        let leader =
-            instance.map(|instance| Leader { shared: Arc::clone(&self.shared), instance: Some(instance) });
+        let leader = instance.map(|instance| Leader { shared: Arc::clone(shared), instance: Some(instance) });
         Ok((scores, leader))
     }
 }
@@ -134,8 +140,10 @@ impl Batcher {
 impl Drop for Batcher {
     /// Lets the engine threads end once they have computed what waits.
     fn drop(&mut self) {
-        self.shared.state().closed = true;
-        self.shared.work.notify_all();
+        for shared in &self.shards {
+            shared.state().closed = true;
+            shared.work.notify_all();
+        }
     }
 }
 
@@ -218,8 +226,8 @@ struct Shared {
 
 struct State {
     queue: Queue,
-    /// The inline lane's engines that no leader owns. While all of them are here, nothing waits in the queue.
-    idle: Vec<Instance>,
+    /// The inline lane's engine, unless a leader owns it. While it is here, nothing waits in the queue.
+    idle: Option<Instance>,
     /// Engine threads that wait for work.
     waiting: usize,
     closed: bool,
@@ -242,7 +250,7 @@ impl Shared {
         if state.queue.rows() > 0 {
             return Some(instance);
         }
-        state.idle.push(instance);
+        state.idle = Some(instance);
         None
     }
 
@@ -265,7 +273,9 @@ impl Shared {
 
     fn close(&self, state: &mut State, free: CloseReason) -> Option<(Batch, CloseReason)> {
         let closed = state.queue.close(free);
-        self.metrics.series().queue_rows(state.queue.rows());
+        if let Some((batch, _)) = &closed {
+            self.metrics.series().rows_left(batch.len());
+        }
         closed
     }
 
@@ -294,6 +304,7 @@ mod tests {
         future::poll_fn,
         num::NonZeroUsize,
         pin::pin,
+        sync::mpsc,
         task::Poll,
         thread::{self, JoinHandle},
     };
@@ -305,6 +316,7 @@ mod tests {
         super::fake::{Counts, FAILS, FakeEngine, Gate, Log, PANICS, never, rows, scores},
         *,
     };
+    use crate::workers::Workers;
 
     /// A batcher, the threads of its lane if it has any, and what its engines and metrics saw.
     struct Bench {
@@ -433,31 +445,31 @@ mod tests {
         assert_eq!(bench.counts.of("batches_total", "engine_freed"), 1);
     }
 
-    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn a_second_instance_takes_what_comes_while_the_first_is_busy() {
+    #[test]
+    fn each_worker_has_an_open_batch_and_an_engine_of_its_own() {
         let (one, log) = FakeEngine::new();
         let (one, one_gate) = one.gated();
         let (other, other_gate) = FakeEngine::with_log(&log).gated();
-        // Instances are taken from the end.
-        let bench = Bench::with(Lane::Inline, vec![other, one], log);
-        let start = |numbers, gate: &Gate| {
-            let (reply, leader) = bench.submit(numbers);
-            tokio::spawn(leader.expect("an engine is idle").lead());
+        let bench = Bench::with(Lane::Inline, vec![one, other], log);
+        let workers = Workers::start(NonZeroUsize::new(2).expect("above zero")).expect("threads");
+        let (answered, answers) = mpsc::channel();
+        let start = |numbers: &'static [i32], gate: &Gate| {
+            let (batcher, answered) = (Arc::clone(&bench.batcher), answered.clone());
+            workers.spawner().spawn(async move {
+                answered.send(score(&batcher, numbers).await).expect("heard");
+            });
             gate.wait_until_busy();
-            reply
         };
-        let first = start(&[1], &one_gate);
-        let second = start(&[2, 3], &other_gate);
-        let (third, none) = bench.submit(&[4]);
-        assert!(none.is_none(), "both are busy");
-        one_gate.open();
-        one_gate.wait_until_busy();
-        assert_eq!(bench.log.batches(), [&[1][..], &[2, 3], &[4]], "the first to come free takes what waits");
-        one_gate.open();
-        other_gate.open();
-        assert_eq!(answer(first).await.expect("scores"), scores(&[1]));
-        assert_eq!(answer(second).await.expect("scores"), scores(&[2, 3]));
-        assert_eq!(answer(third).await.expect("scores"), scores(&[4]));
+        start(&[1], &one_gate);
+        start(&[2, 3], &other_gate);
+        assert_eq!(bench.log.batches(), [&[1][..], &[2, 3]], "the one does not wait for the other");
+        for (gate, numbers) in [(other_gate, &[2, 3][..]), (one_gate, &[1])] {
+            gate.open();
+            let answer = answers.recv().expect("an answer");
+            assert_eq!(answer.expect("scores"), scores(numbers));
+        }
+        assert_eq!(bench.counts.of("queue_rows", ""), 0);
+        workers.stop();
     }
 
     #[tokio::test]

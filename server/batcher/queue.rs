@@ -23,6 +23,14 @@ pub struct Limits {
     pub max_queue_rows: NonZeroUsize,
 }
 
+impl Limits {
+    /// The bounds of one of `shards` queues that have these together.
+    pub(super) fn shared_by(self, shards: usize) -> Self {
+        let rows = self.max_queue_rows.get().div_ceil(shards.max(1));
+        Self { max_queue_rows: NonZeroUsize::new(rows).unwrap_or(NonZeroUsize::MIN), ..self }
+    }
+}
+
 /// The requests that wait for an engine.
 #[derive(Debug)]
 pub(super) struct Queue {

@@ -16,7 +16,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::metrics::Metrics;
+use crate::{metrics::Metrics, workers::Spawner};
 
 /// The bounds of the connections on one port.
 #[derive(Clone, Copy, Debug)]
@@ -35,14 +35,21 @@ pub struct ConnectionLimits {
 pub struct Connections {
     listener: TcpListener,
     limits: ConnectionLimits,
+    /// Who serves them.
+    spawner: Spawner,
     /// Where to count them; those of the management port are not counted.
     metrics: Option<Arc<Metrics>>,
 }
 
 impl Connections {
     /// Connections that come in at `listener`.
-    pub fn new(listener: TcpListener, limits: ConnectionLimits, metrics: Option<Arc<Metrics>>) -> Self {
-        Self { listener, limits, metrics }
+    pub fn new(
+        listener: TcpListener,
+        limits: ConnectionLimits,
+        spawner: Spawner,
+        metrics: Option<Arc<Metrics>>,
+    ) -> Self {
+        Self { listener, limits, spawner, metrics }
     }
 
     /// Answers requests with `answer` until `stop` completes, closes the port, and lets the requests that are in
@@ -52,21 +59,26 @@ impl Connections {
         A: Fn(Request<Incoming>) -> F + Clone + Send + 'static,
         F: Future<Output = Response<Full<Bytes>>> + Send + 'static,
     {
-        let Self { listener, limits, metrics } = self;
-        let http = protocol(&limits);
+        let Self { listener, limits, spawner, metrics } = self;
+        let http = Arc::new(protocol(&limits));
         let room = Arc::new(Semaphore::new(limits.max_connections.get().min(Semaphore::MAX_PERMITS)));
         let open = GracefulShutdown::new();
-        let spawn = |stream, permit: OwnedSemaphorePermit| {
+        let spawn = |stream: std::net::TcpStream, permit: OwnedSemaphorePermit| {
             let answer = answer.clone();
             let service = service_fn(move |request| {
                 let answer = answer(request);
                 async move { Ok::<_, Infallible>(answer.await) }
             });
-            let connection = open.watch(http.serve_connection(TokioIo::new(stream), service));
             let counted = metrics.as_ref().map(|metrics| Counted::new(Arc::clone(metrics)));
-            tokio::spawn(async move {
-                // A connection ends when its client does as it likes; requests have told what went wrong with them.
-                let _ = connection.await;
+            let (http, watcher) = (Arc::clone(&http), open.watcher());
+            spawner.spawn(async move {
+                match TcpStream::from_std(stream) {
+                    // It ends when its client does as it likes; requests have told what went wrong with them.
+                    Ok(stream) => {
+                        drop(watcher.watch(http.serve_connection(TokioIo::new(stream), service)).await);
+                    }
+                    Err(error) => tracing::warn!(%error, "a connection cannot be served"),
+                }
                 drop((counted, permit));
             });
         };
@@ -104,13 +116,14 @@ impl Connections {
 async fn accept(
     listener: &TcpListener,
     room: &Arc<Semaphore>,
-) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
+) -> io::Result<(std::net::TcpStream, OwnedSemaphorePermit)> {
     let permit = Arc::clone(room).acquire_owned().await.expect("the semaphore is never closed");
     let (stream, _) = listener.accept().await?;
     // Answers are written whole; waiting for more to send with them would only delay them. Where this fails the
     // connection is gone, which its first read will say.
     let _ = stream.set_nodelay(true);
-    Ok((stream, permit))
+    // It is served by another event loop than the one that accepted it.
+    Ok((stream.into_std()?, permit))
 }
 
 fn protocol(limits: &ConnectionLimits) -> http1::Builder {

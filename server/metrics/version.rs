@@ -137,9 +137,14 @@ impl VersionSeries {
         self.queue_duration.record(duration);
     }
 
-    /// The rows that wait for their batch to close.
-    pub fn queue_rows(&self, rows: usize) {
-        self.queue_rows.set(rows as f64);
+    /// So many rows more wait for their batch to close.
+    pub fn rows_joined(&self, rows: usize) {
+        self.queue_rows.increment(rows as f64);
+    }
+
+    /// So many rows wait no longer.
+    pub fn rows_left(&self, rows: usize) {
+        self.queue_rows.decrement(rows as f64);
     }
 
     /// Counts a queued request that will not be computed.

@@ -4,6 +4,7 @@
 
 use std::{
     io,
+    num::NonZeroUsize,
     sync::Arc,
     thread,
     time::{Duration, Instant},
@@ -64,6 +65,8 @@ pub struct Loader {
     pub metrics: Arc<Metrics>,
     /// Who drops them.
     pub reaper: Reaper,
+    /// Threads that serve requests.
+    pub workers: NonZeroUsize,
 }
 
 impl Loader {
@@ -99,17 +102,20 @@ impl Loader {
         }
         let golden = Golden::read(&folder)?;
         let rows = golden.encode(&encoder)?;
-        let mut engines = Vec::with_capacity(options.instances.get());
-        let mut costs = Vec::new();
-        for _ in 0..options.instances.get() {
+        let open = || {
             let path = folder.join(Manifest::MODEL);
             let mut engine = OnnxEngine::open(&self.runtime, &path, &manifest.signature)?;
             golden.check(&mut engine, &rows)?;
-            costs = warm_up(&mut engine, &rows, &ladder(options.limits.max_batch_rows.get()))?;
+            let costs = warm_up(&mut engine, &rows, &ladder(options.limits.max_batch_rows.get()))?;
             let engine: Box<dyn Engine> = Box::new(engine);
-            engines.push(Box::new(self.reaper.wrap(engine)) as Box<dyn Engine>);
-        }
+            Ok::<_, LoadError>((Box::new(self.reaper.wrap(engine)) as Box<dyn Engine>, costs))
+        };
+        let (engine, costs) = open()?;
         let lane = options.lane.unwrap_or_else(|| choose_lane(&costs, options.inline_budget));
+        let mut engines = vec![engine];
+        for _ in 1..options.instances.map_or_else(|| self.instances(lane), NonZeroUsize::get) {
+            engines.push(open()?.0);
+        }
         tracing::info!(%model, %version, lane = lane.name(), costs = %Costs(&costs), "ready");
         let facts = VersionFacts {
             quality: manifest.metrics.clone(),
@@ -135,6 +141,17 @@ impl Loader {
     }
 }
 
+impl Loader {
+    /// The engine instances of a version for which nobody says how many. In the inline lane each worker has its own, so
+    /// that none waits for another; where there are many, some share one, for each holds what weights are not mapped.
+    fn instances(&self, lane: Lane) -> usize {
+        match lane {
+            Lane::Inline => self.workers.get().min(MOST_INLINE_INSTANCES),
+            Lane::Threaded => 1,
+        }
+    }
+}
+
 /// The lane for an engine by the cost of its largest batch.
 fn choose_lane(costs: &[BatchCost], budget: Duration) -> Lane {
     let largest = costs.last().map_or(Duration::MAX, |cost| cost.duration);
@@ -150,6 +167,9 @@ fn start(threads: Vec<EngineThread>, model: &ModelName) -> Result<(), LoadError>
     }
     Ok(())
 }
+
+/// Engines of a version in the inline lane at most, unless somebody asks for more.
+const MOST_INLINE_INSTANCES: usize = 8;
 
 /// Costs of batches as a log line shows them.
 struct Costs<'a>(&'a [BatchCost]);

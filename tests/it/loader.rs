@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    num::NonZeroUsize,
     path::Path,
     sync::Arc,
     time::{Duration, Instant},
@@ -41,7 +42,8 @@ fn published() -> (Models, std::path::PathBuf) {
 fn loader(models: &Models) -> (Loader, ReaperThread) {
     let (reaper, thread) = Reaper::new();
     let (layout, metrics) = (Layout::new(models.path()), Metrics::new("test"));
-    (Loader { layout, runtime: runtime(), metrics, reaper }, thread)
+    let workers = NonZeroUsize::MIN;
+    (Loader { layout, runtime: runtime(), metrics, reaper, workers }, thread)
 }
 
 fn options() -> ModelOptions {
@@ -234,7 +236,7 @@ async fn the_lane_follows_from_the_cost_unless_it_is_set_and_both_answer() {
 async fn a_dropped_version_leaves_everything_to_the_reaper_and_its_threads_end() {
     let (models, _) = published();
     let (loader, reaper) = loader(&models);
-    let instances = 2.try_into().expect("above zero");
+    let instances = NonZeroUsize::new(2);
     let options = ModelOptions { lane: Some(Lane::Threaded), instances, ..options() };
     let version = loader.load(&shop(), VersionNumber::FIRST, &options).expect("fit");
     score(&version, "123", "456").await;

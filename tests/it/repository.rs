@@ -5,6 +5,7 @@
 use std::{
     fs::{self, File},
     future::poll_fn,
+    num::NonZeroUsize,
     path::Path,
     pin::pin,
     sync::Arc,
@@ -59,7 +60,8 @@ impl Shop {
         let (reaper, reaper_thread) = Reaper::new();
         thread::spawn(|| reaper_thread.run());
         let layout = Layout::new(models.path());
-        let loader = Loader { layout, runtime: runtime(), metrics: Arc::clone(&metrics), reaper };
+        let workers = NonZeroUsize::MIN;
+        let loader = Loader { layout, runtime: runtime(), metrics: Arc::clone(&metrics), reaper, workers };
         let (repository, watcher) = Repository::new(&config, loader);
         let watcher = Some(thread::spawn(|| watcher.run()));
         Self { models, repository: Some(repository), watcher, metrics }
@@ -416,6 +418,7 @@ fn unwatched(models: &Models) -> (Repository, Watcher) {
         runtime: runtime(),
         metrics: Metrics::new("test"),
         reaper: Reaper::new().0,
+        workers: NonZeroUsize::MIN,
     };
     Repository::new(&config.parse().expect("a configuration"), loader)
 }

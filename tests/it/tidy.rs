@@ -19,12 +19,14 @@ use crate::workspace;
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("main", &["cli"]),
     ("cli", &["app", "config", "engine", "http", "repository", "REVISION"]),
-    ("app", &["http", "repository", "engine", "metrics", "config", "REVISION"]),
-    ("http", &["codec", "features", "repository", "batcher", "tensor", "metrics", "config"]),
+    ("app", &["http", "repository", "engine", "metrics", "config", "workers", "REVISION"]),
+    ("workers", &[]),
+    ("http", &["codec", "features", "repository", "batcher", "tensor", "metrics", "config", "workers"]),
     ("codec", &["features", "tensor"]),
     ("features", &["tensor"]),
     ("repository", &["batcher", "engine", "features", "quality", "tensor", "metrics", "config"]),
-    ("batcher", &["engine", "tensor", "metrics"]),
+    // Which worker a request is on decides which batch it joins.
+    ("batcher", &["engine", "tensor", "metrics", "workers"]),
     ("engine", &["tensor"]),
     ("tensor", &[]),
     ("metrics", &[]),
