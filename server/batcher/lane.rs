@@ -1,4 +1,4 @@
-//! Where batches run: inline on the runtime, or on threads of their own. The queue decides, this waits and computes.
+//! Where batches run: inline on the workers, or on threads of their own. The queue decides, this waits and computes.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -25,7 +25,7 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Lane {
-    /// On the runtime's own threads, in the task of the request that found an engine idle.
+    /// On the workers, in the task of the request that found an engine idle.
     Inline,
     /// On one thread for each engine instance.
     Threaded,
@@ -33,7 +33,7 @@ pub enum Lane {
 
 impl Lane {
     /// The lane for an engine whose largest batch costs `cost`: inline while that is within `budget`, the time for
-    /// which one task may keep a thread of the runtime from others.
+    /// which one task may keep a worker from others.
     pub fn for_cost(cost: Duration, budget: Duration) -> Self {
         if cost <= budget { Self::Inline } else { Self::Threaded }
     }

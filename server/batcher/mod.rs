@@ -1,4 +1,5 @@
-//! One open batch a version: requests join it, and it closes when an engine instance is free. There is no timer.
+//! Requests join an open batch, which closes when an engine instance is free. There is no timer. In the inline lane each
+//! worker has an open batch of a version, and an instance for it; in the threaded one a version has a single one.
 //!
 //! ```text
 //! submit ─▶ open batch ─▶ (an engine is free) ─▶ run ─▶ each member's reply
@@ -11,7 +12,8 @@
 //!
 //! - The **inline** lane is for engines whose full batch is cheap: the request that leads runs the batch in its own
 //!   task. No queue between threads, no hop.
-//! - The **threaded** lane is for the others: threads of their own take the batch, so that the runtime never blocks.
+//! - The **threaded** lane is for the others: threads of their own take the batch, so that no worker
+//!   blocks.
 //!
 //! Nothing here knows HTTP or JSON: rows come in encoded, scores go out.
 

@@ -139,9 +139,7 @@ impl Loader {
             _in_memory: self.reaper.wrap(InMemory::new(Arc::clone(&self.metrics))),
         })
     }
-}
 
-impl Loader {
     /// The engine instances of a version for which nobody says how many. In the inline lane each worker has its own, so
     /// that none waits for another; where there are many, some share one, for each holds what weights are not mapped.
     fn instances(&self, lane: Lane) -> usize {

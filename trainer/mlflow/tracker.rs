@@ -121,7 +121,7 @@ impl<'a> Tracker<'a> {
     }
 
     fn begin(&mut self, folder: &Path, goes_on: bool) -> Result<(), TrackError> {
-        // The note of a run that the server has, and nobody else has, would be of no use.
+        // First, so that no run is left on the server which cannot be noted here.
         fs::create_dir_all(folder)
             .map_err(|source| TrackError::Note { file: folder.to_path_buf(), source })?;
         let known = if goes_on { TrackedRun::find(&self.client, folder)? } else { None };
@@ -269,7 +269,8 @@ fn begin(
         artifacts: artifacts.to_owned(),
         has_figures: false,
     };
-    let parameters = of_run(pipeline, parameters(&text.parse().unwrap_or_default()));
+    let table = text.parse().expect("the pipeline was read from it");
+    let parameters = of_run(pipeline, parameters(&table));
     let parameters: Vec<_> = parameters.iter().map(|(key, value)| pair(key, value)).collect();
     log(client, &run, "params", &parameters)?;
     Ok(run)

@@ -32,17 +32,6 @@ fn train(shop: &Shop, pipeline: &Pipeline, folder: &Path) -> Artifact {
     with_run(shop, pipeline, &mut said, |run| run.train(folder)).expect("trained")
 }
 
-/// Learns next to nothing.
-fn poor(shop: &Shop) -> Pipeline {
-    let mut pipeline = shop.labelled();
-    pipeline.gates.accuracy = 0.0;
-    pipeline.model.epochs = 1;
-    pipeline.model.mlp_rate = 1e-4;
-    pipeline.model.wide_rate = 1e-4;
-    pipeline.model.embedding_rate = 1e-4;
-    pipeline
-}
-
 fn report(artifact: &Artifact, against: Option<&Path>) -> Result<Report, EvaluateError> {
     evaluate(artifact, against, &EvaluateOptions::new(OffsetDateTime::UNIX_EPOCH), &crate::runtime())
 }
@@ -138,7 +127,7 @@ fn a_version_differs_from_a_worse_one_and_not_from_itself() {
     let shop = Shop::open();
     let artifact = train(&shop, &shop.labelled(), &shop.artifact());
     let worse = shop.artifact().with_file_name("worse");
-    train(&shop, &poor(&shop), &worse);
+    train(&shop, &shop.poor(), &worse);
     let beside = report(&artifact, Some(&worse)).expect("a report");
     let comparison = beside.comparison.expect("compared");
     // Rows of a user are alike, so whole users are drawn.
@@ -161,7 +150,7 @@ fn a_version_differs_from_a_worse_one_and_not_from_itself() {
 #[test]
 fn a_published_version_is_compared_with_by_its_folder() {
     let shop = Shop::open();
-    let mut pipeline = poor(&shop);
+    let mut pipeline = shop.poor();
     pipeline.split.test = millrace_trainer::config::TestStart::Fraction(0.1);
     let (publication, said) = run(&shop, &pipeline);
     let (_, published) = publication.expect("a run").published.unwrap_or_else(|| panic!("{said:#?}"));

@@ -5,7 +5,13 @@ use std::{
     fs,
     net::TcpListener,
     process::{Child, Command, Output},
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
+    thread,
+    time::Duration,
 };
 
 use serde_json::{Value, json};
@@ -138,13 +144,13 @@ fn assert_whole(site: &Site, sent: &BTreeMap<String, Vec<u8>>) {
 
 #[test]
 fn a_training_that_was_killed_and_its_publication_belong_to_one_run() {
-    let (site, server) = (Site::new(), TrackingServer::start());
-    let checkpoint = site.path("artifact/checkpoint");
+    let (site, (server, release)) = (Site::new(), holding(3));
     let mut program = site.program("train", "artifact");
-    program.env("MLFLOW_TRACKING_URI", &server.uri).args(["--checkpoint-seconds", "0"]);
-    let mut child = program.spawn().expect("the trainer starts");
-    assert!(runs_until(&mut child, || checkpoint.exists()));
+    let child = program.env("MLFLOW_TRACKING_URI", &server.uri).spawn().expect("the trainer starts");
+    // The third epoch is being told, so the first ones have left a checkpoint.
+    wait_for_batches(&server, 4);
     kill(child);
+    drop(release);
     for (command, status) in [("train", 0), ("publish", 0)] {
         let output = run(&site, &server.uri, command, &[]);
         assert_eq!(output.status.code(), Some(status), "{}", said(&output));
@@ -184,20 +190,39 @@ fn a_note_that_is_damaged_is_none() {
     assert_eq!(server.named("POST runs/create").len(), 2);
 }
 
+/// A server that answers no metrics from the call on that is the `from`th of its name, until what comes back is dropped.
+fn holding(from: usize) -> (TrackingServer, mpsc::Sender<()>) {
+    let (release, held) = mpsc::channel();
+    let held = Mutex::new(held);
+    let server = TrackingServer::with(move |call, before| {
+        if call.name == "POST runs/log-batch" && before >= from {
+            // Nothing is ever sent: it waits for the sender's end.
+            let _ = held.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        }
+        None
+    });
+    (server, release)
+}
+
+/// Waits until so many batches were logged, the parameters first and then one for each epoch.
+fn wait_for_batches(server: &TrackingServer, count: usize) {
+    while server.named("POST runs/log-batch").len() < count {
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
 #[test]
 fn a_command_that_finds_the_folder_taken_leaves_the_run_alone() {
-    let (site, server) = (Site::new(), TrackingServer::start());
-    let checkpoint = site.path("artifact/checkpoint");
+    let (site, (server, release)) = (Site::new(), holding(1));
     let mut program = site.program("train", "artifact");
-    let mut first = program.env("MLFLOW_TRACKING_URI", &server.uri).spawn().expect("the trainer starts");
-    assert!(runs_until(&mut first, || checkpoint.exists()));
-    stop(&first, "-STOP");
+    let first = program.env("MLFLOW_TRACKING_URI", &server.uri).spawn().expect("the trainer starts");
+    wait_for_batches(&server, 2);
     let before = server.calls().len();
     let second = run(&site, &server.uri, "train", &[]);
     assert_eq!(second.status.code(), Some(1));
     assert!(said(&second).contains("another training is at work"), "{}", said(&second));
-    assert_eq!(server.calls().len(), before);
-    stop(&first, "-CONT");
+    assert_eq!(server.calls().len(), before, "the first one waits, and the second one says nothing");
+    drop(release);
     let output = first.wait_with_output().expect("it ends");
     assert!(output.status.success(), "{}", said(&output));
     assert_eq!(server.statuses(), ["FINISHED"]);

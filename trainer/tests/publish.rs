@@ -56,16 +56,9 @@ fn a_refused_version_leaves_no_trace_in_the_repository() {
 #[test]
 fn a_version_that_is_worse_than_the_live_one_is_refused_and_the_live_one_stays_as_it_is() {
     let shop = Shop::open();
-    let good = shop.labelled();
-    run(&shop, &good).0.expect("a run").published.expect("published");
+    run(&shop, &shop.labelled()).0.expect("a run").published.expect("published");
     let before = contents(&shop.repository());
-    let mut bad = good.clone();
-    bad.gates.accuracy = 0.0;
-    bad.model.epochs = 1;
-    bad.model.mlp_rate = 1e-9;
-    bad.model.wide_rate = 1e-9;
-    bad.model.embedding_rate = 1e-9;
-    let (publication, said) = run(&shop, &bad);
+    let (publication, said) = run(&shop, &shop.poor());
     assert_eq!(publication.expect("a run").published, None, "{said:#?}");
     assert!(said.iter().any(|line| line.starts_with("gate auc refused")), "{said:#?}");
     assert!(contents(&shop.repository()) == before, "the repository changed");

@@ -42,6 +42,17 @@ impl Shop {
         self.pipeline("label = \"clicked\"")
     }
 
+    /// Learns next to nothing from labels.
+    pub(crate) fn poor(&self) -> Pipeline {
+        let mut pipeline = self.labelled();
+        pipeline.gates.accuracy = 0.0;
+        pipeline.model.epochs = 1;
+        pipeline.model.mlp_rate = 1e-4;
+        pipeline.model.wide_rate = 1e-4;
+        pipeline.model.embedding_rate = 1e-4;
+        pipeline
+    }
+
     /// Takes each click for a purchase and draws negatives beside it.
     pub(crate) fn purchases(&self) -> Pipeline {
         self.pipeline("keep = [{ column = \"clicked\", above = 0 }]")
