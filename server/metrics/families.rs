@@ -182,6 +182,6 @@ pub const FAMILIES: &[Family] = &[
         "millrace_lane_info",
         Kind::Gauge,
         &["model", "version", "lane"],
-        "Always 1; the label says whether batches run inline on the runtime or on threads of their own.",
+        "Always 1; the label says whether batches run inline on the threads that serve or on threads of their own.",
     ),
 ];
