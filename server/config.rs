@@ -15,7 +15,7 @@ use std::{
 use serde::Deserialize;
 
 use crate::{
-    batcher::{Lane, Limits},
+    batcher::{Batching, Lane},
     repository::{ModelName, NameError, Policy, VersionNumber},
 };
 
@@ -117,8 +117,14 @@ pub struct RawModel {
     pub instances: Option<usize>,
     /// Rows that one batch may hold, and so one request.
     pub max_batch_rows: Option<usize>,
+    /// Rows that a batch need not wait to exceed.
+    pub preferred_batch_rows: Option<usize>,
+    /// How long a smaller batch waits for more rows although an engine is free.
+    pub max_queue_delay_us: Option<u64>,
     /// Rows that may wait for an engine.
     pub max_queue_rows: Option<usize>,
+    /// The wait from which on a queue that does not get shorter counts as overload.
+    pub standing_wait_ms: Option<u64>,
     /// How long a request may take, unless it says so itself.
     pub request_timeout_ms: Option<u64>,
 }
@@ -190,8 +196,8 @@ pub struct ModelOptions {
     pub inline_budget: Duration,
     /// Engine instances; as many as the lane needs where `None`.
     pub instances: Option<NonZeroUsize>,
-    /// The bounds of the queue.
-    pub limits: Limits,
+    /// How batches form, and the bounds of the queue.
+    pub batching: Batching,
     /// How long a request may take, unless it says so itself.
     pub request_timeout: Duration,
 }
@@ -254,7 +260,15 @@ impl RawModel {
                 batch: max_batch_rows.get(),
             });
         }
+        let preferred = self.preferred_batch_rows.or(defaults.preferred_batch_rows);
+        let preferred_batch_rows = count(preferred, max_batch_rows.get(), "preferred_batch_rows")?;
+        let delay = self.max_queue_delay_us.or(defaults.max_queue_delay_us);
         let timeout = self.request_timeout_ms.or(defaults.request_timeout_ms);
+        let request_timeout = milliseconds(timeout, 10_000, "request_timeout_ms")?;
+        let standing_wait = match self.standing_wait_ms.or(defaults.standing_wait_ms) {
+            None => request_timeout / 4,
+            wait => milliseconds(wait, 0, "standing_wait_ms")?,
+        };
         let budget = self.inline_budget_us.or(defaults.inline_budget_us);
         Ok(ModelOptions {
             policy: match self.versions.clone().or_else(|| defaults.versions.clone()) {
@@ -270,8 +284,14 @@ impl RawModel {
                 .or(defaults.instances)
                 .map(|instances| count(Some(instances), 1, "instances"))
                 .transpose()?,
-            limits: Limits { max_batch_rows, max_queue_rows },
-            request_timeout: milliseconds(timeout, 10_000, "request_timeout_ms")?,
+            batching: Batching {
+                max_batch_rows,
+                preferred_batch_rows,
+                max_queue_delay: Duration::from_micros(delay.unwrap_or(0)),
+                max_queue_rows,
+                standing_wait,
+            },
+            request_timeout,
         })
     }
 }
@@ -309,7 +329,7 @@ mod tests {
         assert_eq!(config.listen.to_string(), "127.0.0.1:8000");
         assert_eq!(config.management_listen.to_string(), "127.0.0.1:8001");
         assert_eq!(config.defaults.policy, Policy::Latest(NonZeroUsize::MIN));
-        assert_eq!(config.defaults.limits.max_queue_rows.get(), 16 * 4_096);
+        assert_eq!(config.defaults.batching.max_queue_rows.get(), 16 * 4_096);
     }
 
     #[test]
@@ -319,15 +339,19 @@ mod tests {
              [models.shop]
              versions = { specific = [2, 5] }
              lane = \"threaded\"
+             max_queue_delay_us = 200
              max_batch_rows = 8",
         );
         let config = config.expect("well-formed");
         let shop = config.model(&"shop".parse().expect("a name"));
-        assert_eq!((shop.limits.max_batch_rows.get(), shop.lane), (8, Some(Lane::Threaded)));
+        assert_eq!((shop.batching.max_batch_rows.get(), shop.lane), (8, Some(Lane::Threaded)));
         assert_eq!(shop.request_timeout, Duration::from_millis(50));
+        assert_eq!(shop.batching.standing_wait, Duration::from_micros(12_500));
+        assert_eq!(shop.batching.max_queue_delay, Duration::from_micros(200));
+        assert_eq!(shop.batching.preferred_batch_rows.get(), 8);
         assert!(matches!(&shop.policy, Policy::Specific(versions) if versions.len() == 2));
         let other = config.model(&"other".parse().expect("a name"));
-        assert_eq!((other.limits.max_batch_rows.get(), other.lane), (64, None));
+        assert_eq!((other.batching.max_batch_rows.get(), other.lane), (64, None));
     }
 
     #[test]
@@ -337,6 +361,8 @@ mod tests {
             ("max_connections = 0", "max_connections must be above zero"),
             ("poll_interval_ms = 0", "poll_interval_ms must be above zero"),
             ("worker_threads = 0", "worker_threads must be above zero"),
+            ("defaults = { standing_wait_ms = 0 }", "standing_wait_ms must be above zero"),
+            ("defaults = { preferred_batch_rows = 0 }", "preferred_batch_rows must be above zero"),
             ("[models.\"../x\"]\nlane = \"inline\"", "models.../x"),
             ("defaults = { max_batch_rows = 10, max_queue_rows = 9 }", "must be at least"),
             ("defaults = { lane = \"express\" }", "express"),

@@ -42,16 +42,24 @@ pub(super) struct Member {
     pub(super) reply: Reply,
 }
 
+impl Member {
+    fn waited(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.joined)
+    }
+}
+
 /// Rows and the requests that they belong to: the members' rows follow one another in the members' order.
 #[derive(Debug)]
 pub(super) struct Batch {
     rows: Rows,
     members: Vec<Member>,
+    /// The earliest deadline of the members that have joined.
+    deadline: Option<Instant>,
 }
 
 impl Batch {
     pub(super) fn new(signature: &Signature) -> Self {
-        Self { rows: Rows::new(signature), members: Vec::new() }
+        Self { rows: Rows::new(signature), members: Vec::new(), deadline: None }
     }
 
     /// The number of rows.
@@ -59,16 +67,47 @@ impl Batch {
         self.rows.len()
     }
 
-    /// Lets a request in with all of `rows`.
+    /// The earliest deadline of the requests that have joined; `None` while nobody has.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    /// How long the member has waited that has waited least; zero without members.
+    pub(super) fn shortest_wait(&self, now: Instant) -> Duration {
+        self.members.last().map_or(Duration::ZERO, |member| member.waited(now))
+    }
+
+    /// Since when the first member waits; `None` while there is none.
+    pub(super) fn oldest(&self) -> Option<Instant> {
+        self.members.first().map(|member| member.joined)
+    }
+
+    /// Moves everybody of `other` into this batch, behind its own.
+    pub(super) fn append(&mut self, other: &mut Self) {
+        self.rows.extend_from(&other.rows, 0..other.rows.len());
+        self.members.append(&mut other.members);
+        self.deadline = self.deadline.into_iter().chain(other.deadline).min();
+        other.clear();
+    }
+
+    /// Lets a request in with all of `rows`, behind those that have joined before.
     pub(super) fn join(&mut self, rows: &Rows, member: Member) {
         debug_assert_eq!(rows.len(), member.rows, "a member's rows");
+        self.deadline = Some(self.deadline.map_or(member.deadline, |earliest| earliest.min(member.deadline)));
         self.rows.extend_from(rows, 0..rows.len());
         self.members.push(member);
     }
 
-    /// Drops the requests that are too late, which are told, or that nobody waits for any more.
-    pub(super) fn drop_dead(&mut self, now: Instant, metrics: &VersionSeries) {
-        let dead = |member: &Member| member.deadline <= now || member.reply.is_closed();
+    /// Drops the requests that are too late or have waited for more than `longest_wait`, which are told, or that nobody
+    /// waits for any more.
+    pub(super) fn drop_dead(
+        &mut self,
+        now: Instant,
+        longest_wait: Option<Duration>,
+        metrics: &VersionSeries,
+    ) {
+        let weary = |member: &Member| longest_wait.is_some_and(|longest| member.waited(now) > longest);
+        let dead = |member: &Member| member.deadline <= now || member.reply.is_closed() || weary(member);
         if !self.members.iter().any(dead) {
             return;
         }
@@ -84,8 +123,11 @@ impl Batch {
                 // Its own timer may have gone off first, which looks as if the client had gone away.
                 metrics.dropped(Dropped::Expired);
                 answer(member.reply, Err(ScoreError::Expired));
-            } else {
+            } else if member.reply.is_closed() {
                 metrics.dropped(Dropped::Cancelled);
+            } else {
+                metrics.dropped(Dropped::Overloaded);
+                answer(member.reply, Err(ScoreError::Overloaded));
             }
         }
         self.rows.resize(kept);
@@ -106,13 +148,20 @@ impl Batch {
             Ok(()) => self.answer_all(scores),
             Err(error) => self.run_singly(engine, scores, metrics, error),
         }
-        self.rows.clear();
+        self.clear();
         duration
+    }
+
+    /// Forgets what is in the batch.
+    pub(super) fn clear(&mut self) {
+        self.rows.clear();
+        self.members.clear();
+        self.deadline = None;
     }
 
     /// How long each member has waited.
     pub(super) fn waits(&self, now: Instant) -> impl Iterator<Item = Duration> {
-        self.members.iter().map(move |member| now.saturating_duration_since(member.joined))
+        self.members.iter().map(move |member| member.waited(now))
     }
 
     fn answer_all(&mut self, scores: &[f32]) {
@@ -211,7 +260,7 @@ mod tests {
         let alive_too = join(&mut batch, &[6], now + Duration::from_nanos(1));
         drop(join(&mut batch, &[7], never()));
         let counts = Counts::new();
-        batch.drop_dead(now, &counts.version.series());
+        batch.drop_dead(now, None, &counts.version.series());
         assert_eq!(batch.len(), 3);
         assert_eq!(run(&mut batch, &counts), [[1, 2, 6]]);
         assert_eq!(alive.get().expect("scores"), scores(&[1, 2]));
@@ -229,7 +278,7 @@ mod tests {
         let mut batch = Batch::new(&signature());
         drop(join(&mut batch, &[1], now));
         let counts = Counts::new();
-        batch.drop_dead(now, &counts.version.series());
+        batch.drop_dead(now, None, &counts.version.series());
         assert_eq!(batch.len(), 0);
         assert_eq!(counts.of("dropped_requests_total", "expired"), 1);
         assert_eq!(counts.of("dropped_requests_total", "cancelled"), 0);
@@ -270,6 +319,38 @@ mod tests {
     }
 
     #[test]
+    fn what_has_waited_for_too_long_is_refused_where_that_is_limited() {
+        let (mut batch, mut answers) = batch(&[&[1], &[2, 3]]);
+        let joined = batch.members[0].joined;
+        batch.members[1].joined = joined + Duration::from_millis(1);
+        let now = joined + Duration::from_millis(6);
+        let counts = Counts::new();
+        batch.drop_dead(now, Some(Duration::from_millis(5)), &counts.version.series());
+        assert_eq!(run(&mut batch, &counts), [[2, 3]]);
+        let second = answers.pop().expect("two").get();
+        let first = answers.pop().expect("two").get();
+        assert!(matches!(first, Err(ScoreError::Overloaded)), "{first:?}");
+        assert_eq!(second.expect("scores"), scores(&[2, 3]));
+        assert_eq!(counts.of("dropped_requests_total", "overloaded"), 1);
+    }
+
+    #[test]
+    fn two_batches_become_one_and_the_other_is_as_new() {
+        let now = Instant::now();
+        let (mut one, mut answers) = batch(&[&[1, 2]]);
+        let mut other = Batch::new(&signature());
+        answers.push(join(&mut other, &[3], now + Duration::from_secs(1)));
+        answers.push(join(&mut other, &[4], now + Duration::from_secs(2)));
+        one.append(&mut other);
+        assert_eq!(one.deadline(), Some(now + Duration::from_secs(1)));
+        assert_eq!((other.len(), other.deadline(), other.oldest()), (0, None, None));
+        assert_eq!(run(&mut one, &Counts::new()), [[1, 2, 3, 4]]);
+        let found: Vec<_> = answers.into_iter().map(|answer| answer.get().expect("scores")).collect();
+        assert_eq!(found, [scores(&[1, 2]), scores(&[3]), scores(&[4])]);
+        assert_eq!(one.deadline(), None, "nobody is in it any more");
+    }
+
+    #[test]
     fn a_wait_counts_from_the_moment_when_its_request_joined() {
         let (batch, _answers) = batch(&[&[1], &[2]]);
         let joined = batch.members[1].joined;
@@ -306,7 +387,7 @@ mod tests {
                 answers.push((!matches!(fate, Fate::GoesAway)).then_some(answer));
             }
             let counts = Counts::new();
-            batch.drop_dead(now, &counts.version.series());
+            batch.drop_dead(now, None, &counts.version.series());
             run(&mut batch, &counts);
             for ((numbers, fate), answer) in requests.iter().zip(answers) {
                 let Some(answer) = answer.map(Answer::get) else { continue };

@@ -11,7 +11,7 @@ use std::{
 
 use tokio::sync::oneshot;
 
-use super::{ScoreError, Scores, batch::Member};
+use super::{Priority, ScoreError, Scores, Terms, batch::Member};
 use crate::{
     engine::{Engine, EngineError},
     metrics::{Metrics, VersionFacts, VersionMetrics},
@@ -55,6 +55,16 @@ pub(super) fn scores(numbers: &[i32]) -> Vec<f32> {
 /// A moment that no test reaches.
 pub(super) fn never() -> Instant {
     Instant::now() + Duration::from_hours(1)
+}
+
+/// The terms of a request whose scores may come until `deadline`.
+pub(super) fn until(deadline: Instant) -> Terms {
+    Terms { deadline, priority: Priority::Normal }
+}
+
+/// The terms of a request that can wait.
+pub(super) fn whenever() -> Terms {
+    until(never())
 }
 
 /// A request in a batch or queue that a test drives by hand, and where its scores come to.

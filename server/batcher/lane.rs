@@ -3,19 +3,21 @@
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use serde::Deserialize;
-use tokio::{runtime::Handle, sync::oneshot};
+use tokio::{
+    runtime::Handle,
+    sync::{Notify, oneshot},
+};
 
 use super::{
-    Limits, ScoreError, Scores,
-    batch::{Batch, Member},
-    queue::Queue,
+    Batching, ScoreError, Scores, Terms, now,
+    queue::{Closed, Queue},
 };
 use crate::{
-    engine::Engine,
+    engine::{BatchCost, Engine},
     metrics::{CloseReason, VersionMetrics},
     tensor::Rows,
     workers,
@@ -52,8 +54,10 @@ impl Lane {
 pub struct BatcherOptions {
     /// Where batches run.
     pub lane: Lane,
-    /// The bounds of the queue.
-    pub limits: Limits,
+    /// How batches form, and the bounds of the queue.
+    pub batching: Batching,
+    /// What batches cost an engine while it warmed up, sizes ascending.
+    pub costs: Vec<BatchCost>,
     /// Where to count.
     pub metrics: Arc<VersionMetrics>,
 }
@@ -63,7 +67,7 @@ pub struct Batcher {
     /// In the inline lane an open batch for each engine, so that every worker has its own where there are as many; in the
     /// threaded one a single batch, for whichever engine is free first.
     shards: Box<[Arc<Shared>]>,
-    limits: Limits,
+    batching: Batching,
 }
 
 impl Batcher {
@@ -74,43 +78,59 @@ impl Batcher {
     /// When there are no engines.
     pub fn new(engines: Vec<Box<dyn Engine>>, options: BatcherOptions) -> (Self, Vec<EngineThread>) {
         let signature = engines.first().expect("at least one engine").signature().clone();
-        let BatcherOptions { lane, limits, metrics } = options;
-        let instances: Vec<Instance> =
-            engines.into_iter().map(|engine| Instance { engine, scores: Vec::new() }).collect();
-        let open = |limits, idle| {
-            let state = State { queue: Queue::new(&signature, limits), idle, waiting: 0, closed: false };
+        let BatcherOptions { lane, batching, costs, metrics } = options;
+        let count = engines.len();
+        let instances = engines.into_iter();
+        let open = |batching: Batching, engines, idle| {
+            let queue = Queue::new(&signature, batching, engines, costs.clone());
+            let state = State { queue, idle, waiting: 0, closed: false };
             let metrics = Arc::clone(&metrics);
-            Arc::new(Shared { state: Mutex::new(state), work: Condvar::new(), metrics })
+            Arc::new(Shared {
+                state: Mutex::new(state),
+                work: Condvar::new(),
+                is_patient: !batching.max_queue_delay.is_zero(),
+                enough: Notify::new(),
+                metrics,
+            })
         };
         if lane == Lane::Inline {
-            let share = limits.shared_by(instances.len());
-            let shards = instances.into_iter().map(|instance| open(share, Some(instance))).collect();
-            return (Self { shards, limits }, Vec::new());
+            let share = batching.shared_by(count);
+            let shards = instances.map(|engine| open(share, 1, Some(Instance::new(engine, 0)))).collect();
+            return (Self { shards, batching }, Vec::new());
         }
-        let shared = open(limits, None);
-        let thread = |instance| EngineThread { shared: Arc::clone(&shared), instance };
-        let threads = instances.into_iter().map(thread).collect();
-        (Self { shards: Box::new([shared]), limits }, threads)
+        let shared = open(batching, count, None);
+        let thread = |(number, engine)| EngineThread {
+            shared: Arc::clone(&shared),
+            instance: Instance::new(engine, number),
+        };
+        let threads = instances.enumerate().map(thread).collect();
+        (Self { shards: Box::new([shared]), batching }, threads)
     }
 
-    /// The bounds of the queue.
-    pub fn limits(&self) -> Limits {
-        self.limits
+    /// How batches form, and the bounds of the queue.
+    pub fn batching(&self) -> Batching {
+        self.batching
+    }
+
+    /// Whether a request whose rows are not there yet has a chance to be answered on its terms. What this says no to need
+    /// not be read.
+    pub fn admits(&self, terms: Terms) -> Result<(), ScoreError> {
+        self.shard().state().queue.admits(now(), terms)
     }
 
     /// The scores of `rows`, in their order. An empty request is scored without an engine.
     ///
     /// # Cancel safety
     /// Dropping the future withdraws the rows, unless their batch has closed already.
-    pub async fn score(&self, rows: &Rows, deadline: Instant) -> Result<Scores, ScoreError> {
+    pub async fn score(&self, rows: &Rows, terms: Terms) -> Result<Scores, ScoreError> {
         if rows.is_empty() {
             return Ok(Scores::default());
         }
-        let (reply, leader) = self.submit(rows, deadline)?;
+        let (reply, leader) = self.submit(rows, terms)?;
         if let Some(leader) = leader {
             leader.lead().await;
         }
-        match tokio::time::timeout_at(deadline.into(), reply).await {
+        match tokio::time::timeout_at(terms.deadline.into(), reply).await {
             Ok(Ok(result)) => result,
             Ok(Err(_)) => Err(ScoreError::Lost),
             Err(_) => Err(ScoreError::Expired),
@@ -119,21 +139,31 @@ impl Batcher {
 
     /// Lets the rows join the open batch. Where that finds an idle engine of the inline lane, the caller has to run
     /// the leader that comes back.
-    fn submit(&self, rows: &Rows, deadline: Instant) -> Result<(ReplyFuture, Option<Leader>), ScoreError> {
+    fn submit(&self, rows: &Rows, terms: Terms) -> Result<(ReplyFuture, Option<Leader>), ScoreError> {
         let (reply, scores) = oneshot::channel();
-        let shared = &self.shards[workers::current() % self.shards.len()];
+        let shared = self.shard();
         let mut state = shared.state();
-        state.queue.push(rows, || Member { rows: rows.len(), joined: Instant::now(), deadline, reply })?;
+        let now = now();
+        state.queue.push(now, rows, terms, reply)?;
         shared.metrics.series().rows_joined(rows.len());
         let instance = state.idle.take();
-        let is_awaited = state.waiting > 0;
-        drop(state);
         // Signalling costs a system call whether or not anybody waits, and in the inline lane nobody ever does.
+        let is_awaited = state.waiting > 0;
+        let is_large_enough = shared.is_patient && state.queue.patience(now).is_zero();
+        drop(state);
         if is_awaited {
             shared.work.notify_one();
         }
+        if is_large_enough {
+            shared.enough.notify_one();
+        }
         let leader = instance.map(|instance| Leader { shared: Arc::clone(shared), instance: Some(instance) });
         Ok((scores, leader))
+    }
+
+    /// The open batch of the calling thread.
+    fn shard(&self) -> &Arc<Shared> {
+        &self.shards[workers::current() % self.shards.len()]
     }
 }
 
@@ -157,13 +187,14 @@ struct Leader {
 }
 
 impl Leader {
-    /// Computes the open batch once every request that the event loop already holds has joined it. What joined while
+    /// Computes the open batch once every request that the event loop already holds has joined it, and those that it may
+    /// wait for. What joined while
     /// it ran is left to a task of its own, for the request that leads has its answer by then.
     ///
     /// # Cancel safety
     /// Dropping the future leaves the batch to a task as well: others are in it.
     async fn lead(mut self) {
-        tokio::task::yield_now().await;
+        self.shared.gather().await;
         let instance = self.instance.take().expect("it is taken here or by the drop");
         if let Some(instance) = self.shared.run_next(instance, CloseReason::EngineIdle) {
             tokio::spawn(run_until_idle(Arc::clone(&self.shared), instance, CloseReason::EngineFreed));
@@ -185,7 +216,7 @@ impl Drop for Leader {
 async fn run_until_idle(shared: Arc<Shared>, mut instance: Instance, mut free: CloseReason) {
     loop {
         // A batch is within the budget for which a task may keep its thread; a second one in a row is not.
-        tokio::task::yield_now().await;
+        shared.gather().await;
         match shared.run_next(instance, free) {
             Some(busy) => instance = busy,
             None => return,
@@ -204,8 +235,8 @@ impl EngineThread {
     /// Computes batches on the calling thread until the batcher is dropped and nothing waits.
     pub fn run(mut self) {
         let mut free = CloseReason::EngineIdle;
-        while let Some((batch, reason)) = self.shared.wait(free) {
-            self.shared.compute(&mut self.instance, batch, reason);
+        while let Some(closed) = self.shared.wait(self.instance.number, free) {
+            self.shared.compute(&mut self.instance, closed);
             free = CloseReason::EngineFreed;
         }
     }
@@ -214,13 +245,25 @@ impl EngineThread {
 /// An engine and the memory that it answers into.
 struct Instance {
     engine: Box<dyn Engine>,
+    /// Which of the engines that share an open batch it is.
+    number: usize,
     scores: Vec<f32>,
+}
+
+impl Instance {
+    fn new(engine: Box<dyn Engine>, number: usize) -> Self {
+        Self { engine, number, scores: Vec::new() }
+    }
 }
 
 struct Shared {
     state: Mutex<State>,
     /// Signals engine threads that there is work, or that there will be none.
     work: Condvar,
+    /// Whether a small batch waits for more rows.
+    is_patient: bool,
+    /// Signals whoever waits for them in the inline lane that there are enough.
+    enough: Notify,
     metrics: Arc<VersionMetrics>,
 }
 
@@ -239,12 +282,28 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Lets the requests in that the event loop holds, and those that a small batch waits for.
+    async fn gather(&self) {
+        tokio::task::yield_now().await;
+        if !self.is_patient {
+            return;
+        }
+        loop {
+            let patience = self.state().queue.patience(now());
+            if patience.is_zero() {
+                return;
+            }
+            // Both ways out lead back to the queue, which knows.
+            let _ = tokio::time::timeout(patience, self.enough.notified()).await;
+        }
+    }
+
     /// Runs the next batch on an engine of the inline lane. When nothing waits then, the engine goes idle under the same
     /// lock, so that no request can slip in between; else it comes back.
     fn run_next(&self, mut instance: Instance, free: CloseReason) -> Option<Instance> {
-        let closed = self.close(&mut self.state(), free);
-        if let Some((batch, reason)) = closed {
-            self.compute(&mut instance, batch, reason);
+        let closed = self.close(&mut self.state(), instance.number, free);
+        if let Some(closed) = closed {
+            self.compute(&mut instance, closed);
         }
         let mut state = self.state();
         if state.queue.rows() > 0 {
@@ -255,26 +314,33 @@ impl Shared {
     }
 
     /// Waits until a batch can be closed for an engine thread; `None` when there will be no more.
-    fn wait(&self, mut free: CloseReason) -> Option<(Batch, CloseReason)> {
+    fn wait(&self, engine: usize, mut free: CloseReason) -> Option<Closed> {
         let mut state = self.state();
         loop {
-            if let Some(closed) = self.close(&mut state, free) {
-                return Some(closed);
-            }
-            if state.closed {
-                return None;
+            let patience = if state.closed { Duration::ZERO } else { state.queue.patience(now()) };
+            if patience.is_zero() {
+                if let Some(closed) = self.close(&mut state, engine, free) {
+                    return Some(closed);
+                }
+                if state.closed {
+                    return None;
+                }
             }
             state.waiting += 1;
-            state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = if patience.is_zero() {
+                self.work.wait(state).unwrap_or_else(PoisonError::into_inner)
+            } else {
+                self.work.wait_timeout(state, patience).unwrap_or_else(PoisonError::into_inner).0
+            };
             state.waiting -= 1;
             free = CloseReason::EngineIdle;
         }
     }
 
-    fn close(&self, state: &mut State, free: CloseReason) -> Option<(Batch, CloseReason)> {
-        let closed = state.queue.close(free);
-        if let Some((batch, _)) = &closed {
-            self.metrics.series().rows_left(batch.len());
+    fn close(&self, state: &mut State, engine: usize, free: CloseReason) -> Option<Closed> {
+        let closed = state.queue.close(now(), engine, free);
+        if let Some(closed) = &closed {
+            self.metrics.series().rows_left(closed.batch.len());
         }
         closed
     }
@@ -282,19 +348,25 @@ impl Shared {
     /// Runs a batch on an engine, without the requests that nobody waits for any more: under overload those are many,
     /// so they are sorted out here, where no lock is held. A panic inside the engine fails the batch and nothing else:
     /// its members learn of it by their dropped replies.
-    fn compute(&self, instance: &mut Instance, mut batch: Batch, reason: CloseReason) {
+    fn compute(&self, instance: &mut Instance, closed: Closed) {
+        let Closed { mut batch, reason, longest_wait, .. } = closed;
         let metrics = self.metrics.series();
-        let now = Instant::now();
-        batch.drop_dead(now, &metrics);
-        if batch.len() > 0 {
+        let now = now();
+        batch.drop_dead(now, longest_wait, &metrics);
+        let rows = batch.len();
+        let mut cost = None;
+        if rows > 0 {
             batch.waits(now).for_each(|wait| metrics.queued(wait));
-            let rows = batch.len();
-            let Instance { engine, scores } = instance;
-            let run = AssertUnwindSafe(|| batch.run(engine.as_mut(), scores, &metrics));
-            let Ok(duration) = catch_unwind(run) else { return };
-            metrics.batch(reason, rows, duration);
+            let Instance { engine, scores, .. } = &mut *instance;
+            match catch_unwind(AssertUnwindSafe(|| batch.run(engine.as_mut(), scores, &metrics))) {
+                Ok(duration) => {
+                    metrics.batch(reason, rows, duration);
+                    cost = Some((rows, duration));
+                }
+                Err(_) => batch.clear(),
+            }
         }
-        self.state().queue.recycle(batch);
+        self.state().queue.ran(instance.number, batch, cost);
     }
 }
 
@@ -307,13 +379,14 @@ mod tests {
         sync::mpsc,
         task::Poll,
         thread::{self, JoinHandle},
+        time::Instant,
     };
 
     use proptest::prelude::*;
     use tokio::task::{JoinSet, yield_now};
 
     use super::{
-        super::fake::{Counts, FAILS, FakeEngine, Gate, Log, PANICS, never, rows, scores},
+        super::fake::{Counts, FAILS, FakeEngine, Gate, Log, PANICS, rows, scores, until, whenever},
         *,
     };
     use crate::workers::Workers;
@@ -341,10 +414,21 @@ mod tests {
         }
 
         fn with(lane: Lane, engines: Vec<FakeEngine>, log: Log) -> Self {
+            Self::with_delay(lane, engines, log, Duration::ZERO)
+        }
+
+        fn with_delay(lane: Lane, engines: Vec<FakeEngine>, log: Log, max_queue_delay: Duration) -> Self {
             let count = |rows| NonZeroUsize::new(rows).expect("above zero");
-            let limits = Limits { max_batch_rows: count(16), max_queue_rows: count(1_000) };
+            let batching = Batching {
+                max_batch_rows: count(16),
+                preferred_batch_rows: count(3),
+                max_queue_delay,
+                max_queue_rows: count(1_000),
+                standing_wait: Duration::from_secs(1),
+            };
             let counts = Counts::new();
-            let options = BatcherOptions { lane, limits, metrics: Arc::clone(&counts.version) };
+            let metrics = Arc::clone(&counts.version);
+            let options = BatcherOptions { lane, batching, costs: Vec::new(), metrics };
             let engines = engines.into_iter().map(|engine| Box::new(engine) as Box<dyn Engine>).collect();
             let (batcher, threads) = Batcher::new(engines, options);
             Self { batcher: Arc::new(batcher), threads, running: Vec::new(), log, counts }
@@ -367,7 +451,7 @@ mod tests {
 
         /// Lets rows join without running the leader that this may call for.
         fn submit(&self, numbers: &[i32]) -> (ReplyFuture, Option<Leader>) {
-            self.batcher.submit(&rows(numbers), never()).expect("room")
+            self.batcher.submit(&rows(numbers), whenever()).expect("room")
         }
 
         async fn score(&self, numbers: &[i32]) -> Result<Vec<f32>, ScoreError> {
@@ -376,7 +460,7 @@ mod tests {
     }
 
     async fn score(batcher: &Batcher, numbers: &[i32]) -> Result<Vec<f32>, ScoreError> {
-        batcher.score(&rows(numbers), never()).await.map(|scores| scores.to_vec())
+        batcher.score(&rows(numbers), whenever()).await.map(|scores| scores.to_vec())
     }
 
     /// What came to `reply`; nothing is `Lost`, as for a request.
@@ -514,7 +598,7 @@ mod tests {
     #[tokio::test]
     async fn a_request_that_comes_too_late_is_told_and_not_computed() {
         let bench = Bench::new(Lane::Inline);
-        let late = bench.batcher.score(&rows(&[1]), Instant::now()).await;
+        let late = bench.batcher.score(&rows(&[1]), until(Instant::now())).await;
         assert!(matches!(late, Err(ScoreError::Expired)), "{late:?}");
         assert_eq!(bench.score(&[2]).await.expect("scores"), scores(&[2]));
         assert_eq!(bench.log.batches(), [[2]]);
@@ -527,12 +611,58 @@ mod tests {
         let (_first, leader) = bench.submit(&[1]);
         let start = tokio::time::Instant::now();
         let deadline = start + Duration::from_mins(10);
-        let late = bench.batcher.score(&rows(&[2]), deadline.into_std()).await;
+        let late = bench.batcher.score(&rows(&[2]), until(deadline.into_std())).await;
         assert!(matches!(late, Err(ScoreError::Expired)), "{late:?}");
         // The clock is tokio's and jumps; it counts in milliseconds.
         assert!(deadline.elapsed() < Duration::from_millis(2));
         leader.expect("the engine was idle").lead().await;
         assert_eq!(bench.log.batches(), [[1]]);
+    }
+
+    /// A batcher whose batches of fewer than three rows wait for more for a while.
+    fn patient(lane: Lane, delay: Duration) -> Bench {
+        let (engine, log) = FakeEngine::new();
+        Bench::with_delay(lane, vec![engine], log, delay)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_small_batch_waits_until_its_delay_has_passed() {
+        let bench = patient(Lane::Inline, Duration::from_millis(50));
+        let start = tokio::time::Instant::now();
+        let batcher = Arc::clone(&bench.batcher);
+        let first = tokio::spawn(async move { score(&batcher, &[1]).await });
+        tokio::time::sleep(Duration::from_millis(30)).await;
+        assert!(bench.log.sizes().is_empty());
+        assert_eq!(bench.score(&[2]).await.expect("scores"), scores(&[2]));
+        assert_eq!(first.await.expect("no panic").expect("scores"), scores(&[1]));
+        assert_eq!(bench.log.batches(), [[1, 2]]);
+        assert_eq!(start.elapsed(), Duration::from_millis(50));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_batch_that_is_large_enough_waits_no_longer() {
+        let bench = patient(Lane::Inline, Duration::from_millis(50));
+        let start = tokio::time::Instant::now();
+        let batcher = Arc::clone(&bench.batcher);
+        let first = tokio::spawn(async move { score(&batcher, &[1]).await });
+        tokio::time::sleep(Duration::from_millis(30)).await;
+        assert_eq!(bench.score(&[2, 3]).await.expect("scores"), scores(&[2, 3]));
+        assert_eq!(first.await.expect("no panic").expect("scores"), scores(&[1]));
+        assert_eq!(start.elapsed(), Duration::from_millis(30));
+    }
+
+    #[tokio::test]
+    async fn an_engine_thread_waits_for_more_rows_too_but_not_at_the_end() {
+        let mut bench = patient(Lane::Threaded, Duration::from_hours(1));
+        bench.start();
+        let (first, _) = bench.submit(&[1]);
+        let (second, _) = bench.submit(&[2, 3]);
+        assert_eq!(answer(first).await.expect("scores"), scores(&[1]));
+        assert_eq!(answer(second).await.expect("scores"), scores(&[2, 3]));
+        let (last, _) = bench.submit(&[4]);
+        let (log, _) = bench.end();
+        assert_eq!(answer(last).await.expect("scores"), scores(&[4]));
+        assert_eq!(log.batches(), [&[1, 2, 3][..], &[4]]);
     }
 
     #[tokio::test]
@@ -607,9 +737,9 @@ mod tests {
     async fn an_engine_thread_computes_what_waits_and_ends_once_the_batcher_is_dropped() {
         let bench = Bench::new(Lane::Threaded);
         let Bench { batcher, threads, log, .. } = bench;
-        let (first, leader) = batcher.submit(&rows(&[1; 10]), never()).expect("room");
+        let (first, leader) = batcher.submit(&rows(&[1; 10]), whenever()).expect("room");
         assert!(leader.is_none(), "requests of the threaded lane run nothing themselves");
-        let (second, _) = batcher.submit(&rows(&[2; 10]), never()).expect("room");
+        let (second, _) = batcher.submit(&rows(&[2; 10]), whenever()).expect("room");
         assert!(log.sizes().is_empty());
         drop(batcher);
         threads.into_iter().for_each(EngineThread::run);

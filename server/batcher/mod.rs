@@ -18,6 +18,8 @@
 //! Nothing here knows HTTP or JSON: rows come in encoded, scores go out.
 
 mod batch;
+mod codel;
+mod cost;
 #[cfg(test)]
 mod fake;
 mod lane;
@@ -26,7 +28,7 @@ mod queue;
 pub use self::{
     batch::Scores,
     lane::{Batcher, BatcherOptions, EngineThread, Lane},
-    queue::Limits,
+    queue::{Batching, Priority, Terms},
 };
 
 /// Why rows got no scores.
@@ -44,6 +46,12 @@ pub enum ScoreError {
     /// The queue holds as many rows as it may.
     #[error("the model's queue is full")]
     QueueFull,
+    /// By what batches cost, the scores would come too late.
+    #[error("the model has too much to do to answer before the deadline")]
+    NoTime,
+    /// The queue has been too long for too long.
+    #[error("the model has had too much to do for too long")]
+    Overloaded,
     /// The deadline passed before the rows were computed.
     #[error("the deadline passed before the model answered")]
     Expired,
@@ -59,4 +67,9 @@ pub enum ScoreError {
     /// The engine went away while it ran the batch, which only a panic inside it can cause.
     #[error("the engine stopped while it ran the batch")]
     Lost,
+}
+
+/// The time of the event loop's clock, which tests can stop.
+fn now() -> std::time::Instant {
+    tokio::time::Instant::now().into_std()
 }

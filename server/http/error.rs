@@ -51,6 +51,8 @@ pub(super) enum HttpError {
     NoRoomForBody,
     #[error("the header `{0}` must be a number of milliseconds from 1")]
     Timeout(&'static str),
+    #[error("the header `{0}` must be `high`, `normal` or `low`")]
+    Priority(&'static str),
     #[error("a request from a web page may not change anything")]
     Origin,
     #[error("{0}")]
@@ -78,13 +80,18 @@ impl HttpError {
             Self::HeadersTooLarge { .. } => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::BodyTimeout(_) => StatusCode::REQUEST_TIMEOUT,
             Self::Origin => StatusCode::FORBIDDEN,
-            Self::BodyBroken | Self::Timeout(_) | Self::Name(_) | Self::Order { .. } | Self::Decode(_) => {
-                StatusCode::BAD_REQUEST
-            }
+            Self::BodyBroken
+            | Self::Timeout(_)
+            | Self::Priority(_)
+            | Self::Name(_)
+            | Self::Order { .. }
+            | Self::Decode(_) => StatusCode::BAD_REQUEST,
             Self::NoRoomForBody | Self::NotReady(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Score(error) => match error {
                 ScoreError::TooManyRows { .. } => StatusCode::BAD_REQUEST,
-                ScoreError::QueueFull => StatusCode::SERVICE_UNAVAILABLE,
+                ScoreError::QueueFull | ScoreError::NoTime | ScoreError::Overloaded => {
+                    StatusCode::SERVICE_UNAVAILABLE
+                }
                 ScoreError::Expired => StatusCode::GATEWAY_TIMEOUT,
                 ScoreError::Engine(_) | ScoreError::NotFinite { .. } | ScoreError::Lost => {
                     StatusCode::INTERNAL_SERVER_ERROR

@@ -99,7 +99,7 @@ fn describe(serving: &Serving, target: Target<'_>) -> Result<Response<Full<Bytes
         kind: &manifest.kind,
         created: manifest.created,
         features: version.encoder().sent().map(|feature| &*feature.name).collect(),
-        max_rows: version.batcher().limits().max_batch_rows.get(),
+        max_rows: version.batcher().batching().max_batch_rows.get(),
         metrics: &manifest.metrics,
         example: Example { input: [version.example()] },
     };

@@ -12,12 +12,12 @@ use std::{
 use hyper::{
     HeaderMap,
     body::Incoming,
-    header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderName},
+    header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue},
 };
 
 use super::{Serving, body, error::HttpError, router::Target};
 use crate::{
-    batcher::{ScoreError, Scores},
+    batcher::{Priority, ScoreError, Scores, Terms},
     codec::json::DecodeError,
     features::Encoder,
     metrics::{Metrics, Outcome, Shed},
@@ -27,6 +27,9 @@ use crate::{
 
 /// The header by which a request asks for less time than its model gives it, in milliseconds.
 const REQUEST_TIMEOUT: HeaderName = HeaderName::from_static("x-request-timeout-ms");
+
+/// The header by which a request asks to go before or after others.
+const REQUEST_PRIORITY: HeaderName = HeaderName::from_static("x-request-priority");
 
 /// A request for scores from the moment that it named its version. Dropping it counts how it ended; one that is
 /// dropped on the way was cancelled.
@@ -73,6 +76,8 @@ impl Call {
         match error {
             HttpError::NoRoomForBody => metrics.shed(Shed::Bytes),
             HttpError::Score(ScoreError::QueueFull) => metrics.shed(Shed::Queue),
+            HttpError::Score(ScoreError::NoTime) => metrics.shed(Shed::Deadline),
+            HttpError::Score(ScoreError::Overloaded) => metrics.shed(Shed::Overload),
             HttpError::Score(error) if self.outcome == Outcome::Error => {
                 let Manifest { model, version, .. } = self.version.manifest();
                 tracing::error!(%model, %version, error = error as &dyn Error, "a request failed");
@@ -89,13 +94,14 @@ impl Call {
         decode: impl FnOnce(&[u8], &Encoder, &mut Rows, usize) -> Result<(), DecodeError>,
     ) -> Result<Scores, HttpError> {
         check_content(headers)?;
-        let deadline = self.deadline(headers)?;
+        let terms = Terms { deadline: self.deadline(headers)?, priority: priority(headers)? };
+        self.version.batcher().admits(terms)?;
         let read = body::read(body, &serving.limits, &serving.room).await?;
         let version = &*self.version;
-        let limit = version.batcher().limits().max_batch_rows.get();
+        let limit = version.batcher().batching().max_batch_rows.get();
         let mut rows = version.take_buffer();
         let scores = match decode(&read.bytes, version.encoder(), &mut rows, limit) {
-            Ok(()) => version.batcher().score(&rows, deadline).await.map_err(HttpError::from),
+            Ok(()) => version.batcher().score(&rows, terms).await.map_err(HttpError::from),
             Err(error) => Err(error.into()),
         };
         version.return_buffer(rows);
@@ -130,6 +136,16 @@ pub(super) fn find(serving: &Serving, target: Target<'_>) -> Result<(Arc<Live>, 
     };
     let version = Arc::clone(version);
     Ok((live, version))
+}
+
+fn priority(headers: &HeaderMap) -> Result<Priority, HttpError> {
+    match headers.get(REQUEST_PRIORITY).map(HeaderValue::as_bytes) {
+        None => Ok(Priority::default()),
+        Some(b"high") => Ok(Priority::High),
+        Some(b"normal") => Ok(Priority::Normal),
+        Some(b"low") => Ok(Priority::Low),
+        Some(_) => Err(HttpError::Priority("x-request-priority")),
+    }
 }
 
 /// A body is JSON as it is, unless the headers say otherwise.

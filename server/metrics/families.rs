@@ -89,7 +89,7 @@ pub const FAMILIES: &[Family] = &[
         "millrace_shed_total",
         Kind::Counter,
         &["reason"],
-        "Requests refused with 503 for want of room: in a model's queue (queue) or for their bodies (bytes).",
+        "Requests refused with 503: no room in a model's queue (queue) or for their bodies (bytes), scores that would come too late (deadline), a queue that does not get shorter (overload).",
     ),
     server(
         "millrace_model_loads_total",
@@ -151,14 +151,14 @@ pub const FAMILIES: &[Family] = &[
         "millrace_batches_total",
         Kind::Counter,
         &["model", "version", "reason"],
-        "Batches by why they closed: engine_idle (an engine was waiting), engine_freed (one came free) or full.",
+        "Batches by why they closed: engine_idle (an engine was waiting), engine_freed (one came free), full, or deadline (another member would have cost one its deadline).",
     ),
     version("millrace_queue_rows", Kind::Gauge, VERSION, "Rows that wait for their batch to close."),
     version(
         "millrace_dropped_requests_total",
         Kind::Counter,
         &["model", "version", "reason"],
-        "Queued requests that were never computed: cancelled (the client went away) or expired.",
+        "Queued requests that were never computed: cancelled (the client went away), expired, or overloaded (too long in a queue that does not get shorter).",
     ),
     version(
         "millrace_retried_requests_total",

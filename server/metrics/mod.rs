@@ -29,6 +29,19 @@ pub enum Shed {
     Queue,
     /// The bodies being read held as many bytes as they may.
     Bytes,
+    /// Its scores would have come after its deadline.
+    Deadline,
+    /// The model's queue had been too long for too long.
+    Overload,
+}
+
+impl Shed {
+    const ALL: [(Self, &str); 4] = [
+        (Self::Queue, "queue"),
+        (Self::Bytes, "bytes"),
+        (Self::Deadline, "deadline"),
+        (Self::Overload, "overload"),
+    ];
 }
 
 /// The metrics of one server.
@@ -41,10 +54,7 @@ pub struct Metrics {
     pub accept_errors: Counter,
     /// Requests that reached no model.
     pub unrouted: Counter,
-    /// Requests refused for want of room in a model's queue.
-    pub shed_queue: Counter,
-    /// Requests refused for want of room for their bodies.
-    pub shed_bytes: Counter,
+    shed: [Counter; 4],
     /// Versions that take memory, loaded or not dropped yet.
     pub versions_in_memory: Gauge,
     server: PrometheusRecorder,
@@ -65,14 +75,13 @@ impl Metrics {
         let build =
             [Label::new("version", env!("CARGO_PKG_VERSION")), Label::new("revision", revision.to_owned())];
         gauge(&server, "millrace_build_info", &build).set(1.0);
-        let shed = |reason| counter(&server, "millrace_shed_total", &[Label::new("reason", reason)]);
         Arc::new(Self {
             connections_open: gauge(&server, "millrace_connections_open", &[]),
             connections: counter(&server, "millrace_connections_total", &[]),
             accept_errors: counter(&server, "millrace_accept_errors_total", &[]),
             unrouted: counter(&server, "millrace_unrouted_requests_total", &[]),
-            shed_queue: shed("queue"),
-            shed_bytes: shed("bytes"),
+            shed: Shed::ALL
+                .map(|(_, reason)| counter(&server, "millrace_shed_total", &[Label::new("reason", reason)])),
             versions_in_memory: gauge(&server, "millrace_versions_in_memory", &[]),
             server,
             versions,
@@ -83,10 +92,7 @@ impl Metrics {
 
     /// Counts a refusal.
     pub fn shed(&self, reason: Shed) {
-        match reason {
-            Shed::Queue => self.shed_queue.increment(1),
-            Shed::Bytes => self.shed_bytes.increment(1),
-        }
+        self.shed[reason as usize].increment(1);
     }
 
     /// The metrics of one version; dropping the last reference ends their series after a while.

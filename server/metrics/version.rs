@@ -45,11 +45,17 @@ pub enum CloseReason {
     EngineFreed,
     /// It held as many rows as a batch may.
     Full,
+    /// Another member would have cost one its deadline.
+    Deadline,
 }
 
 impl CloseReason {
-    const ALL: [(Self, &str); 3] =
-        [(Self::EngineIdle, "engine_idle"), (Self::EngineFreed, "engine_freed"), (Self::Full, "full")];
+    const ALL: [(Self, &str); 4] = [
+        (Self::EngineIdle, "engine_idle"),
+        (Self::EngineFreed, "engine_freed"),
+        (Self::Full, "full"),
+        (Self::Deadline, "deadline"),
+    ];
 }
 
 /// Why a queued request was never computed.
@@ -59,10 +65,13 @@ pub enum Dropped {
     Cancelled,
     /// Its deadline passed.
     Expired,
+    /// It had waited for too long in a queue that does not get shorter.
+    Overloaded,
 }
 
 impl Dropped {
-    const ALL: [(Self, &str); 2] = [(Self::Cancelled, "cancelled"), (Self::Expired, "expired")];
+    const ALL: [(Self, &str); 3] =
+        [(Self::Cancelled, "cancelled"), (Self::Expired, "expired"), (Self::Overloaded, "overloaded")];
 }
 
 /// What is known of a version before it serves, exported as gauges.
@@ -110,9 +119,9 @@ pub struct VersionSeries {
     queue_duration: Histogram,
     compute_duration: Histogram,
     batch_rows: Histogram,
-    batches: [Counter; 3],
+    batches: [Counter; 4],
     queue_rows: Gauge,
-    dropped: [Counter; 2],
+    dropped: [Counter; 3],
     retried: Counter,
 }
 

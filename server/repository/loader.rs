@@ -106,7 +106,7 @@ impl Loader {
             let path = folder.join(Manifest::MODEL);
             let mut engine = OnnxEngine::open(&self.runtime, &path, &manifest.signature)?;
             golden.check(&mut engine, &rows)?;
-            let costs = warm_up(&mut engine, &rows, &ladder(options.limits.max_batch_rows.get()))?;
+            let costs = warm_up(&mut engine, &rows, &ladder(options.batching.max_batch_rows.get()))?;
             let engine: Box<dyn Engine> = Box::new(engine);
             Ok::<_, LoadError>((Box::new(self.reaper.wrap(engine)) as Box<dyn Engine>, costs))
         };
@@ -123,7 +123,8 @@ impl Loader {
             lane: lane.name(),
         };
         let metrics = self.metrics.version(model.as_str(), version.into(), facts);
-        let batcher = BatcherOptions { lane, limits: options.limits, metrics: Arc::clone(&metrics) };
+        let batcher =
+            BatcherOptions { lane, batching: options.batching, costs, metrics: Arc::clone(&metrics) };
         let (batcher, threads) = Batcher::new(engines, batcher);
         start(threads, model)?;
         let buffers = ArrayQueue::new(Version::BUFFERS);

@@ -154,10 +154,14 @@ fn headers_that_cannot_be_meant_are_refused() {
         (&["x-request-timeout-ms: 0"], 400),
         (&["x-request-timeout-ms: -5"], 400),
         (&["x-request-timeout-ms: 99999999999999999999999"], 400),
+        (&["x-request-priority: urgent"], 400),
+        (&["x-request-priority: HIGH"], 400),
         (&[&big], 431),
         // Not refused, but not repeated to whoever reads the logs either.
         (&[&long_id], 200),
         (&["x-request-timeout-ms: 18446744073709551615"], 200),
+        (&["x-request-priority: high"], 200),
+        (&["x-request-priority: low"], 200),
         (&["content-type: application/json; charset=utf-8"], 200),
         (&["accept: nonsense", "cookie: a=b", "origin: http://a.test"], 200),
     ];

@@ -9,7 +9,7 @@ use std::{
 };
 
 use millrace::{
-    batcher::Lane,
+    batcher::{Lane, Priority, Terms},
     config::{ModelOptions, RawConfig},
     features::{RawValue, Value},
     metrics::Metrics,
@@ -64,8 +64,8 @@ async fn score(version: &Version, user: &str, item: &str) -> f32 {
     let mut rows = Rows::new(version.encoder().signature());
     let row = [RawValue::Text(user), RawValue::Text(item)];
     version.encoder().encode(row.into_iter(), &mut rows).expect("two ids");
-    let deadline = Instant::now() + Duration::from_hours(1);
-    version.batcher().score(&rows, deadline).await.expect("a score")[0]
+    let terms = Terms { deadline: Instant::now() + Duration::from_hours(1), priority: Priority::Normal };
+    version.batcher().score(&rows, terms).await.expect("a score")[0]
 }
 
 #[test]
@@ -201,7 +201,7 @@ fn every_batch_size_of_the_ladder_is_warmed_up_and_its_cost_published() {
     let (models, _) = published();
     let (loader, _thread) = loader(&models);
     let mut options = options();
-    options.limits.max_batch_rows = 100.try_into().expect("above zero");
+    options.batching.max_batch_rows = 100.try_into().expect("above zero");
     let _version = loader.load(&shop(), VersionNumber::FIRST, &options).map(Arc::new).expect("fit");
     let text = loader.metrics.render();
     for rows in [1, 4, 16, 64, 100] {

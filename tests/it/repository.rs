@@ -15,6 +15,7 @@ use std::{
 };
 
 use millrace::{
+    batcher::{Priority, Terms},
     config::RawConfig,
     features::RawValue,
     metrics::Metrics,
@@ -130,8 +131,8 @@ async fn assert_scores(version: &Version, artifact: Artifact) {
         let row = [RawValue::Text(user), RawValue::Text(item)];
         version.encoder().encode(row.into_iter(), &mut rows).expect("two ids");
     }
-    let deadline = Instant::now() + Duration::from_hours(1);
-    let scores = version.batcher().score(&rows, deadline).await.expect("scores");
+    let terms = Terms { deadline: Instant::now() + Duration::from_hours(1), priority: Priority::Normal };
+    let scores = version.batcher().score(&rows, terms).await.expect("scores");
     let expected = asked.map(|(user, item)| artifact.score(user, item));
     let close = scores.iter().zip(expected).all(|(found, expected)| (found - expected).abs() < 1e-6);
     assert!(close && scores.len() == expected.len(), "{:?} {expected:?}", &*scores);
