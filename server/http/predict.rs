@@ -183,3 +183,44 @@ fn describe(serving: &Serving, target: Target<'_>) -> Result<Response<Full<Bytes
 fn version_header(version: &Version) -> HeaderValue {
     HeaderValue::from(u64::from(version.number()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::features::{Schema, Vocabulary};
+
+    #[test]
+    fn every_column_of_every_input_is_described_in_its_place() {
+        let schema: Schema = toml::from_str(
+            r#"
+            feature = [
+              { name = "price", kind = "numeric", mean = 0.0, std = 1.0 },
+              { name = "user", kind = "categorical", source = "vocabulary" },
+              { name = "tags", kind = "categorical", source = { hash = 9 }, values = { max = 2, pooling = "sum" } },
+              { name = "log", from = "price", kind = "numeric", transform = "log", mean = 0.0, std = 1.0 },
+            ]
+            cross = [{ features = ["user", "user"], buckets = 5 }]
+            affinity = [{ name = "alike", of = ["user", "user"], mean = 0.0, std = 1.0 }]
+            "#,
+        )
+        .expect("a schema");
+        let encoder =
+            Encoder::new(schema, |_| Ok(Vocabulary::new(["17"]).expect("an id"))).expect("a layout");
+        let inputs = encoder.signature().inputs.iter();
+        let inputs: Vec<_> =
+            inputs.map(|input| Input::of(input, &encoder.columns(), encoder.id_ranges())).collect();
+        let expected = serde_json::json!([
+            { "name": "ids", "dtype": "i32", "width": 4, "columns": [
+                { "of": ["user"], "width": 1, "indices": [0, 1] },
+                { "of": ["tags"], "width": 2, "indices": [2, 11] },
+                { "of": ["user", "user"], "width": 1, "indices": [12, 16] },
+            ] },
+            { "name": "dense", "dtype": "f32", "width": 3, "columns": [
+                { "of": ["price"], "width": 1 },
+                { "of": ["log"], "width": 1 },
+                { "of": ["user", "user"], "width": 1 },
+            ] },
+        ]);
+        assert_eq!(serde_json::to_value(inputs).expect("JSON"), expected);
+    }
+}
