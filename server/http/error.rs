@@ -61,7 +61,9 @@ pub(super) enum HttpError {
     Json(#[from] json::DecodeError),
     #[error(transparent)]
     Binary(#[from] binary::DecodeError),
-    #[error("every version of this model has indices of its own: for binary rows the path must name one")]
+    #[error(
+        "every version of this model has indices of its own: with binary rows the path must name one, /versions/{{version}}"
+    )]
     AnyVersion,
     #[error(transparent)]
     Score(#[from] ScoreError),
