@@ -161,8 +161,8 @@ impl Rows {
         }
     }
 
-    /// Appends `count` rows. `append` is called for each column in their order, with its width and its values, to which it
-    /// adds as many rows of that width.
+    /// Appends `count` rows. `append` is called for each column in their order, with its width and its values, to which
+    /// it adds as many rows of that width.
     ///
     /// # Panics
     /// When `append` adds another number of elements, which is a mistake in this program, never in a request.

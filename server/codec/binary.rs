@@ -59,7 +59,8 @@ pub enum DecodeError {
     },
 }
 
-/// Appends the rows of `body` to `rows`, at most `limit` of them. On an error `rows` may hold rows that no engine takes.
+/// Appends the rows of `body` to `rows`, at most `limit` of them. On an error `rows` may hold rows that no engine may
+/// see.
 pub fn decode(body: &[u8], encoder: &Encoder, rows: &mut Rows, limit: usize) -> Result<(), DecodeError> {
     let (bytes, row_bytes) = (body.len(), encoder.signature().bytes_per_row());
     let row_bytes = row_bytes.expect("a row of a model that was loaded fits into memory");
@@ -151,8 +152,8 @@ mod tests {
         features::{Schema, Vocabulary},
     };
 
-    /// Every kind of column: of ids the user's (0 to 2), the hour's (3 to 27), three of a list (28 to 31), the hash's (32 to
-    /// 38) and a cross's (39 to 43); of numbers the price.
+    /// Every kind of column: of ids the user's (0 to 2), the hour's (3 to 27), three of a list (28 to 31), the hash's
+    /// (32 to 38) and a cross's (39 to 43); of numbers the price.
     const FEATURES: &str = r#"
         feature = [
           { name = "user", kind = "categorical", source = "vocabulary" },
@@ -266,6 +267,9 @@ mod tests {
                 assert_eq!(error, expected, "{bad}");
             }
         }
+        // Of an even number of mistakes in a row, the first is named.
+        let error = read(&[0; ROW_BYTES]).expect_err("six of another column");
+        assert_eq!(error, DecodeError::Index { row: 0, input: "ids".into(), column: 1, first: 3, last: 27 });
         assert_eq!(
             read(&three_with(8, 2_i32.to_le_bytes())).expect_err("the user's").to_string(),
             "row 1, input `ids`, column 1: expected an index from 3 to 27"
