@@ -19,7 +19,7 @@ demo:
 test:
 	$(WITH_ONNXRUNTIME) $(WITH_LIBCLANG) cargo test --workspace --features millrace-trainer/tract --quiet
 
-## The server beside a bare hyper server, by wrk and oha, for some 10 minutes; ARGS="--quick" only tries the harness.
+## The server beside a bare hyper server, by wrk and oha, for some 12 minutes; ARGS="--quick" only tries the harness.
 loadtest: $(TARGET)/tools/bin/oha
 	cargo build --release --workspace --exclude millrace-tensorrt
 	$(WITH_ONNXRUNTIME) python3 loadtest/run.py $(ARGS)

@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass
 
+import bodies
 import wrk
 from plan import Plan, Programs
 from runs import Figures, Journal, Pair, Run
-from servers import Millrace, Server
+from servers import PATH, Millrace, Server
 
 
 @dataclass(frozen=True)
@@ -15,21 +16,32 @@ class Workload:
     key: str
     rows: int
     connections: int
+    binary: bool = False
+    """Rows and scores in the engine's layout, in place of JSON."""
 
 
-WORKLOADS = (Workload("1row_c64", 1, 64), Workload("1row_c16", 1, 16), Workload("100row_c64", 100, 64))
+WORKLOADS = (
+    Workload("1row_c64", 1, 64),
+    Workload("1row_c16", 1, 16),
+    Workload("100row_c64", 100, 64),
+    Workload("1000row_c64", 1000, 64),
+    Workload("1000row_binary_c64", 1000, 64, binary=True),
+)
+
+CONFIG = "defaults = { max_queue_rows = 131072 }\n"
+"""Twice what 64 requests of 1,000 rows take, for no instance's share of it is to be too small."""
 
 
-def measure(journal: Journal, programs: Programs, plan: Plan) -> dict[str, list[Pair]]:
-    """The pairs of every workload, by its key."""
-    with programs.millrace("") as ours:
-        return {workload.key: _compare(journal, programs, plan, ours, workload) for workload in WORKLOADS}
+def measure(journal: Journal, programs: Programs, plan: Plan) -> dict[Workload, list[Pair]]:
+    """The pairs of every workload."""
+    with programs.millrace(CONFIG) as ours:
+        return {workload: _compare(journal, programs, plan, ours, workload) for workload in WORKLOADS}
 
 
 def _compare(
     journal: Journal, programs: Programs, plan: Plan, ours: Millrace, workload: Workload
 ) -> list[Pair]:
-    load = wrk.rows(workload.rows, workload.connections)
+    load = _load(programs, ours, workload)
 
     def run(server: Server) -> Run:
         return journal.measure(
@@ -41,3 +53,14 @@ def _compare(
             server.score([[1, 1]] * workload.rows)
             wrk.run(server, load, plan.warm_up_seconds)
         return journal.pairs(plan.closed_pairs, lambda: run(ours), lambda: run(ceiling))
+
+
+def _load(programs: Programs, ours: Millrace, workload: Workload) -> wrk.Load:
+    if not workload.binary:
+        return wrk.rows(workload.rows, workload.connections)
+    model = ours.description()
+    # The ceiling does not look at the path.
+    path, file = f"{PATH}/versions/{model['version']}", programs.folder / "bodies.bin"
+    body = bodies.write(file, workload.rows, model["inputs"])
+    ours.score_bytes(path, workload.rows, body)
+    return wrk.bodies(workload.rows, workload.connections, file, len(body), path)

@@ -40,7 +40,7 @@ def _load(oha: Path, server: Server, bodies: Path, seconds: int) -> Figures:
         "--latency-correction", "--wait-ongoing-requests-after-deadline",
         "-q", str(OPEN_RATE), "-z", f"{seconds}s", "-c", str(CONNECTIONS), "-t", f"{REQUEST_TIMEOUT_S}s",
         "-m", "POST", "-T", "application/json", "-Z", str(bodies),
-        server.url,
+        server.url(),
     ]  # fmt: skip
     timeout = seconds + GRACE_S
     output = subprocess.run(command, capture_output=True, text=True, check=False, timeout=timeout)

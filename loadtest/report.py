@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import machine
+from closed import Workload
 from runs import Journal, Pair, Run
 from swap import Swaps
 
@@ -16,7 +17,7 @@ class Results:
     """What each part measured; nothing where it was not asked for."""
 
     journal: Journal
-    closed: dict[str, list[Pair]] = field(default_factory=dict)
+    closed: dict[Workload, list[Pair]] = field(default_factory=dict)
     open: list[Pair] = field(default_factory=list)
     swaps: Swaps = field(default_factory=Swaps)
 
@@ -28,8 +29,8 @@ class Results:
     def summary(self) -> dict[str, object]:
         """The figures that matter, medians over pairs."""
         figures: dict[str, float] = {}
-        for key, pairs in self.closed.items():
-            figures |= _closed(key, pairs)
+        for workload, pairs in self.closed.items():
+            figures |= _closed(workload, pairs)
         if self.open:
             figures |= _open(self.open)
         if self.swaps.pairs:
@@ -44,7 +45,7 @@ class Results:
     def table(self) -> str:
         """A line for each kind of run and server."""
         header = (
-            f"{'medians':10} {'server':9} {'requests/s':>10} {'p50 ms':>7} {'p99 ms':>7} {'max ms':>7}"
+            f"{'medians':18} {'server':9} {'requests/s':>10} {'p50 ms':>7} {'p99 ms':>7} {'max ms':>7}"
             f" {'CPU us/request':>14} {'steal':>6} {'others':>6}"
         )
         return "\n".join([header, *(_line(runs) for pairs in self._groups() for runs in _sides(pairs))])
@@ -59,11 +60,12 @@ class Results:
         return [pairs for pairs in [*self.closed.values(), self.open, self.swaps.pairs] if pairs]
 
 
-def _closed(key: str, pairs: list[Pair]) -> dict[str, float]:
-    ours, ceiling = _sides(pairs)
+def _closed(workload: Workload, pairs: list[Pair]) -> dict[str, float]:
+    key, (ours, ceiling) = workload.key, _sides(pairs)
     figures = {
         f"ratio_{key}": _median_ratio(pairs, _per_second),
         f"per_second_{key}": _median(ours, _per_second),
+        f"rows_per_core_second_{key}": workload.rows * 1e6 / _median(ours, _cpu),
         f"p99_ms_{key}": _median(ours, _p99),
         f"ceiling_p99_ms_{key}": _median(ceiling, _p99),
     }
@@ -116,7 +118,7 @@ def _line(runs: list[Run]) -> str:
     steal = max(run.disturbance.steal for run in runs)
     other = max(run.disturbance.other for run in runs)
     return (
-        f"{runs[0].name:10} {runs[0].server:9} {_median(runs, _per_second):10,.0f} {_median(runs, _p50):7.2f}"
+        f"{runs[0].name:18} {runs[0].server:9} {_median(runs, _per_second):10,.0f} {_median(runs, _p50):7.2f}"
         f" {_median(runs, _p99):7.2f} {slowest:7.1f} {_median(runs, _cpu):14.1f} {steal:6.1%} {other:6.1%}"
     )
 

@@ -1,5 +1,6 @@
--- Requests with random rows, all made before the run: users 1 to 1,000 and items 1 to 800 of the synthetic shop.
--- wrk -s rows.lua URL -- ROWS; the last line of output is one JSON object.
+-- Requests with random rows, all made before the run: users 1 to 1,000 and items 1 to 800 of the synthetic shop in
+-- JSON, or else the bodies of so many bytes each that stand in a file.
+-- wrk -s rows.lua URL -- ROWS [FILE BYTES]; the last line of output is one JSON object.
 
 local ROWS_OF_ALL_BODIES = 65536
 local users, items = 1000, 800
@@ -12,9 +13,26 @@ function setup(thread)
 end
 
 function init(args)
-   local rows = tonumber(args[1])
-   math.randomseed(seed)
    wrk.method = "POST"
+   if args[2] then
+      read_bodies(args[2], tonumber(args[3]))
+   else
+      make_bodies(tonumber(args[1]))
+   end
+end
+
+function read_bodies(path, bytes)
+   wrk.headers["Content-Type"] = "application/octet-stream"
+   wrk.headers["Accept"] = "application/octet-stream"
+   local file = assert(io.open(path, "rb"))
+   for body in function() return file:read(bytes) end do
+      bodies[#bodies + 1] = wrk.format(nil, nil, nil, body)
+   end
+   file:close()
+end
+
+function make_bodies(rows)
+   math.randomseed(seed)
    wrk.headers["Content-Type"] = "application/json"
    for body = 1, math.max(256, math.floor(ROWS_OF_ALL_BODIES / rows)) do
       local row = {}

@@ -10,6 +10,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import bodies
 
 HOST = "127.0.0.1"
 MODEL = "recommendation_model"
@@ -45,10 +48,9 @@ class Server:
     pid: int
     port: int
 
-    @property
-    def url(self) -> str:
+    def url(self, path: str = PATH) -> str:
         """Where predictions are asked for."""
-        return f"http://{HOST}:{self.port}{PATH}"
+        return f"http://{HOST}:{self.port}{path}"
 
     def score(self, rows: list[list[int]]) -> list[Score]:
         """Asks for the scores of `rows` and checks the shape of the answer."""
@@ -67,6 +69,20 @@ class Millrace(Server):
     """Ours, with its management port."""
 
     management_port: int
+
+    def description(self) -> dict[str, Any]:
+        """What the server says of the model."""
+        answer = call(self.port, "GET", PATH)
+        if answer.status != 200:
+            raise ServerError(f"{self.name}: status {answer.status}: {answer.body[:200]!r}")
+        description: dict[str, Any] = json.loads(answer.body)
+        return description
+
+    def score_bytes(self, path: str, rows: int, body: bytes) -> None:
+        """Asks for the scores of a body of so many rows and checks the size of the answer."""
+        answer = call(self.port, "POST", path, body, bodies.HEADERS)
+        if answer.status != 200 or len(answer.body) != 4 * rows:
+            raise ServerError(f"{self.name}: status {answer.status}: {answer.body[:200]!r}")
 
     def promote(self, version: int) -> None:
         """Makes `version` answer; returns once it does."""
@@ -114,15 +130,17 @@ def ceiling(binary: Path, rows: int, log: Path) -> Iterator[Server]:
         yield server
 
 
-def call(port: int, method: str, path: str, body: object = None) -> Answer:
-    """One request on a connection of its own."""
+def call(
+    port: int, method: str, path: str, body: object = None, headers: dict[str, str] | None = None
+) -> Answer:
+    """One request on a connection of its own; a body that is not bytes is sent as JSON."""
     connection = http.client.HTTPConnection(HOST, port, timeout=CALL_TIMEOUT_S)
     try:
-        text = None if body is None else json.dumps(body)
-        connection.request(method, path, text, {"Content-Type": "application/json"})
+        payload = body if body is None or isinstance(body, bytes) else json.dumps(body)
+        connection.request(method, path, payload, headers or {"Content-Type": "application/json"})
         response = connection.getresponse()
-        headers = {name.lower(): value for name, value in response.getheaders()}
-        return Answer(response.status, headers, response.read())
+        answered = {name.lower(): value for name, value in response.getheaders()}
+        return Answer(response.status, answered, response.read())
     finally:
         connection.close()
 

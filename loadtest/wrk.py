@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from runs import LoadError
-from servers import Server
+from servers import PATH, Server
 
 Work = Callable[[Callable[[], bool]], None]
 """What is done beside the load; it is given a function that says whether wrk still runs."""
@@ -24,11 +24,17 @@ class Load:
     script: str
     arguments: list[str]
     connections: int
+    path: str = PATH
 
 
 def rows(count: int, connections: int) -> Load:
     """Requests with `count` random rows each."""
     return Load("rows.lua", [str(count)], connections)
+
+
+def bodies(rows: int, connections: int, file: Path, body_bytes: int, path: str) -> Load:
+    """Requests with the bodies in `file`, each of `rows` rows."""
+    return Load("rows.lua", [str(rows), str(file), str(body_bytes)], connections, path)
 
 
 def run(server: Server, load: Load, seconds: int, work: Work = lambda is_running: None) -> dict[str, Any]:
@@ -40,7 +46,7 @@ def run(server: Server, load: Load, seconds: int, work: Work = lambda is_running
         "--duration", f"{seconds}s",
         "--timeout", f"{REQUEST_TIMEOUT_S}s",
         "--script", str(SCRIPTS / load.script),
-        server.url, "--", *load.arguments,
+        server.url(load.path), "--", *load.arguments,
     ]  # fmt: skip
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         try:

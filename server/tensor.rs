@@ -57,6 +57,15 @@ pub enum Values {
     I32(Vec<i32>),
 }
 
+impl Values {
+    fn len(&self) -> usize {
+        match self {
+            Self::F32(values) => values.len(),
+            Self::I32(values) => values.len(),
+        }
+    }
+}
+
 /// One input of a growing batch: `len * width` elements.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Column {
@@ -152,6 +161,19 @@ impl Rows {
         }
     }
 
+    /// Appends `count` rows. `append` is called for each column in their order, with its width and its values, to which
+    /// it adds as many rows of that width.
+    ///
+    /// # Panics
+    /// When `append` adds another number of elements, which is a mistake in this program, never in a request.
+    pub fn append(&mut self, count: usize, mut append: impl FnMut(usize, &mut Values)) {
+        self.len += count;
+        for Column { width, values } in &mut self.columns {
+            append(*width, values);
+            assert_eq!(values.len(), self.len * *width, "as many elements as the rows have");
+        }
+    }
+
     /// Appends the rows `range` of `other`, which must come from the same signature.
     ///
     /// # Panics
@@ -228,6 +250,18 @@ mod tests {
         let mut batch = rows(&[(1, 2, 0.5)]);
         batch.extend_from(&rows(&[(3, 4, 1.5), (5, 6, 2.5), (7, 8, 3.5)]), 1..3);
         assert_eq!(batch, rows(&[(1, 2, 0.5), (5, 6, 2.5), (7, 8, 3.5)]));
+    }
+
+    #[test]
+    fn a_block_is_appended_column_by_column() {
+        let mut batch = rows(&[(1, 2, 0.5)]);
+        batch.append(2, |width, values| match values {
+            Values::I32(values) => values.extend([3, 4, 5, 6].iter().take(2 * width)),
+            Values::F32(values) => values.extend([1.5, 2.5, 3.5].iter().take(2 * width)),
+        });
+        assert_eq!(batch, rows(&[(1, 2, 0.5), (3, 4, 1.5), (5, 6, 2.5)]));
+        let short = |batch: &mut Rows| batch.append(1, |_, values| drop(values.clone()));
+        assert!(catch_unwind(AssertUnwindSafe(|| short(&mut batch))).is_err());
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Bytes on the wire to rows of a batch, and scores back to bytes. Decoders and encoders of one format stand side by
 //! side; no format knows which dialect of HTTP carries it.
 
+pub mod binary;
 pub mod json;
 mod positional;

@@ -10,6 +10,7 @@
 use std::{
     fs::{self, File},
     io::{self, BufReader, BufWriter},
+    iter,
     ops::Range,
     path::{Path, PathBuf},
 };
@@ -66,6 +67,8 @@ pub struct Encoder {
     recall: Recall,
     past: Past,
     signature: Signature,
+    /// The table rows that each column of `ids` may name.
+    id_ranges: Box<[Range<i32>]>,
     deep_columns: usize,
     deep_rows: usize,
     wide_rows: usize,
@@ -142,14 +145,24 @@ impl Encoder {
             let input = input.expect("the origin of every feature is sent");
             input.slots.push(Slot { feature: position, column, target });
         }
-        let (deep_columns, deep_rows) = (layout.columns, layout.rows);
+        let (deep_columns, deep_rows) = (layout.id_ranges.len(), layout.rows);
         let crosses = schema.crosses.iter().map(|cross| place_cross(cross, &schema, &inputs, &mut layout));
         let crosses = crosses.collect::<Result<_, _>>()?;
         let recall = Recall::new(&schema, layout.dense, |name| part(&schema, &inputs, name))?;
         let past = Past::unseen(&schema);
-        let signature = signature(layout.columns, layout.dense + recall.width());
-        let wide_rows = layout.rows;
-        Ok(Self { schema, inputs, crosses, recall, past, signature, deep_columns, deep_rows, wide_rows })
+        let signature = signature(layout.id_ranges.len(), layout.dense + recall.width());
+        Ok(Self {
+            schema,
+            inputs,
+            crosses,
+            recall,
+            past,
+            signature,
+            id_ranges: layout.id_ranges.into(),
+            deep_columns,
+            deep_rows,
+            wide_rows: layout.rows,
+        })
     }
 
     /// The same encoder with tables of the past, which must be of its schema.
@@ -212,6 +225,23 @@ impl Encoder {
     /// The inputs that the encoder writes and the output that its models answer.
     pub fn signature(&self) -> &Signature {
         &self.signature
+    }
+
+    /// The table rows that each column of `ids` may name, in the order of the columns.
+    pub fn id_ranges(&self) -> &[Range<i32>] {
+        &self.id_ranges
+    }
+
+    /// Whether training has fitted some of the encoding, so that every version has its own: a row that one has encoded
+    /// means something else to another.
+    pub fn is_fitted(&self) -> bool {
+        // What histories and affinities say is found by vocabularies.
+        self.schema.features.iter().any(|feature| match &feature.kind {
+            FeatureKind::Numeric { .. } => true,
+            FeatureKind::Categorical { source } => {
+                matches!(source, CategoricalSource::Vocabulary | CategoricalSource::Boundaries(_))
+            }
+        })
     }
 
     /// Columns of `ids` without the crosses.
@@ -418,7 +448,8 @@ fn slot<'a>(schema: &Schema, inputs: &'a [Input], name: &str) -> Option<&'a Slot
 /// Hands out columns and ranges of table rows in order.
 #[derive(Default)]
 struct Layout {
-    columns: usize,
+    /// The range of each column of `ids`.
+    id_ranges: Vec<Range<i32>>,
     rows: usize,
     dense: usize,
 }
@@ -430,13 +461,14 @@ impl Layout {
     }
 
     fn place(&mut self, columns: usize, rows: usize) -> Result<(usize, u32), SchemaError> {
-        let place = (self.columns, u32::try_from(self.rows).expect("bounded by i32::MAX below"));
-        self.columns += columns;
-        self.rows =
-            self.rows.checked_add(rows).filter(|&rows| i32::try_from(rows).is_ok()).ok_or_else(|| {
-                SchemaError::Invalid(format!("the features have more than {} table rows together", i32::MAX))
-            })?;
-        Ok(place)
+        let offset = u32::try_from(self.rows).expect("bounded by i32::MAX below");
+        let column = self.id_ranges.len();
+        let end = self.rows.checked_add(rows).and_then(|end| i32::try_from(end).ok()).ok_or_else(|| {
+            SchemaError::Invalid(format!("the features have more than {} table rows together", i32::MAX))
+        })?;
+        self.id_ranges.extend(iter::repeat_n(table_index(offset)..end, columns));
+        self.rows += rows;
+        Ok((column, offset))
     }
 }
 
@@ -632,6 +664,7 @@ mod tests {
     fn every_column_stays_in_its_own_range_of_the_table() {
         let encoder = encoder();
         assert_eq!((encoder.deep_columns(), encoder.deep_rows(), encoder.wide_rows()), (2, 104, 1104));
+        assert_eq!(encoder.id_ranges(), [0..4, 4..104, 104..1104]);
         for id in -200..200 {
             let (ids, _) = encode(&encoder, [RawValue::Int(id), RawValue::Float(1.5), RawValue::Int(id)]);
             assert!((0..4).contains(&ids[0]) && (4..104).contains(&ids[1]) && (104..1104).contains(&ids[2]));
@@ -702,6 +735,33 @@ mod tests {
         };
         assert_eq!(refused([RawValue::Missing, RawValue::Int(1)]), FeatureError::Missing);
         assert_eq!(refused([RawValue::Int(1), RawValue::Text("60")]), FeatureError::NotANumber);
+    }
+
+    #[test]
+    fn an_encoding_is_fitted_unless_the_declaration_says_it_all() {
+        let is_fitted = |kind: &str| {
+            let schema = format!(
+                r#"
+                feature = [
+                  {{ name = "user", kind = "categorical", source = {{ hash = 10 }} }},
+                  {{ name = "at", kind = "categorical", source = "hour_of_day" }},
+                  {{ name = "day", from = "at", kind = "categorical", source = "day_of_week" }},
+                  {{ name = "last", kind = {kind} }},
+                ]
+                cross = [{{ features = ["user", "at"], buckets = 5 }}]"#
+            );
+            let schema: Schema = toml::from_str(&schema).expect("a schema");
+            Encoder::new(schema, |_| Ok(Vocabulary::default())).expect("a layout").is_fitted()
+        };
+        assert!(!is_fitted(r#""categorical", source = { hash = 7 }"#));
+        for kind in [
+            r#""categorical", source = "vocabulary""#,
+            r#""categorical", source = "vocabulary", values = { max = 2, pooling = "sum" }"#,
+            r#""categorical", source = { boundaries = [1.0] }"#,
+            r#""numeric", mean = 0.0, std = 1.0"#,
+        ] {
+            assert!(is_fitted(kind), "{kind}");
+        }
     }
 
     #[test]

@@ -9,13 +9,13 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::{
     Response, StatusCode,
-    header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER},
+    header::{ALLOW, HeaderValue, RETRY_AFTER},
 };
 
-use super::JSON;
+use super::format::Format;
 use crate::{
     batcher::ScoreError,
-    codec::json::DecodeError,
+    codec::{binary, json},
     metrics::Outcome,
     repository::{NameError, RequestError},
 };
@@ -35,7 +35,7 @@ pub(super) enum HttpError {
     NoVersion,
     #[error("the method must be {0}")]
     Method(&'static str),
-    #[error("the content type must be application/json")]
+    #[error("the content type must be application/json or application/octet-stream")]
     ContentType,
     #[error("the content encoding must be identity")]
     ContentEncoding,
@@ -60,7 +60,13 @@ pub(super) enum HttpError {
     #[error("the body must be empty or {expected}")]
     Order { expected: &'static str },
     #[error(transparent)]
-    Decode(#[from] DecodeError),
+    Json(#[from] json::DecodeError),
+    #[error(transparent)]
+    Binary(#[from] binary::DecodeError),
+    #[error(
+        "every version of this model has indices of its own: with binary rows the path must name one, /versions/{{version}}"
+    )]
+    AnyVersion,
     #[error(transparent)]
     Score(#[from] ScoreError),
     #[error(transparent)]
@@ -85,7 +91,9 @@ impl HttpError {
             | Self::Priority(_)
             | Self::Name(_)
             | Self::Order { .. }
-            | Self::Decode(_) => StatusCode::BAD_REQUEST,
+            | Self::Json(_)
+            | Self::Binary(_)
+            | Self::AnyVersion => StatusCode::BAD_REQUEST,
             Self::NoRoomForBody | Self::NotReady(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Score(error) => match error {
                 ScoreError::TooManyRows { .. } => StatusCode::BAD_REQUEST,
@@ -120,10 +128,9 @@ impl HttpError {
         let mut message = self.to_string();
         message.truncate(message.floor_char_boundary(MAX_MESSAGE_BYTES));
         let body = serde_json::json!({ "error": message }).to_string();
-        let mut response = Response::new(Full::from(body));
+        let mut response = Format::Json.response(body.into());
         *response.status_mut() = self.status();
         let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, JSON);
         if let Self::Method(allowed) = self {
             headers.insert(ALLOW, HeaderValue::from_static(allowed));
         }

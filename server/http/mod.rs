@@ -3,13 +3,14 @@
 //! never starves a probe, and what changes the server is never on the port that the public reaches.
 //!
 //! ```text
-//! listener ─▶ router ─▶ predict (a dialect) ─▶ scoring ─▶ body ─▶ codec, features ─▶ batcher
+//! listener ─▶ router ─▶ predict (a dialect) ─▶ scoring ─▶ format, body ─▶ codec, features ─▶ batcher
 //!          └▶ admin, health (the management port)          any failure ─▶ error
 //! ```
 
 mod admin;
 mod body;
 mod error;
+mod format;
 mod health;
 mod listener;
 mod predict;
@@ -21,11 +22,7 @@ use std::{sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::{
-    HeaderMap, Request, Response,
-    body::Incoming,
-    header::{CONTENT_TYPE, EXPECT, HeaderValue},
-};
+use hyper::{HeaderMap, Request, Response, body::Incoming, header::EXPECT};
 
 pub(crate) use self::health::Stopping;
 pub use self::{
@@ -35,12 +32,11 @@ pub use self::{
 use self::{
     body::BodyRoom,
     error::HttpError,
+    format::Format,
     request_id::{REQUEST_ID, RequestIds},
     router::Route,
 };
 use crate::{config::HttpLimits, metrics::Metrics, repository::Repository};
-
-const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// What the serving port answers from.
 pub struct Serving {
@@ -92,7 +88,5 @@ impl Serving {
 }
 
 fn json_response(body: Vec<u8>) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::from(body));
-    response.headers_mut().insert(CONTENT_TYPE, JSON);
-    response
+    Format::Json.response(body)
 }

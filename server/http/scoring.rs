@@ -12,13 +12,12 @@ use std::{
 use hyper::{
     HeaderMap,
     body::Incoming,
-    header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue},
+    header::{HeaderName, HeaderValue},
 };
 
-use super::{Serving, body, error::HttpError, router::Target};
+use super::{Serving, body, error::HttpError, format::Format, router::Target};
 use crate::{
     batcher::{Priority, ScoreError, Scores, Terms},
-    codec::json::DecodeError,
     features::Encoder,
     metrics::{Metrics, Outcome, Shed},
     repository::{Live, Version, manifest::Manifest},
@@ -35,6 +34,8 @@ const REQUEST_PRIORITY: HeaderName = HeaderName::from_static("x-request-priority
 /// dropped on the way was cancelled.
 pub(super) struct Call {
     version: Arc<Version>,
+    /// Whether the request says that it means this version.
+    names_version: bool,
     started: Instant,
     outcome: Outcome,
 }
@@ -43,7 +44,8 @@ impl Call {
     /// Begins with the version that answers: the one that the target names, else the current one.
     pub(super) fn begin(serving: &Serving, target: Target<'_>, started: Instant) -> Result<Self, HttpError> {
         let (_, version) = find(serving, target)?;
-        Ok(Self { version, started, outcome: Outcome::Cancelled })
+        let names_version = target.version.is_some();
+        Ok(Self { version, names_version, started, outcome: Outcome::Cancelled })
     }
 
     /// The version that answers.
@@ -51,8 +53,8 @@ impl Call {
         &self.version
     }
 
-    /// The scores of the rows in `body`, in their order. `decode` appends the body's rows, at most so many, to the
-    /// buffer that it is given.
+    /// The scores of the rows in `body`, in their order. `decode` appends the rows of a body in this format, at most so
+    /// many, to the buffer that it is given.
     ///
     /// # Cancel safety
     /// Dropping the future withdraws the request, unless its batch has closed already.
@@ -61,7 +63,7 @@ impl Call {
         serving: &Serving,
         headers: &HeaderMap,
         body: &mut Incoming,
-        decode: impl FnOnce(&[u8], &Encoder, &mut Rows, usize) -> Result<(), DecodeError>,
+        decode: impl FnOnce(Format, &[u8], &Encoder, &mut Rows, usize) -> Result<(), HttpError>,
     ) -> Result<Scores, HttpError> {
         let result = self.compute(serving, headers, body, decode).await;
         match &result {
@@ -91,21 +93,31 @@ impl Call {
         serving: &Serving,
         headers: &HeaderMap,
         body: &mut Incoming,
-        decode: impl FnOnce(&[u8], &Encoder, &mut Rows, usize) -> Result<(), DecodeError>,
+        decode: impl FnOnce(Format, &[u8], &Encoder, &mut Rows, usize) -> Result<(), HttpError>,
     ) -> Result<Scores, HttpError> {
-        check_content(headers)?;
+        let format = self.format(headers)?;
         let terms = Terms { deadline: self.deadline(headers)?, priority: priority(headers)? };
         self.version.batcher().admits(terms)?;
         let read = body::read(body, &serving.limits, &serving.room).await?;
         let version = &*self.version;
         let limit = version.batcher().batching().max_batch_rows.get();
         let mut rows = version.take_buffer();
-        let scores = match decode(&read.bytes, version.encoder(), &mut rows, limit) {
+        let scores = match decode(format, &read.bytes, version.encoder(), &mut rows, limit) {
             Ok(()) => version.batcher().score(&rows, terms).await.map_err(HttpError::from),
-            Err(error) => Err(error.into()),
+            Err(error) => Err(error),
         };
         version.return_buffer(rows);
         scores
+    }
+
+    /// How the rows stand in the body. Rows that some version has encoded are only taken for that one, which a request
+    /// that was on its way while versions were swapped could not tell.
+    fn format(&self, headers: &HeaderMap) -> Result<Format, HttpError> {
+        let format = Format::of_body(headers)?;
+        if format == Format::Binary && !self.names_version && self.version.encoder().is_fitted() {
+            return Err(HttpError::AnyVersion);
+        }
+        Ok(format)
     }
 
     /// When the answer is too late: the model's time after the request came in, or less if the request says so.
@@ -145,44 +157,5 @@ fn priority(headers: &HeaderMap) -> Result<Priority, HttpError> {
         Some(b"normal") => Ok(Priority::Normal),
         Some(b"low") => Ok(Priority::Low),
         Some(_) => Err(HttpError::Priority("x-request-priority")),
-    }
-}
-
-/// A body is JSON as it is, unless the headers say otherwise.
-fn check_content(headers: &HeaderMap) -> Result<(), HttpError> {
-    if let Some(encoding) = headers.get(CONTENT_ENCODING)
-        && encoding != "identity"
-    {
-        return Err(HttpError::ContentEncoding);
-    }
-    let Some(content_type) = headers.get(CONTENT_TYPE) else { return Ok(()) };
-    let media_type = content_type.as_bytes().split(|&b| b == b';').next().unwrap_or_default();
-    if media_type.trim_ascii().eq_ignore_ascii_case(b"application/json") {
-        Ok(())
-    } else {
-        Err(HttpError::ContentType)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn json_is_taken_under_its_own_name_or_none() {
-        let check = |name: HeaderName, value: &str| {
-            let mut headers = HeaderMap::new();
-            headers.insert(name, value.parse().expect("a header"));
-            check_content(&headers)
-        };
-        assert!(check_content(&HeaderMap::new()).is_ok());
-        for good in ["application/json", "application/json; charset=utf-8", "Application/JSON ;x=y"] {
-            assert!(check(CONTENT_TYPE, good).is_ok(), "{good}");
-        }
-        for bad in ["text/plain", "", "application/x-www-form-urlencoded", "application/jsonl"] {
-            assert!(matches!(check(CONTENT_TYPE, bad), Err(HttpError::ContentType)), "{bad}");
-        }
-        assert!(check(CONTENT_ENCODING, "identity").is_ok());
-        assert!(matches!(check(CONTENT_ENCODING, "gzip"), Err(HttpError::ContentEncoding)));
     }
 }

@@ -11,7 +11,8 @@ use std::{
 };
 
 use millrace::{
-    features::{Encoder, RawValue, Schema, Value, Vocabulary},
+    codec::json,
+    features::{CategoricalSource, Encoder, FeatureKind, RawValue, Schema, Value, Vocabulary},
     repository::{
         Layout, ModelName, VersionNumber,
         golden::Golden,
@@ -94,12 +95,13 @@ pub(crate) struct Artifact {
     golden_shift: f32,
     table_beside: bool,
     tags: bool,
+    hashes: bool,
 }
 
 impl Artifact {
     /// A version whose scores rise with `bias`; between -2 and 2 they are far from both ends.
     pub(crate) fn with_bias(bias: f32) -> Self {
-        Self { bias, golden_shift: 0.0, table_beside: false, tags: false }
+        Self { bias, golden_shift: 0.0, table_beside: false, tags: false, hashes: false }
     }
 
     /// The same model with its weights in [`TABLE`], as large tables are, and beside them a file for other engines.
@@ -110,6 +112,11 @@ impl Artifact {
     /// The same with a third feature, a list of tags, whose weights are added too.
     pub(crate) fn with_tags(self) -> Self {
         Self { tags: true, ..self }
+    }
+
+    /// The same with hashes in place of vocabularies, so that nothing of its encoding is fitted.
+    pub(crate) fn with_hashes(self) -> Self {
+        Self { hashes: true, ..self }
     }
 
     /// The same files with golden rows that they do not answer, so that no server may serve it.
@@ -134,6 +141,15 @@ impl Artifact {
         let weights = weights(&encoder);
         let logit: f32 = ids.iter().map(|&id| weights[usize::try_from(id).expect("a table row")]).sum();
         1.0 / (1.0 + (-(logit + self.bias)).exp())
+    }
+
+    /// What a caller sends in binary for the rows of this body of JSON.
+    pub(crate) fn binary(self, json: &str) -> Vec<u8> {
+        let encoder = self.encoder();
+        let mut rows = Rows::new(encoder.signature());
+        json::decode(json.as_bytes(), &encoder, &mut rows, usize::MAX).expect("rows");
+        let Values::I32(ids) = rows.columns()[0].values() else { panic!("ids are integers") };
+        ids.iter().flat_map(|id| id.to_le_bytes()).collect()
     }
 
     /// Writes everything that a version's folder holds.
@@ -232,6 +248,10 @@ impl Artifact {
         .expect("a schema");
         if !self.tags {
             schema.features.truncate(2);
+        }
+        if self.hashes {
+            let hash = |rows| FeatureKind::Categorical { source: CategoricalSource::Hash(rows) };
+            schema.features.iter_mut().for_each(|feature| feature.kind = hash(5));
         }
         Encoder::new(schema, |feature| {
             let ids = match feature.name.as_str() {

@@ -54,7 +54,14 @@ impl Client {
     }
 
     /// Sends a request with these header lines, and this body unless it is a `HEAD`, and reads the answer.
-    pub(crate) fn request(&mut self, method: &str, path: &str, headers: &[&str], body: &str) -> Answer {
+    pub(crate) fn request(
+        &mut self,
+        method: &str,
+        path: &str,
+        headers: &[&str],
+        body: impl AsRef<[u8]>,
+    ) -> Answer {
+        let body = body.as_ref();
         let mut text =
             format!("{method} {path} HTTP/1.1\r\nhost: test\r\ncontent-length: {}\r\n", body.len());
         for header in headers {
@@ -62,8 +69,7 @@ impl Client {
             text.push_str("\r\n");
         }
         text.push_str("\r\n");
-        text.push_str(body);
-        self.send(text.as_bytes());
+        self.send(&[text.as_bytes(), body].concat());
         self.answer().expect("an answer")
     }
 

@@ -6,6 +6,7 @@
 //! | `client`, `server` | a server in this process, and a client that sends what it is told to |
 //! | `loader`, `repository` | versions on disk, and which of them are live |
 //! | `predict` | good requests |
+//! | `binary` | rows and scores as bytes |
 //! | `bad_input` | all others |
 //! | `management` | operators and probes |
 //! | `metrics` | what Prometheus scrapes |
@@ -18,6 +19,7 @@ mod client;
 mod server;
 
 mod bad_input;
+mod binary;
 mod loader;
 mod management;
 mod metrics;
