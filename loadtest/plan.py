@@ -1,10 +1,14 @@
 """How long and how often everything is run, and with which programs."""
 
+import os
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
+import repository
 import servers
+from machine import ROOT
+from runs import LoadError
 from servers import Millrace, Server
 
 
@@ -52,6 +56,20 @@ class Programs:
     """Where logs, the model repository and the results go."""
     models: Path
     onnxruntime: str
+
+    @staticmethod
+    def prepare() -> "Programs":
+        """Those of Cargo's target folder, with a model repository that is made where there is none."""
+        target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")).resolve()
+        folder = target / "loadtest"
+        folder.mkdir(parents=True, exist_ok=True)
+        onnxruntime = os.environ.get("MILLRACE_ONNXRUNTIME")
+        if not onnxruntime:
+            raise LoadError(
+                "MILLRACE_ONNXRUNTIME must name the library whose path deploy/onnxruntime.sh prints"
+            )
+        models = repository.make(target / "release/millrace-trainer", folder, onnxruntime)
+        return Programs(target, folder, models, onnxruntime)
 
     @property
     def oha(self) -> Path:

@@ -1,5 +1,6 @@
--- Requests with random rows, all made before the run: users 1 to 1,000 and items 1 to 800 of the synthetic shop.
--- wrk -s rows.lua URL -- ROWS; the last line of output is one JSON object.
+-- Requests with random rows, all made before the run: 1,000 users from 1 and 800 items of the synthetic shop.
+-- wrk -s rows.lua URL -- ROWS BODY ROW FIRST_ITEM; the last line of output is one JSON object. BODY has COUNT and ROWS
+-- in place of what changes, ROW two %d: {"input": [ROWS]} and [%d, %d].
 
 local ROWS_OF_ALL_BODIES = 65536
 local users, items = 1000, 800
@@ -12,16 +13,17 @@ function setup(thread)
 end
 
 function init(args)
-   local rows = tonumber(args[1])
+   local rows, row_format, first_item = tonumber(args[1]), args[3], tonumber(args[4])
+   local around = args[2]:gsub("COUNT", rows)
    math.randomseed(seed)
    wrk.method = "POST"
    wrk.headers["Content-Type"] = "application/json"
    for body = 1, math.max(256, math.floor(ROWS_OF_ALL_BODIES / rows)) do
       local row = {}
       for i = 1, rows do
-         row[i] = string.format("[%d, %d]", math.random(users), math.random(items))
+         row[i] = string.format(row_format, math.random(users), first_item - 1 + math.random(items))
       end
-      bodies[body] = wrk.format(nil, nil, nil, '{"input": [' .. table.concat(row, ", ") .. "]}")
+      bodies[body] = wrk.format(nil, nil, nil, (around:gsub("ROWS", table.concat(row, ", "))))
    end
 end
 

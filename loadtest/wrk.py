@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from protocol import OURS, Protocol
 from runs import LoadError
 from servers import Server
 
@@ -26,9 +27,10 @@ class Load:
     connections: int
 
 
-def rows(count: int, connections: int) -> Load:
+def rows(count: int, connections: int, protocol: Protocol = OURS) -> Load:
     """Requests with `count` random rows each."""
-    return Load("rows.lua", [str(count)], connections)
+    arguments = [str(count), protocol.body, protocol.row, str(protocol.first_item)]
+    return Load("rows.lua", arguments, connections)
 
 
 def run(server: Server, load: Load, seconds: int, work: Work = lambda is_running: None) -> dict[str, Any]:
