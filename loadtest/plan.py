@@ -2,7 +2,7 @@
 
 import os
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import repository
@@ -26,6 +26,8 @@ class Plan:
     verified_swaps: int = 50
     verified_seconds: int = 30
     warm_up_seconds: int = 2
+    tune_seconds: int = 2
+    """Of each load, for each of a peer's settings; 0 is to take the first."""
 
 
 QUICK = Plan(
@@ -41,6 +43,12 @@ QUICK = Plan(
     warm_up_seconds=1,
 )
 """Enough to see that everything works; its figures mean nothing."""
+
+PEERS_PLAN = Plan(closed_pairs=3, closed_seconds=5, open_pairs=2, open_seconds=10)
+"""Less of each, since there are many."""
+
+PEERS_QUICK = replace(QUICK, tune_seconds=0)
+"""The same as `QUICK`, with the first settings."""
 
 OPEN_RATE = 10_000
 """Requests a second of the open loop."""
