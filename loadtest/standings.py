@@ -43,6 +43,8 @@ class Standings:
         for server in self.servers:
             if server.skipped:
                 lines.append(f"{'':10} {server.name:9} skipped: {' '.join(server.skipped.split())[-200:]}")
+            if server.failure:
+                lines.append(f"{'':10} {server.name:9} failed, see below")
             lines += [_line(name, pairs) for name, pairs in server.pairs().items()]
         return "\n".join([*lines, *self._remarks()])
 
@@ -58,7 +60,7 @@ class Standings:
 
     def _remarks(self) -> Iterable[str]:
         for server in self.servers:
-            if server.setting:
+            if server.pairs():
                 yield f"{server.name}: {server.setting}"
             if server.open and server.open_rate < OPEN_RATE:
                 yield (

@@ -6,17 +6,18 @@ import threading
 
 from scorer import BATCH, HOST, PORT, WAIT_MS, WORK, WORKERS, Rows, Scorer, free_port
 
-# Read while ray is imported. The proxy in Python that it has by default serves a fifth of what HAProxy does.
+# Read while ray is imported. The proxy in Python that it has by default serves a fifth of what HAProxy does, whose files
+# lie beside each other, since the paths of sockets may not be long.
 os.environ |= {
     "RAY_SERVE_ENABLE_HA_PROXY": "1",
     "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
     "RAY_SERVE_HAPROXY_STATS_PORT": str(free_port()),
     "RAY_SERVE_HAPROXY_METRICS_PORT": str(free_port()),
-    "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(WORK / "haproxy/haproxy.cfg"),
-    "RAY_SERVE_HAPROXY_SOCKET_PATH": str(WORK / "haproxy/admin.sock"),
-    "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(WORK / "haproxy/metrics.sock"),
-    "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(WORK / "haproxy"),
-    "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(WORK / "haproxy/server-state"),
+    "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(WORK / "haproxy.cfg"),
+    "RAY_SERVE_HAPROXY_SOCKET_PATH": str(WORK / "admin.sock"),
+    "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(WORK / "metrics.sock"),
+    "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(WORK),
+    "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(WORK / "server-state"),
     "RAY_USAGE_STATS_ENABLED": "0",
 }
 
