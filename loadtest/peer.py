@@ -57,7 +57,7 @@ class Peer:
     name: str
     protocol: Protocol
     settings: tuple[Setting, ...]
-    """Those that its documentation suggests for two cores; the first is the likely best."""
+    """Those that its documentation suggests for two cores; the first is likely the best."""
     python: str = sys.executable
     """The Python that its environment is made with."""
 
@@ -148,7 +148,7 @@ _DEBIAN = "/usr/bin/python3"
 """Triton's wheel embeds early patch releases of Python, to which the standard library of later ones is strange."""
 
 PEERS = (
-    Peer("fastapi", _ROWS, (Setting(2), Setting(1))),
+    Peer("fastapi", _ROWS, (Setting(2),)),
     Peer(
         "mosec",
         replace(_ROWS, path="/inference"),
