@@ -6,8 +6,8 @@ import threading
 
 from scorer import BATCH, HOST, PORT, WAIT_MS, WORK, WORKERS, Rows, Scorer, free_port
 
-# Read while ray is imported. The proxy in Python that it has by default serves a fifth of what HAProxy does, whose files
-# lie beside each other, since the paths of sockets may not be long.
+# Read while ray is imported. The proxy in Python that it has by default serves a fifth of what HAProxy does. No folder
+# for HAProxy's files, since the paths of sockets may not be long.
 os.environ |= {
     "RAY_SERVE_ENABLE_HA_PROXY": "1",
     "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
