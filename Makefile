@@ -1,5 +1,5 @@
 # Each target is a line or two over plain cargo; what it needs beyond Debian's packages it fetches itself.
-.PHONY: demo test loadtest train-retail train-adult bench-train tensorrt tensorrt-check tensorrt-memcheck mlflow-check
+.PHONY: demo test loadtest loadtest-peers train-retail train-adult bench-train tensorrt tensorrt-check tensorrt-memcheck mlflow-check
 
 # What a failed recipe has begun is not taken for done the next time.
 .DELETE_ON_ERROR:
@@ -23,6 +23,12 @@ test:
 loadtest: $(TARGET)/tools/bin/oha
 	cargo build --release --workspace --exclude millrace-tensorrt
 	$(WITH_ONNXRUNTIME) python3 loadtest/run.py $(ARGS)
+
+## The server beside other inference servers from PyPI (3 GB of them) and the bare one, for some 20 minutes;
+## ARGS="--quick" only tries it, ARGS="--only fastapi,mosec" takes these.
+loadtest-peers: $(TARGET)/tools/bin/oha
+	cargo build --release --workspace --exclude millrace-tensorrt
+	$(WITH_ONNXRUNTIME) python3 loadtest/run_peers.py $(ARGS)
 
 ## Trains on the data set Online Retail II in the folder DATA and publishes it in models/.
 train-retail:

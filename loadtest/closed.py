@@ -6,7 +6,7 @@ import bodies
 import wrk
 from plan import Plan, Programs
 from runs import Figures, Journal, Pair, Run
-from servers import PATH, Millrace, Server
+from servers import Millrace, Server
 
 
 @dataclass(frozen=True)
@@ -35,32 +35,31 @@ CONFIG = "defaults = { max_queue_rows = 131072 }\n"
 def measure(journal: Journal, programs: Programs, plan: Plan) -> dict[Workload, list[Pair]]:
     """The pairs of every workload."""
     with programs.millrace(CONFIG) as ours:
-        return {workload: _compare(journal, programs, plan, ours, workload) for workload in WORKLOADS}
+        return {workload: compare(journal, programs, plan, ours, workload) for workload in WORKLOADS}
 
 
-def _compare(
-    journal: Journal, programs: Programs, plan: Plan, ours: Millrace, workload: Workload
-) -> list[Pair]:
-    load = _load(programs, ours, workload)
+def compare(journal: Journal, programs: Programs, plan: Plan, ours: Server, workload: Workload) -> list[Pair]:
+    """The pairs of a server and the ceiling."""
+    binary = _binary(programs, ours, workload) if workload.binary and isinstance(ours, Millrace) else None
+
+    def generate(server: Server, seconds: int) -> Figures:
+        load = binary or wrk.rows(workload.rows, workload.connections, server.protocol)
+        return Figures(**wrk.run(server, load, seconds))
 
     def run(server: Server) -> Run:
-        return journal.measure(
-            workload.key, server, lambda: Figures(**wrk.run(server, load, plan.closed_seconds))
-        )
+        return journal.measure(workload.key, server, lambda: generate(server, plan.closed_seconds))
 
     with programs.ceiling(workload.rows) as ceiling:
         for server in (ours, ceiling):
-            server.score([[1, 1]] * workload.rows)
-            wrk.run(server, load, plan.warm_up_seconds)
+            server.values([[1, 1]] * workload.rows)
+            generate(server, plan.warm_up_seconds)
         return journal.pairs(plan.closed_pairs, lambda: run(ours), lambda: run(ceiling))
 
 
-def _load(programs: Programs, ours: Millrace, workload: Workload) -> wrk.Load:
-    if not workload.binary:
-        return wrk.rows(workload.rows, workload.connections)
+def _binary(programs: Programs, ours: Millrace, workload: Workload) -> wrk.Load:
     model = ours.description()
     # The ceiling does not look at the path.
-    path, file = f"{PATH}/versions/{model['version']}", programs.folder / "bodies.bin"
+    path, file = f"{ours.protocol.path}/versions/{model['version']}", programs.folder / "bodies.bin"
     body = bodies.write(file, workload.rows, model["inputs"])
     ours.score_bytes(path, workload.rows, body)
     return wrk.bodies(workload.rows, workload.connections, file, len(body), path)

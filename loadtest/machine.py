@@ -3,6 +3,7 @@
 import os
 import resource
 import subprocess
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,10 +57,36 @@ class Disturbance:
 
 
 def process_seconds(pid: int) -> float:
-    """The processor seconds of a process, of its finished threads too."""
-    stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    fields = stat.rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS_PER_SECOND
+    """The processor seconds of a process and of all that it started, of their finished threads and children too."""
+    stats = _stats()
+    # User and system time: its own, and that of the children that it has waited for.
+    ticks = sum(int(field) for member in _tree(pid, stats) for field in stats[member][11:15])
+    return ticks / TICKS_PER_SECOND
+
+
+def tree(pid: int) -> set[int]:
+    """A process and all that it started, directly or not, as far as they live."""
+    return _tree(pid, _stats())
+
+
+def _tree(pid: int, stats: dict[int, list[str]]) -> set[int]:
+    # By session too: a process whose parent is gone has another one.
+    members = {member for member, fields in stats.items() if member == pid or int(fields[3]) == pid}
+    found = members
+    while found:
+        found = {member for member, fields in stats.items() if int(fields[1]) in found} - members
+        members |= found
+    return members
+
+
+def _stats() -> dict[int, list[str]]:
+    """What /proc says of every process, from its state on."""
+    stats = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            text = path.read_text(encoding="utf-8", errors="replace")
+            stats[int(path.parent.name)] = text.rpartition(")")[2].split()
+    return stats
 
 
 def description() -> dict[str, object]:

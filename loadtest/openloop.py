@@ -12,33 +12,40 @@ from pathlib import Path
 from typing import Any
 
 from plan import OPEN_RATE, Plan, Programs
+from protocol import Protocol
 from runs import Figures, Journal, LoadError, Pair, Run
 from servers import Server
 
 
 def measure(journal: Journal, programs: Programs, plan: Plan) -> list[Pair]:
     """Pairs at the rate that the plan names."""
-    bodies = programs.folder / "bodies.txt"
-    _write_bodies(bodies)
+    with programs.millrace("") as ours:
+        return compare(journal, programs, plan, ours, OPEN_RATE)
+
+
+def compare(journal: Journal, programs: Programs, plan: Plan, ours: Server, rate: int) -> list[Pair]:
+    """The pairs of a server and the ceiling at so many requests a second."""
 
     def load(server: Server, seconds: int) -> Figures:
-        return _load(programs.oha, server, bodies, seconds)
+        bodies = programs.folder / f"bodies-{server.name}.txt"
+        _write_bodies(bodies, server.protocol)
+        return _load(programs.oha, server, bodies, rate, seconds)
 
     def run(server: Server) -> Run:
-        return journal.measure("open_10k", server, lambda: load(server, plan.open_seconds))
+        return journal.measure(f"open_{rate / 1e3:g}k", server, lambda: load(server, plan.open_seconds))
 
-    with programs.millrace("") as ours, programs.ceiling(1) as ceiling:
+    with programs.ceiling(1) as ceiling:
         for server in (ours, ceiling):
             load(server, plan.warm_up_seconds)
         return journal.pairs(plan.open_pairs, lambda: run(ours), lambda: run(ceiling))
 
 
-def _load(oha: Path, server: Server, bodies: Path, seconds: int) -> Figures:
+def _load(oha: Path, server: Server, bodies: Path, rate: int, seconds: int) -> Figures:
     command = [
         str(oha),
         "--no-tui", "--no-color", "--disable-compression", "--output-format", "json",
         "--latency-correction", "--wait-ongoing-requests-after-deadline",
-        "-q", str(OPEN_RATE), "-z", f"{seconds}s", "-c", str(CONNECTIONS), "-t", f"{REQUEST_TIMEOUT_S}s",
+        "-q", str(rate), "-z", f"{seconds}s", "-c", str(CONNECTIONS), "-t", f"{REQUEST_TIMEOUT_S}s",
         "-m", "POST", "-T", "application/json", "-Z", str(bodies),
         server.url(),
     ]  # fmt: skip
@@ -64,10 +71,10 @@ def _figures(report: dict[str, Any]) -> Figures:
     )
 
 
-def _write_bodies(path: Path) -> None:
+def _write_bodies(path: Path, protocol: Protocol) -> None:
     draw = random.Random(1)
-    rows = ((draw.randint(1, 1000), draw.randint(1, 800)) for _ in range(BODIES))
-    path.write_text("".join(f'{{"input": [[{user}, {item}]]}}\n' for user, item in rows), encoding="ascii")
+    rows = ([draw.randint(1, 1000), protocol.first_item - 1 + draw.randint(1, 800)] for _ in range(BODIES))
+    path.write_text("".join(protocol.request([row]) + "\n" for row in rows), encoding="ascii")
 
 
 CONNECTIONS = 64

@@ -1,10 +1,14 @@
 """How long and how often everything is run, and with which programs."""
 
+import os
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import repository
 import servers
+from machine import ROOT
+from runs import LoadError
 from servers import Millrace, Server
 
 
@@ -22,6 +26,8 @@ class Plan:
     verified_swaps: int = 50
     verified_seconds: int = 30
     warm_up_seconds: int = 2
+    tune_seconds: int = 2
+    """Of each load, for each of a peer's settings; 0 is to take the first."""
 
 
 QUICK = Plan(
@@ -38,6 +44,12 @@ QUICK = Plan(
 )
 """Enough to see that everything works; its figures mean nothing."""
 
+PEERS_PLAN = Plan(closed_pairs=3, closed_seconds=5, open_pairs=2, open_seconds=10)
+"""Less of each, since there are many."""
+
+PEERS_QUICK = replace(QUICK, tune_seconds=0)
+"""The same as `QUICK`, with the first settings."""
+
 OPEN_RATE = 10_000
 """Requests a second of the open loop."""
 
@@ -52,6 +64,20 @@ class Programs:
     """Where logs, the model repository and the results go."""
     models: Path
     onnxruntime: str
+
+    @staticmethod
+    def prepare() -> "Programs":
+        """Those of Cargo's target folder, with a model repository that is made where there is none."""
+        target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")).resolve()
+        folder = target / "loadtest"
+        folder.mkdir(parents=True, exist_ok=True)
+        onnxruntime = os.environ.get("MILLRACE_ONNXRUNTIME")
+        if not onnxruntime:
+            raise LoadError(
+                "MILLRACE_ONNXRUNTIME must name the library whose path deploy/onnxruntime.sh prints"
+            )
+        models = repository.make(target / "release/millrace-trainer", folder, onnxruntime)
+        return Programs(target, folder, models, onnxruntime)
 
     @property
     def oha(self) -> Path:

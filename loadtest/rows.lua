@@ -1,6 +1,7 @@
--- Requests with random rows, all made before the run: users 1 to 1,000 and items 1 to 800 of the synthetic shop in
--- JSON, or else the bodies of so many bytes each that stand in a file.
--- wrk -s rows.lua URL -- ROWS [FILE BYTES]; the last line of output is one JSON object.
+-- Requests with random rows, all made before the run: 1,000 users from 1 and 800 items of the synthetic shop.
+-- wrk -s rows.lua URL -- ROWS BODY ROW FIRST_ITEM; the last line of output is one JSON object. BODY has COUNT and ROWS
+-- in place of what changes, ROW two %d: {"input": [ROWS]} and [%d, %d]. Or else -- ROWS FILE BYTES: the binary bodies of so
+-- many bytes each that stand in a file.
 
 local ROWS_OF_ALL_BODIES = 65536
 local users, items = 1000, 800
@@ -14,10 +15,10 @@ end
 
 function init(args)
    wrk.method = "POST"
-   if args[2] then
-      read_bodies(args[2], tonumber(args[3]))
+   if args[4] then
+      make_bodies(tonumber(args[1]), args[2], args[3], tonumber(args[4]))
    else
-      make_bodies(tonumber(args[1]))
+      read_bodies(args[2], tonumber(args[3]))
    end
 end
 
@@ -31,15 +32,16 @@ function read_bodies(path, bytes)
    file:close()
 end
 
-function make_bodies(rows)
+function make_bodies(rows, format, row_format, first_item)
+   local around = format:gsub("COUNT", rows)
    math.randomseed(seed)
    wrk.headers["Content-Type"] = "application/json"
    for body = 1, math.max(256, math.floor(ROWS_OF_ALL_BODIES / rows)) do
       local row = {}
       for i = 1, rows do
-         row[i] = string.format("[%d, %d]", math.random(users), math.random(items))
+         row[i] = string.format(row_format, math.random(users), first_item - 1 + math.random(items))
       end
-      bodies[body] = wrk.format(nil, nil, nil, '{"input": [' .. table.concat(row, ", ") .. "]}")
+      bodies[body] = wrk.format(nil, nil, nil, (around:gsub("ROWS", table.concat(row, ", "))))
    end
 end
 

@@ -6,18 +6,14 @@ is 1 where a request failed or a swap did, whatever the timings are.
 
 import argparse
 import json
-import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import closed
 import openloop
-import repository
 import swap
 import wrk
-from machine import ROOT
 from plan import QUICK, Plan, Programs
 from report import Results
 from runs import Journal, LoadError
@@ -45,7 +41,7 @@ def main() -> int:
 
 def _measure(phases: list[str], plan: Plan) -> Results:
     wrk.require()
-    programs = _programs()
+    programs = Programs.prepare()
     journal = Journal()
     results = Results(journal)
     if "closed" in phases:
@@ -56,17 +52,6 @@ def _measure(phases: list[str], plan: Plan) -> Results:
         results.swaps = swap.measure(journal, programs, plan)
     results.write(programs.folder / "results.json")
     return results
-
-
-def _programs() -> Programs:
-    target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")).resolve()
-    folder = target / "loadtest"
-    folder.mkdir(parents=True, exist_ok=True)
-    onnxruntime = os.environ.get("MILLRACE_ONNXRUNTIME")
-    if not onnxruntime:
-        raise LoadError("MILLRACE_ONNXRUNTIME must name the library whose path deploy/onnxruntime.sh prints")
-    models = repository.make(target / "release/millrace-trainer", folder, onnxruntime)
-    return Programs(target, folder, models, onnxruntime)
 
 
 def _arguments() -> argparse.Namespace:

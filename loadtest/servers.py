@@ -2,25 +2,30 @@
 
 import http.client
 import json
+import os
 import signal
 import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import bodies
+import machine
+from protocol import MODEL, OURS, Protocol
 
 HOST = "127.0.0.1"
-MODEL = "recommendation_model"
-PATH = f"/api/predict/{MODEL}"
 
 
 class ServerError(Exception):
     """A server did not start, did not answer as it must, or did not stop."""
+
+
+class StartError(ServerError):
+    """A server did not start."""
 
 
 @dataclass(frozen=True)
@@ -47,21 +52,30 @@ class Server:
     name: str
     pid: int
     port: int
+    protocol: Protocol = field(default=OURS, kw_only=True)
 
-    def url(self, path: str = PATH) -> str:
-        """Where predictions are asked for."""
-        return f"http://{HOST}:{self.port}{path}"
+    def url(self, path: str | None = None) -> str:
+        """Where predictions are asked for, unless at another path."""
+        return f"http://{HOST}:{self.port}{path or self.protocol.path}"
 
     def score(self, rows: list[list[int]]) -> list[Score]:
-        """Asks for the scores of `rows` and checks the shape of the answer."""
-        answer = call(self.port, "POST", PATH, {"input": rows})
+        """Asks for the scores of `rows` and the version that gave them."""
+        answer, values = self._ask(rows)
+        version = int(answer.headers["x-model-version"])
+        return [Score(version, value) for value in values]
+
+    def values(self, rows: list[list[int]]) -> list[float]:
+        """Asks for the scores of `rows`."""
+        return self._ask(rows)[1]
+
+    def _ask(self, rows: list[list[int]]) -> tuple[Answer, list[float]]:
+        answer = call(self.port, "POST", self.protocol.path, self.protocol.request(rows))
         if answer.status != 200:
             raise ServerError(f"{self.name}: status {answer.status}: {answer.body[:200]!r}")
-        output = json.loads(answer.body)["output"]
-        if len(output) != len(rows):
-            raise ServerError(f"{self.name}: {len(output)} scores for {len(rows)} rows")
-        version = int(answer.headers["x-model-version"])
-        return [Score(version, value) for value in output]
+        values = self.protocol.scores(json.loads(answer.body))
+        if len(values) != len(rows):
+            raise ServerError(f"{self.name}: {len(values)} scores for {len(rows)} rows")
+        return answer, values
 
 
 @dataclass(frozen=True)
@@ -72,7 +86,7 @@ class Millrace(Server):
 
     def description(self) -> dict[str, Any]:
         """What the server says of the model."""
-        answer = call(self.port, "GET", PATH)
+        answer = call(self.port, "GET", self.protocol.path)
         if answer.status != 200:
             raise ServerError(f"{self.name}: status {answer.status}: {answer.body[:200]!r}")
         description: dict[str, Any] = json.loads(answer.body)
@@ -86,7 +100,8 @@ class Millrace(Server):
 
     def promote(self, version: int) -> None:
         """Makes `version` answer; returns once it does."""
-        answer = call(self.management_port, "POST", f"/models/{MODEL}/promote", {"version": version})
+        body = json.dumps({"version": version})
+        answer = call(self.management_port, "POST", f"/models/{MODEL}/promote", body)
         if answer.status != 200:
             raise ServerError(f"promote {version}: status {answer.status}: {answer.body[:200]!r}")
 
@@ -113,10 +128,11 @@ def millrace(binary: Path, models: Path, onnxruntime: str, config: Path, log: Pa
         "--onnxruntime", onnxruntime,
         "--config", str(config),
     ]  # fmt: skip
-    with _process(command, log) as process:
-        server = Millrace("millrace", process.pid, port, management_port)
-        _wait(process, log, server.is_ready)
+    with process(command, log) as running:
+        server = Millrace("millrace", running.pid, port, management_port)
+        wait(running, log, server.is_ready)
         yield server
+        _stop(running, log)
 
 
 @contextmanager
@@ -124,23 +140,67 @@ def ceiling(binary: Path, rows: int, log: Path) -> Iterator[Server]:
     """The bare server that ours is compared with, until the block ends."""
     port = free_port()
     command = [str(binary), "--listen", f"{HOST}:{port}", "--rows", str(rows)]
-    with _process(command, log) as process:
-        server = Server("ceiling", process.pid, port)
-        _wait(process, log, lambda: len(server.score([[1, 1]] * rows)) == rows)
+    with process(command, log) as running:
+        server = Server("ceiling", running.pid, port)
+        wait(running, log, lambda: len(server.score([[1, 1]] * rows)) == rows)
         yield server
+        _stop(running, log)
+
+
+@contextmanager
+def process(
+    command: list[str], log: Path, folder: Path | None = None, environment: dict[str, str] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A process in a session of its own, in `folder` and with these additions to the environment; when the block
+    ends it is killed with all that it started."""
+    variables = os.environ | (environment or {})
+    with (
+        log.open("wb") as output,
+        subprocess.Popen(
+            command, stdout=output, stderr=output, cwd=folder, env=variables, start_new_session=True
+        ) as running,
+    ):
+        try:
+            yield running
+        finally:
+            _kill(machine.tree(running.pid))
+
+
+def terminate(running: subprocess.Popen[bytes]) -> None:
+    """Asks a process to stop; kills what is left of it and of those that it started."""
+    # Those in sessions of their own cannot be found any more once it is gone.
+    started = machine.tree(running.pid)
+    running.send_signal(signal.SIGTERM)
+    with suppress(subprocess.TimeoutExpired):
+        running.wait(STOP_TIMEOUT_S)
+    _kill(started | machine.tree(running.pid))
+
+
+def wait(running: subprocess.Popen[bytes], log: Path, is_ready: Callable[[], bool]) -> None:
+    """Waits until the server is ready."""
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while time.monotonic() < deadline:
+        if running.poll() is not None:
+            raise StartError(f"a server ended with status {running.returncode} at once: {_tail(log)}")
+        try:
+            if is_ready():
+                return
+        except OSError:
+            pass
+        time.sleep(0.05)
+    raise StartError(f"a server was not ready within {START_TIMEOUT_S} s: {_tail(log)}")
 
 
 def call(
-    port: int, method: str, path: str, body: object = None, headers: dict[str, str] | None = None
+    port: int, method: str, path: str, body: str | bytes | None = None, headers: dict[str, str] | None = None
 ) -> Answer:
-    """One request on a connection of its own; a body that is not bytes is sent as JSON."""
+    """One request on a connection of its own, with JSON in its body unless the headers say otherwise."""
     connection = http.client.HTTPConnection(HOST, port, timeout=CALL_TIMEOUT_S)
     try:
-        payload = body if body is None or isinstance(body, bytes) else json.dumps(body)
-        connection.request(method, path, payload, headers or {"Content-Type": "application/json"})
+        connection.request(method, path, body, headers or {"Content-Type": "application/json"})
         response = connection.getresponse()
-        answered = {name.lower(): value for name, value in response.getheaders()}
-        return Answer(response.status, answered, response.read())
+        headers = {name.lower(): value for name, value in response.getheaders()}
+        return Answer(response.status, headers, response.read())
     finally:
         connection.close()
 
@@ -152,38 +212,20 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-@contextmanager
-def _process(command: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    with log.open("wb") as output, subprocess.Popen(command, stdout=output, stderr=output) as process:
-        try:
-            yield process
-            _stop(process, log)
-        finally:
-            process.kill()
-
-
-def _stop(process: subprocess.Popen[bytes], log: Path) -> None:
-    process.send_signal(signal.SIGTERM)
+def _stop(running: subprocess.Popen[bytes], log: Path) -> None:
+    running.send_signal(signal.SIGTERM)
     try:
-        status = process.wait(STOP_TIMEOUT_S)
+        status = running.wait(STOP_TIMEOUT_S)
     except subprocess.TimeoutExpired as error:
         raise ServerError(f"a server did not stop within {STOP_TIMEOUT_S} s: {_tail(log)}") from error
     if status != 0:
         raise ServerError(f"a server ended with status {status}: {_tail(log)}")
 
 
-def _wait(process: subprocess.Popen[bytes], log: Path, is_ready: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + START_TIMEOUT_S
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            raise ServerError(f"a server ended with status {process.returncode} at once: {_tail(log)}")
-        try:
-            if is_ready():
-                return
-        except OSError:
-            pass
-        time.sleep(0.05)
-    raise ServerError(f"a server was not ready within {START_TIMEOUT_S} s: {_tail(log)}")
+def _kill(pids: set[int]) -> None:
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def _tail(log: Path) -> str:

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from protocol import OURS, Protocol
 from runs import LoadError
-from servers import PATH, Server
+from servers import Server
 
 Work = Callable[[Callable[[], bool]], None]
 """What is done beside the load; it is given a function that says whether wrk still runs."""
@@ -24,16 +25,18 @@ class Load:
     script: str
     arguments: list[str]
     connections: int
-    path: str = PATH
+    path: str | None = None
+    """Where, if not where the server's protocol says."""
 
 
-def rows(count: int, connections: int) -> Load:
+def rows(count: int, connections: int, protocol: Protocol = OURS) -> Load:
     """Requests with `count` random rows each."""
-    return Load("rows.lua", [str(count)], connections)
+    arguments = [str(count), protocol.body, protocol.row, str(protocol.first_item)]
+    return Load("rows.lua", arguments, connections)
 
 
 def bodies(rows: int, connections: int, file: Path, body_bytes: int, path: str) -> Load:
-    """Requests with the bodies in `file`, each of `rows` rows."""
+    """Requests with the binary bodies in `file`, each of `rows` rows."""
     return Load("rows.lua", [str(rows), str(file), str(body_bytes)], connections, path)
 
 
