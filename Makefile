@@ -1,5 +1,5 @@
 # Each target is a line or two over plain cargo; what it needs beyond Debian's packages it fetches itself.
-.PHONY: demo test loadtest loadtest-peers train-retail train-adult bench-train tensorrt tensorrt-check tensorrt-memcheck mlflow-check
+.PHONY: demo test bench loadtest loadtest-peers overload train-retail train-adult bench-train tensorrt tensorrt-check tensorrt-memcheck mlflow-check
 
 # What a failed recipe has begun is not taken for done the next time.
 .DELETE_ON_ERROR:
@@ -19,6 +19,11 @@ demo:
 test:
 	$(WITH_ONNXRUNTIME) $(WITH_LIBCLANG) cargo test --workspace --features millrace-trainer/tract --quiet
 
+## The stages of a request one by one, by criterion; ARGS="decode" runs those with that in their names.
+bench:
+	cargo build --release -p millrace-trainer
+	$(WITH_ONNXRUNTIME) MILLRACE_BENCH_VERSION="$$(python3 loadtest/repository.py $(TARGET))" && export MILLRACE_BENCH_VERSION && cargo bench --quiet -p millrace --bench stages -- $(ARGS)
+
 ## The server beside a bare hyper server, by wrk and oha, for some 12 minutes; ARGS="--quick" only tries the harness.
 loadtest: $(TARGET)/tools/bin/oha
 	cargo build --release --workspace --exclude millrace-tensorrt
@@ -29,6 +34,11 @@ loadtest: $(TARGET)/tools/bin/oha
 loadtest-peers: $(TARGET)/tools/bin/oha
 	cargo build --release --workspace --exclude millrace-tensorrt
 	$(WITH_ONNXRUNTIME) python3 loadtest/run_peers.py $(ARGS)
+
+## What becomes of 2, 5 and 10 times as many requests as a slow model can answer, for some four minutes.
+overload: $(TARGET)/tools/bin/oha
+	cargo build --release --workspace --exclude millrace-tensorrt
+	$(WITH_ONNXRUNTIME) python3 loadtest/run.py --only overload $(ARGS)
 
 ## Trains on the data set Online Retail II in the folder DATA and publishes it in models/.
 train-retail:

@@ -26,6 +26,8 @@ class Plan:
     verified_swaps: int = 50
     verified_seconds: int = 30
     warm_up_seconds: int = 2
+    overload_rounds: int = 3
+    overload_seconds: int = 8
     tune_seconds: int = 2
     """Of each load, for each of a peer's settings; 0 is to take the first."""
 
@@ -40,6 +42,8 @@ QUICK = Plan(
     swaps_per_window=5,
     verified_swaps=10,
     verified_seconds=5,
+    overload_rounds=1,
+    overload_seconds=2,
     warm_up_seconds=1,
 )
 """Enough to see that everything works; its figures mean nothing."""
@@ -90,6 +94,12 @@ class Programs:
         path.write_text(config, encoding="utf-8")
         log = self.folder / "millrace.log"
         return servers.millrace(self.target / "release/millrace", self.models, self.onnxruntime, path, log)
+
+    def heavy(self, config: str) -> AbstractContextManager[Millrace]:
+        """Ours with this configuration and the heavy model."""
+        trainer = self.target / "release/millrace-trainer"
+        models = repository.make_heavy(trainer, self.folder, self.onnxruntime)
+        return replace(self, models=models).millrace(config)
 
     def ceiling(self, rows: int) -> AbstractContextManager[Server]:
         """The bare server with so many scores in an answer."""

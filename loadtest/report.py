@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import machine
+import overload
 from closed import Workload
 from runs import Journal, Pair, Run
 from swap import Swaps
@@ -20,11 +21,12 @@ class Results:
     closed: dict[Workload, list[Pair]] = field(default_factory=dict)
     open: list[Pair] = field(default_factory=list)
     swaps: Swaps = field(default_factory=Swaps)
+    rounds: list[overload.Round] = field(default_factory=list)
 
     @property
     def failures(self) -> list[str]:
         """Everything that must not happen and did."""
-        return self.journal.errors() + self.swaps.failures
+        return self.journal.errors() + self.swaps.failures + overload.failures(self.rounds)
 
     def summary(self) -> dict[str, object]:
         """The figures that matter, medians over pairs."""
@@ -35,10 +37,12 @@ class Results:
             figures |= _open(self.open)
         if self.swaps.pairs:
             figures |= _swaps(self.swaps)
+        if self.rounds:
+            figures |= overload.summary(self.rounds)
         return {
             **{name: round(value, 4) for name, value in figures.items()},
             "errors": sum(sum(run.figures.errors.values()) for run in self.journal.runs),
-            **_disturbance([pair for pairs in self._groups() for pair in pairs]),
+            **_disturbance(self._groups()),
             **machine.description(),
         }
 
@@ -48,12 +52,14 @@ class Results:
             f"{'medians':18} {'server':9} {'requests/s':>10} {'p50 ms':>7} {'p99 ms':>7} {'max ms':>7}"
             f" {'CPU us/request':>14} {'steal':>6} {'others':>6}"
         )
-        return "\n".join([header, *(_line(runs) for pairs in self._groups() for runs in _sides(pairs))])
+        lines = [_line(runs) for pairs in self._groups() for runs in _sides(pairs)]
+        return "\n".join([header, *lines, *overload.table(self.rounds)])
 
     def write(self, path: Path) -> None:
         """Writes the summary and every run, those of repeated pairs too."""
         runs = [asdict(run) | {"per_second": run.figures.per_second} for run in self.journal.runs]
-        results = {"summary": self.summary(), "failures": self.failures, "runs": runs}
+        rounds = [asdict(each) for each in self.rounds]
+        results = {"summary": self.summary(), "failures": self.failures, "runs": runs, "overload": rounds}
         path.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 
     def _groups(self) -> list[list[Pair]]:
@@ -104,12 +110,13 @@ def _swaps(swaps: Swaps) -> dict[str, float]:
     }
 
 
-def _disturbance(pairs: list[Pair]) -> dict[str, float]:
+def _disturbance(groups: list[list[Pair]]) -> dict[str, float]:
+    pairs = [pair for pairs in groups for pair in pairs]
     shares = [run.disturbance for pair in pairs for run in (pair.ours, pair.other)]
     return {
         "disturbed_pairs": sum(pair.disturbance() > 1 for pair in pairs),
-        "steal": round(max(share.steal for share in shares), 4),
-        "others": round(max(share.other for share in shares), 4),
+        "steal": round(max((share.steal for share in shares), default=0.0), 4),
+        "others": round(max((share.other for share in shares), default=0.0), 4),
     }
 
 

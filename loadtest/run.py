@@ -12,6 +12,7 @@ import sys
 
 import closed
 import openloop
+import overload
 import swap
 import wrk
 from plan import QUICK, Plan, Programs
@@ -19,7 +20,7 @@ from report import Results
 from runs import Journal, LoadError
 from servers import ServerError
 
-PHASES = ("closed", "open", "swap")
+PHASES = ("closed", "open", "swap", "overload")
 
 
 def main() -> int:
@@ -50,6 +51,8 @@ def _measure(phases: list[str], plan: Plan) -> Results:
         results.open = openloop.measure(journal, programs, plan)
     if "swap" in phases:
         results.swaps = swap.measure(journal, programs, plan)
+    if "overload" in phases:
+        results.rounds = overload.measure(programs, plan)
     results.write(programs.folder / "results.json")
     return results
 

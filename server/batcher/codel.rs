@@ -26,13 +26,27 @@ impl Codel {
         }
     }
 
-    /// How long rows may wait: `None` unless the queue stands.
-    pub(super) fn longest_wait(&self, now: Instant) -> Option<Duration> {
+    /// How long rows that come in may have to wait; `None` unless the queue stands.
+    pub(super) fn wait_to_enter(&self, now: Instant) -> Option<Duration> {
+        self.stands(now).then(|| self.target.saturating_mul(WAIT_TO_ENTER))
+    }
+
+    /// How long rows that were let in may have waited; `None` unless the queue stands. Some longer, so that nobody is let
+    /// in and then refused because an estimate was off by a little.
+    pub(super) fn wait_to_stay(&self, now: Instant) -> Option<Duration> {
+        self.stands(now).then(|| self.target.saturating_mul(WAIT_TO_STAY))
+    }
+
+    fn stands(&self, now: Instant) -> bool {
         let interval = self.target.saturating_mul(INTERVAL_IN_TARGETS).max(SHORTEST_INTERVAL);
-        let stands = self.long_since.is_some_and(|since| now.saturating_duration_since(since) >= interval);
-        stands.then(|| self.target.saturating_mul(2))
+        self.long_since.is_some_and(|since| now.saturating_duration_since(since) >= interval)
     }
 }
+
+/// In targets, as is the next.
+const WAIT_TO_ENTER: u32 = 2;
+
+const WAIT_TO_STAY: u32 = 3;
 
 /// A burst that is served within so many targets is none of `CoDel`'s business.
 const INTERVAL_IN_TARGETS: u32 = 2;
@@ -53,12 +67,14 @@ mod tests {
         let start = Instant::now();
         let mut codel = Codel::new(ms(100));
         for at in (0..200).step_by(10) {
-            assert_eq!(codel.longest_wait(start + ms(at)), None, "after {at} ms");
+            assert_eq!(codel.wait_to_enter(start + ms(at)), None, "after {at} ms");
             codel.see(start + ms(at), ms(101));
         }
-        assert_eq!(codel.longest_wait(start + ms(200)), Some(ms(200)));
+        assert_eq!(codel.wait_to_enter(start + ms(200)), Some(ms(200)));
+        assert_eq!(codel.wait_to_stay(start + ms(200)), Some(ms(300)));
         codel.see(start + ms(210), ms(100));
-        assert_eq!(codel.longest_wait(start + ms(1_000)), None);
+        assert_eq!(codel.wait_to_enter(start + ms(1_000)), None);
+        assert_eq!(codel.wait_to_stay(start + ms(1_000)), None);
     }
 
     #[test]
@@ -66,7 +82,7 @@ mod tests {
         let start = Instant::now();
         let mut codel = Codel::new(ms(1));
         codel.see(start, ms(50));
-        assert_eq!(codel.longest_wait(start + ms(99)), None);
-        assert_eq!(codel.longest_wait(start + ms(100)), Some(ms(2)));
+        assert_eq!(codel.wait_to_enter(start + ms(99)), None);
+        assert_eq!(codel.wait_to_enter(start + ms(100)), Some(ms(2)));
     }
 }

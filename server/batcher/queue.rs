@@ -197,7 +197,7 @@ impl Queue {
         let first = self.lines.iter().position(|line| line.next().is_some())?;
         let mut next = self.take(first, free);
         self.codel.see(now, next.batch.shortest_wait(now));
-        next.longest_wait = self.codel.longest_wait(now);
+        next.longest_wait = self.codel.wait_to_stay(now);
         for line in first + 1..self.lines.len() {
             while self.lines[line].next().is_some_and(|other| self.may_share(now, &next.batch, other)) {
                 let mut other = self.take(line, free);
@@ -238,7 +238,7 @@ impl Queue {
             return Err(ScoreError::QueueFull);
         }
         let start = self.start(now, priority);
-        if self.codel.longest_wait(now).is_some_and(|longest| start > now + longest) {
+        if self.codel.wait_to_enter(now).is_some_and(|longest| start > now + longest) {
             return Err(ScoreError::Overloaded);
         }
         let open = &self.lines[priority as usize].open;
@@ -616,7 +616,7 @@ mod tests {
             bench.now += ms(40);
             bench.finish(closed, Some(ms(40)));
         }
-        assert_eq!(longest, Some(ms(200)), "twice the standing wait");
+        assert_eq!(longest, Some(ms(300)), "three times the standing wait");
         let refused = (0..8).find_map(|_| push(&mut bench).err()).expect("the queue stands");
         assert!(matches!(refused, ScoreError::Overloaded), "{refused:?}");
         assert!((20..=28).contains(&bench.queue.rows()), "200 ms of work: {} rows", bench.queue.rows());

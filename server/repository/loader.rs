@@ -1,4 +1,4 @@
-//! Makes a version ready to serve, far from the threads that serve: verifies its files, reads its features, opens its
+//! Makes a version ready to serve, far from the threads that serve and giving way to them: verifies its files, reads its features, opens its
 //! engines, checks its golden rows, warms up every batch size, and picks its lane. Until all of that has succeeded
 //! nothing of the version is visible, and a failure leaves nothing behind.
 
@@ -13,7 +13,7 @@ use std::{
 use crossbeam::queue::ArrayQueue;
 
 use super::{
-    Layout, ModelName, Reaper, Version, VersionNumber,
+    Layout, ModelName, Reaper, Version, VersionNumber, background,
     golden::{Golden, GoldenError},
     manifest::{Manifest, ManifestError},
     version::InMemory,
@@ -49,8 +49,8 @@ pub enum LoadError {
     /// The golden rows.
     #[error(transparent)]
     Golden(#[from] GoldenError),
-    /// A thread for an engine.
-    #[error("a thread for the engine cannot be started")]
+    /// A thread to load it, or for an engine.
+    #[error("a thread cannot be started")]
     Thread(#[source] io::Error),
 }
 
@@ -78,7 +78,12 @@ impl Loader {
         options: &ModelOptions,
     ) -> Result<Version, LoadError> {
         let start = Instant::now();
-        let result = self.prepare(model, version, options);
+        let result = background::run("loader", || self.prepare(model, version, options));
+        let result = result.map_err(LoadError::Thread).flatten().and_then(|(version, threads)| {
+            // Not by the thread that loads, for they do not give way.
+            start_threads(threads, model)?;
+            Ok(version)
+        });
         let outcome = if result.is_ok() { LoadResult::Ok } else { LoadResult::Failed };
         self.metrics.loaded(model.as_str(), outcome, start.elapsed());
         result
@@ -89,7 +94,7 @@ impl Loader {
         model: &ModelName,
         version: VersionNumber,
         options: &ModelOptions,
-    ) -> Result<Version, LoadError> {
+    ) -> Result<(Version, Vec<EngineThread>), LoadError> {
         let folder = self.layout.version(model, version);
         if !folder.is_dir() {
             return Err(LoadError::Absent);
@@ -126,10 +131,9 @@ impl Loader {
         let batcher =
             BatcherOptions { lane, batching: options.batching, costs, metrics: Arc::clone(&metrics) };
         let (batcher, threads) = Batcher::new(engines, batcher);
-        start(threads, model)?;
         let buffers = ArrayQueue::new(Version::BUFFERS);
         drop(buffers.push(Rows::new(encoder.signature())));
-        Ok(Version {
+        let version = Version {
             manifest,
             encoder: self.reaper.wrap(encoder),
             batcher,
@@ -138,7 +142,8 @@ impl Loader {
             example: golden.input.into_iter().next().unwrap_or_default(),
             buffers,
             _in_memory: self.reaper.wrap(InMemory::new(Arc::clone(&self.metrics))),
-        })
+        };
+        Ok((version, threads))
     }
 
     /// The engine instances of a version for which nobody says how many. In the inline lane each worker has its own, so
@@ -157,7 +162,7 @@ fn choose_lane(costs: &[BatchCost], budget: Duration) -> Lane {
     Lane::for_cost(largest, budget)
 }
 
-fn start(threads: Vec<EngineThread>, model: &ModelName) -> Result<(), LoadError> {
+fn start_threads(threads: Vec<EngineThread>, model: &ModelName) -> Result<(), LoadError> {
     for engine in threads {
         // The system shows 15 bytes of a thread's name, which the start of the model's fills best.
         let thread = thread::Builder::new().name(format!("engine {model}"));

@@ -8,6 +8,7 @@
 //!               └─▶ reaper: drops the old one after its last request
 //! ```
 
+mod background;
 pub mod golden;
 mod layout;
 mod loader;
