@@ -66,6 +66,7 @@ def _figures(report: dict[str, Any]) -> Figures:
         seconds=summary["total"],
         p50_ms=latency["p50"] * 1e3,
         p99_ms=latency["p99"] * 1e3,
+        p999_ms=latency["p99.9"] * 1e3,
         max_ms=summary["slowest"] * 1e3,
         errors=errors,
     )

@@ -18,8 +18,8 @@ class Plan:
 
     closed_pairs: int = 5
     closed_seconds: int = 6
-    open_pairs: int = 3
-    open_seconds: int = 20
+    open_pairs: int = 5
+    open_seconds: int = 60
     swap_pairs: int = 5
     swap_seconds: int = 6
     swaps_per_window: int = 10

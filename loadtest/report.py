@@ -87,10 +87,15 @@ def _open(pairs: list[Pair]) -> dict[str, float]:
         "open_10k_per_second": _median(ours, _per_second),
         "open_10k_p50_ms": _median(ours, _p50),
         "open_10k_p99_ms": _median(ours, _p99),
+        "open_10k_p999_ms": _median(ours, _p999),
+        "open_10k_p50_ratio": _median_ratio(pairs, _p50),
+        "open_10k_p99_ratio": _median_ratio(pairs, _p99),
+        "open_10k_p999_ratio": _median_ratio(pairs, _p999),
         "open_10k_cpu_us_per_request": _median(ours, _cpu),
         "ceiling_open_10k_per_second": _median(ceiling, _per_second),
         "ceiling_open_10k_p50_ms": _median(ceiling, _p50),
         "ceiling_open_10k_p99_ms": _median(ceiling, _p99),
+        "ceiling_open_10k_p999_ms": _median(ceiling, _p999),
     }
 
 
@@ -152,6 +157,10 @@ def _p50(run: Run) -> float:
 
 def _p99(run: Run) -> float:
     return run.figures.p99_ms
+
+
+def _p999(run: Run) -> float:
+    return run.figures.p999_ms
 
 
 def _cpu(run: Run) -> float:

@@ -20,6 +20,7 @@ class Figures:
     seconds: float
     p50_ms: float
     p99_ms: float
+    p999_ms: float
     max_ms: float
     errors: dict[str, int]
 
