@@ -5,8 +5,8 @@
 //! | `accept` | the serving port: gives each connection to a worker |
 //! | `serve` (one a core) | a worker: connections, decoding, the inline lane |
 //! | `engine MODEL` | the threaded lane of a heavy version |
-//! | `watcher` | follows the repository: swaps what is loaded |
-//! | `loader`, while it is needed | loads, checks, warms up; gives way to all others, as the reaper does |
+//! | `watcher` | follows the repository: loads, checks, warms up, swaps |
+//! | `verifier`, while it is needed | hashes large files, and gives way to all others |
 //! | `reaper` | drops retired versions |
 //! | `management` | the management port: probes, metrics, orders |
 //!

@@ -1,12 +1,12 @@
-//! Work that can wait: to load a version takes seconds of a core if it is large, and what serves must not stand in line
-//! for them.
+//! Work that can wait, and that holds nothing meanwhile which others need: to hash a large table takes seconds of a core,
+//! and what serves must not stand in line for them.
 
 use std::{io, panic::resume_unwind, thread};
 
 use rustix::process::setpriority_process;
 
 /// Does `work` on a thread of its own that gives way to all others, and waits for it. What `work` starts in turn gives
-/// way as well.
+/// way as well, and for what it has locked everybody waits, so it should only compute.
 pub(super) fn run<T: Send>(name: &str, work: impl FnOnce() -> T + Send) -> io::Result<T> {
     thread::scope(|scope| {
         let thread = thread::Builder::new().name(name.to_owned()).spawn_scoped(scope, || {
@@ -18,12 +18,12 @@ pub(super) fn run<T: Send>(name: &str, work: impl FnOnce() -> T + Send) -> io::R
 }
 
 /// Lets all other threads go before the calling one, from now on.
-pub(super) fn give_way() {
+fn give_way() {
     // Elsewhere it would be the whole process that gives way.
     if cfg!(target_os = "linux")
         && let Err(error) = setpriority_process(None, LAST)
     {
-        tracing::warn!(%error, "loading and freeing take as much of the machine as serving");
+        tracing::warn!(%error, "verifying takes as much of the machine as serving");
     }
 }
 

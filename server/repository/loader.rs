@@ -1,10 +1,11 @@
-//! Makes a version ready to serve, far from the threads that serve and giving way to them: verifies its files, reads its features, opens its
+//! Makes a version ready to serve, far from the threads that serve: verifies its files, reads its features, opens its
 //! engines, checks its golden rows, warms up every batch size, and picks its lane. Until all of that has succeeded
 //! nothing of the version is visible, and a failure leaves nothing behind.
 
 use std::{
     io,
     num::NonZeroUsize,
+    path::Path,
     sync::Arc,
     thread,
     time::{Duration, Instant},
@@ -49,7 +50,7 @@ pub enum LoadError {
     /// The golden rows.
     #[error(transparent)]
     Golden(#[from] GoldenError),
-    /// A thread to load it, or for an engine.
+    /// A thread to verify it, or for an engine.
     #[error("a thread cannot be started")]
     Thread(#[source] io::Error),
 }
@@ -78,12 +79,7 @@ impl Loader {
         options: &ModelOptions,
     ) -> Result<Version, LoadError> {
         let start = Instant::now();
-        let result = background::run("loader", || self.prepare(model, version, options));
-        let result = result.map_err(LoadError::Thread).flatten().and_then(|(version, threads)| {
-            // Not by the thread that loads, for they do not give way.
-            start_threads(threads, model)?;
-            Ok(version)
-        });
+        let result = self.prepare(model, version, options);
         let outcome = if result.is_ok() { LoadResult::Ok } else { LoadResult::Failed };
         self.metrics.loaded(model.as_str(), outcome, start.elapsed());
         result
@@ -94,13 +90,13 @@ impl Loader {
         model: &ModelName,
         version: VersionNumber,
         options: &ModelOptions,
-    ) -> Result<(Version, Vec<EngineThread>), LoadError> {
+    ) -> Result<Version, LoadError> {
         let folder = self.layout.version(model, version);
         if !folder.is_dir() {
             return Err(LoadError::Absent);
         }
         let manifest = Manifest::read(&folder, model, version)?;
-        manifest.verify(&folder)?;
+        verify(&manifest, &folder)?;
         let encoder = Encoder::read(&folder.join(Manifest::FEATURES))?;
         if *encoder.signature() != manifest.signature {
             return Err(LoadError::Signature);
@@ -131,9 +127,10 @@ impl Loader {
         let batcher =
             BatcherOptions { lane, batching: options.batching, costs, metrics: Arc::clone(&metrics) };
         let (batcher, threads) = Batcher::new(engines, batcher);
+        start(threads, model)?;
         let buffers = ArrayQueue::new(Version::BUFFERS);
         drop(buffers.push(Rows::new(encoder.signature())));
-        let version = Version {
+        Ok(Version {
             manifest,
             encoder: self.reaper.wrap(encoder),
             batcher,
@@ -142,8 +139,7 @@ impl Loader {
             example: golden.input.into_iter().next().unwrap_or_default(),
             buffers,
             _in_memory: self.reaper.wrap(InMemory::new(Arc::clone(&self.metrics))),
-        };
-        Ok((version, threads))
+        })
     }
 
     /// The engine instances of a version for which nobody says how many. In the inline lane each worker has its own, so
@@ -156,13 +152,24 @@ impl Loader {
     }
 }
 
+/// Compares the files with their hashes. That of a large table takes seconds of a core, for which serving must not wait.
+fn verify(manifest: &Manifest, folder: &Path) -> Result<(), LoadError> {
+    let bytes: u64 = manifest.files.values().map(|file| file.bytes).sum();
+    let verified = if bytes < LARGE {
+        manifest.verify(folder)
+    } else {
+        background::run("verifier", || manifest.verify(folder)).map_err(LoadError::Thread)?
+    };
+    Ok(verified?)
+}
+
 /// The lane for an engine by the cost of its largest batch.
 fn choose_lane(costs: &[BatchCost], budget: Duration) -> Lane {
     let largest = costs.last().map_or(Duration::MAX, |cost| cost.duration);
     Lane::for_cost(largest, budget)
 }
 
-fn start_threads(threads: Vec<EngineThread>, model: &ModelName) -> Result<(), LoadError> {
+fn start(threads: Vec<EngineThread>, model: &ModelName) -> Result<(), LoadError> {
     for engine in threads {
         // The system shows 15 bytes of a thread's name, which the start of the model's fills best.
         let thread = thread::Builder::new().name(format!("engine {model}"));
@@ -171,6 +178,9 @@ fn start_threads(threads: Vec<EngineThread>, model: &ModelName) -> Result<(), Lo
     }
     Ok(())
 }
+
+/// Bytes whose verification is worth giving way for; that of less is over before anybody has waited.
+const LARGE: u64 = 32 << 20;
 
 /// Engines of a version in the inline lane at most, unless somebody asks for more.
 const MOST_INLINE_INSTANCES: usize = 8;

@@ -5,7 +5,6 @@ use std::ops::{Deref, DerefMut};
 
 use crossbeam::channel::{Receiver, Sender, unbounded};
 
-use super::background;
 use crate::{
     engine::{Engine, EngineError},
     tensor::{Rows, Signature},
@@ -38,7 +37,6 @@ impl Reaper {
 impl ReaperThread {
     /// Drops what comes until every [`Reaper`] and every [`Reaped`] is gone.
     pub fn run(self) {
-        background::give_way();
         self.remains.iter().for_each(drop);
     }
 }
