@@ -5,6 +5,7 @@ use std::{
     cell::Cell,
     io,
     num::NonZeroUsize,
+    rc::Rc,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -15,16 +16,27 @@ use std::{
 
 use tokio::{
     runtime::{Builder, Handle, Runtime},
-    sync::watch,
+    sync::{Notify, watch},
 };
 
 thread_local! {
     static CURRENT: Cell<usize> = const { Cell::new(0) };
+    static HEART: Rc<Heart> = Rc::default();
 }
 
 /// Which worker the calling thread is, from 0; a thread that is none is taken for the first.
 pub fn current() -> usize {
     CURRENT.get()
+}
+
+/// Says that the calling worker has a request to answer, for which it may set timers.
+pub fn stir() {
+    HEART.with(|heart| {
+        heart.is_busy.set(true);
+        if heart.is_at_rest.replace(false) {
+            heart.stirred.notify_one();
+        }
+    });
 }
 
 /// Running threads. Dropping them without [`Workers::stop`] leaves them to end by themselves.
@@ -128,18 +140,32 @@ fn run(runtime: &Runtime, worker: usize, mut stopped: watch::Receiver<bool>) {
     });
 }
 
-/// Keeps a timer of its event loop due soon, forever.
+/// A worker's timer that is always due soon, as long as there are requests.
+#[derive(Default)]
+struct Heart {
+    /// Whether there was a request since the last beat.
+    is_busy: Cell<bool>,
+    /// Whether the next beat waits for one.
+    is_at_rest: Cell<bool>,
+    stirred: Notify,
+}
+
+/// Keeps a timer of its event loop due soon while requests come, forever.
 ///
 /// A timer that is due before all others makes tokio wake its event loop with a system call. Without a shorter one
 /// beside them the timeouts of requests, which hardly ever fire, would do that for every fourth request under load.
 async fn heartbeat() {
-    let mut interval = tokio::time::interval(HEARTBEAT);
+    let heart = HEART.with(Rc::clone);
     loop {
-        interval.tick().await;
+        tokio::time::sleep(HEARTBEAT).await;
+        if !heart.is_busy.replace(false) {
+            heart.is_at_rest.set(true);
+            heart.stirred.notified().await;
+        }
     }
 }
 
-/// Shorter than the timeouts that requests have, and long enough to cost an idle server nothing to speak of.
+/// Shorter than the timeouts that requests have.
 const HEARTBEAT: Duration = Duration::from_millis(20);
 
 #[cfg(test)]
@@ -180,6 +206,26 @@ mod tests {
         }
         assert_eq!(connect(None), first);
         workers.stop();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_worker_without_requests_sets_no_timers() {
+        let is_at_rest = || HEART.with(|heart| heart.is_at_rest.get());
+        let requests = async {
+            for _ in 0..3 {
+                tokio::time::sleep(10 * HEARTBEAT).await;
+                assert!(is_at_rest(), "there was none");
+                for _ in 0..10 {
+                    stir();
+                    tokio::time::sleep(HEARTBEAT / 2).await;
+                    assert!(!is_at_rest(), "there was one just now");
+                }
+            }
+        };
+        tokio::select! {
+            () = heartbeat() => {}
+            () = requests => {}
+        }
     }
 
     #[test]

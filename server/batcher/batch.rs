@@ -131,25 +131,33 @@ impl Batch {
             }
         }
         self.rows.resize(kept);
+        self.deadline = self.members.iter().map(|member| member.deadline).min();
     }
 
     /// Computes the batch and answers every member, which leaves the batch empty. When the engine fails, each member
-    /// is computed on its own, so that one request's rows cannot fail another's. Returns how long the engine took.
+    /// is computed on its own, so that one request's rows cannot fail another's. Returns how long the engine took for the
+    /// batch, as an error where it failed.
     pub(super) fn run(
         &mut self,
         engine: &mut dyn Engine,
         scores: &mut Vec<f32>,
         metrics: &VersionSeries,
-    ) -> Duration {
+    ) -> Result<Duration, Duration> {
         let start = Instant::now();
         let result = engine.run(&self.rows, scores);
         let duration = start.elapsed();
-        match result {
-            Ok(()) => self.answer_all(scores),
-            Err(error) => self.run_singly(engine, scores, metrics, error),
-        }
+        let took = match result {
+            Ok(()) => {
+                self.answer_all(scores);
+                Ok(duration)
+            }
+            Err(error) => {
+                self.run_singly(engine, scores, metrics, error);
+                Err(duration)
+            }
+        };
         self.clear();
-        duration
+        took
     }
 
     /// Forgets what is in the batch.
@@ -237,7 +245,8 @@ mod tests {
     /// Runs the batch: what the engine was given.
     fn run(batch: &mut Batch, counts: &Counts) -> Vec<Vec<i32>> {
         let (mut engine, log) = FakeEngine::new();
-        batch.run(&mut engine, &mut Vec::new(), &counts.version.series());
+        // Whether it failed is what the answers say.
+        let _ = batch.run(&mut engine, &mut Vec::new(), &counts.version.series());
         log.batches()
     }
 
@@ -270,6 +279,20 @@ mod tests {
         assert_eq!(counts.of("dropped_requests_total", "cancelled"), 2);
     }
 
+    #[test]
+    fn the_deadline_of_a_batch_is_that_of_those_who_are_left() {
+        let now = Instant::now();
+        let (later, latest) = (now + Duration::from_secs(1), now + Duration::from_secs(2));
+        let mut batch = Batch::new(&signature());
+        let answers = [now, later, latest].map(|deadline| join(&mut batch, &[1], deadline));
+        let counts = Counts::new();
+        batch.drop_dead(now, None, &counts.version.series());
+        assert_eq!(batch.deadline(), Some(later));
+        drop(answers);
+        batch.drop_dead(now, None, &counts.version.series());
+        assert_eq!((batch.len(), batch.deadline()), (0, None));
+    }
+
     /// A request's own timer drops its future when its deadline passes, mostly before the batch gets to it. That was
     /// once counted as if the client had gone away.
     #[test]
@@ -288,7 +311,10 @@ mod tests {
     fn when_a_batch_fails_only_the_member_with_the_bad_row_does() {
         let (mut batch, answers) = batch(&[&[1, 2], &[3, FAILS], &[4]]);
         let counts = Counts::new();
-        let runs = run(&mut batch, &counts);
+        let (mut engine, log) = FakeEngine::new();
+        let took = batch.run(&mut engine, &mut Vec::new(), &counts.version.series());
+        assert!(took.is_err(), "nothing is to be learnt from it");
+        let runs = log.batches();
         assert_eq!(runs, [&[1, 2, 3, FAILS, 4][..], &[1, 2], &[3, FAILS], &[4]]);
         let found: Vec<_> = answers.into_iter().map(Answer::get).collect();
         assert!(matches!(&found[1], Err(ScoreError::Engine(_))), "{found:?}");

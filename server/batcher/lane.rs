@@ -89,7 +89,7 @@ impl Batcher {
                 state: Mutex::new(state),
                 work: Condvar::new(),
                 is_patient: !batching.max_queue_delay.is_zero(),
-                enough: Notify::new(),
+                joined: Notify::new(),
                 metrics,
             })
         };
@@ -143,19 +143,17 @@ impl Batcher {
         let (reply, scores) = oneshot::channel();
         let shared = self.shard();
         let mut state = shared.state();
-        let now = now();
-        state.queue.push(now, rows, terms, reply)?;
+        state.queue.push(now(), rows, terms, reply)?;
         shared.metrics.series().rows_joined(rows.len());
         let instance = state.idle.take();
         // Signalling costs a system call whether or not anybody waits, and in the inline lane nobody ever does.
         let is_awaited = state.waiting > 0;
-        let is_large_enough = shared.is_patient && state.queue.patience(now).is_zero();
         drop(state);
         if is_awaited {
             shared.work.notify_one();
         }
-        if is_large_enough {
-            shared.enough.notify_one();
+        if shared.is_patient {
+            shared.joined.notify_one();
         }
         let leader = instance.map(|instance| Leader { shared: Arc::clone(shared), instance: Some(instance) });
         Ok((scores, leader))
@@ -262,8 +260,8 @@ struct Shared {
     work: Condvar,
     /// Whether a small batch waits for more rows.
     is_patient: bool,
-    /// Signals whoever waits for them in the inline lane that there are enough.
-    enough: Notify,
+    /// Signals whoever waits for them in the inline lane that there are some.
+    joined: Notify,
     metrics: Arc<VersionMetrics>,
 }
 
@@ -294,7 +292,7 @@ impl Shared {
                 return;
             }
             // Both ways out lead back to the queue, which knows.
-            let _ = tokio::time::timeout(patience, self.enough.notified()).await;
+            let _ = tokio::time::timeout(patience, self.joined.notified()).await;
         }
     }
 
@@ -320,6 +318,10 @@ impl Shared {
             let patience = if state.closed { Duration::ZERO } else { state.queue.patience(now()) };
             if patience.is_zero() {
                 if let Some(closed) = self.close(&mut state, engine, free) {
+                    // Whoever is woken for it looks after what is left, and for how long that may wait.
+                    if state.queue.rows() > 0 && state.waiting > 0 {
+                        self.work.notify_one();
+                    }
                     return Some(closed);
                 }
                 if state.closed {
@@ -352,16 +354,21 @@ impl Shared {
         let Closed { mut batch, reason, longest_wait, .. } = closed;
         let metrics = self.metrics.series();
         let now = now();
+        let before = batch.len();
         batch.drop_dead(now, longest_wait, &metrics);
         let rows = batch.len();
+        if rows < before {
+            self.state().queue.shrank(now, instance.number, rows);
+        }
         let mut cost = None;
         if rows > 0 {
             batch.waits(now).for_each(|wait| metrics.queued(wait));
             let Instance { engine, scores, .. } = &mut *instance;
             match catch_unwind(AssertUnwindSafe(|| batch.run(engine.as_mut(), scores, &metrics))) {
-                Ok(duration) => {
+                Ok(took) => {
+                    let (Ok(duration) | Err(duration)) = took;
                     metrics.batch(reason, rows, duration);
-                    cost = Some((rows, duration));
+                    cost = took.ok().map(|duration| (rows, duration));
                 }
                 Err(_) => batch.clear(),
             }
@@ -649,6 +656,20 @@ mod tests {
         assert_eq!(bench.score(&[2, 3]).await.expect("scores"), scores(&[2, 3]));
         assert_eq!(first.await.expect("no panic").expect("scores"), scores(&[1]));
         assert_eq!(start.elapsed(), Duration::from_millis(30));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_has_less_time_shortens_the_wait_of_all() {
+        let bench = patient(Lane::Inline, Duration::from_secs(1));
+        let start = tokio::time::Instant::now();
+        let batcher = Arc::clone(&bench.batcher);
+        let first = tokio::spawn(async move { score(&batcher, &[1]).await });
+        tokio::time::sleep(Duration::from_millis(30)).await;
+        let soon = until((tokio::time::Instant::now() + Duration::from_millis(20)).into_std());
+        let hasty = bench.batcher.score(&rows(&[2]), soon).await.expect("in time");
+        assert_eq!(hasty.to_vec(), scores(&[2]));
+        assert_eq!(first.await.expect("no panic").expect("scores"), scores(&[1]));
+        assert!(start.elapsed() < Duration::from_millis(50), "{:?}", start.elapsed());
     }
 
     #[tokio::test]

@@ -1,4 +1,5 @@
-//! Requests join an open batch, which closes when an engine instance is free. There is no timer. In the inline lane each
+//! Requests join an open batch, which closes when an engine instance is free, unless it was told to wait for more rows; the
+//! queue lets in who can be answered in time. In the inline lane each
 //! worker has an open batch of a version, and an instance for it; in the threaded one a version has a single one.
 //!
 //! ```text

@@ -31,7 +31,8 @@ pub struct Batching {
     pub preferred_batch_rows: NonZeroUsize,
     /// How long a batch that is smaller waits for more rows although an engine is free.
     pub max_queue_delay: Duration,
-    /// Rows that may wait, the open batches among them. A request that finds an empty queue is always let in.
+    /// Rows that may wait, the open batches among them, as a request sees them: those that do not go behind it. One that
+    /// sees none is always let in.
     pub max_queue_rows: NonZeroUsize,
     /// The longest wait that may be everybody's: where no batch closes with a shorter one for a while, the queue
     /// stands, and rows that would wait for more than twice as long are refused.
@@ -73,7 +74,6 @@ pub(super) struct Queue {
     signature: Signature,
     batching: Batching,
     costs: Costs,
-    codel: Codel,
     /// By priority.
     lines: [Line; 3],
     /// When each engine should be done with its batch; `None` for one that is idle.
@@ -88,8 +88,9 @@ struct Line {
     open: Batch,
     /// Closed batches, oldest first.
     closed: VecDeque<Closed>,
-    /// What they are expected to cost together.
-    ahead: Duration,
+    /// Rows in all of these.
+    rows: usize,
+    codel: Codel,
 }
 
 /// A batch that nobody joins any more.
@@ -113,8 +114,10 @@ enum Place {
 }
 
 impl Line {
-    fn new(signature: &Signature) -> Self {
-        Self { open: Batch::new(signature), closed: VecDeque::new(), ahead: Duration::ZERO }
+    fn new(signature: &Signature, batching: &Batching) -> Self {
+        // Whoever is made to wait for more rows does not stand in line.
+        let codel = Codel::new(batching.standing_wait.saturating_add(batching.max_queue_delay));
+        Self { open: Batch::new(signature), closed: VecDeque::new(), rows: 0, codel }
     }
 
     /// The batch that is next to be computed; `None` when nothing waits.
@@ -136,8 +139,7 @@ impl Queue {
             signature: signature.clone(),
             batching,
             costs: Costs::new(measured),
-            codel: Codel::new(batching.standing_wait),
-            lines: [(); 3].map(|()| Line::new(signature)),
+            lines: [(); 3].map(|()| Line::new(signature, &batching)),
             engines: vec![None; engines],
             spare: Vec::new(),
             rows: 0,
@@ -166,26 +168,26 @@ impl Queue {
         let Terms { deadline, priority } = terms;
         if let Place::Behind(reason) = place {
             let closed = self.open_another(priority as usize, reason);
-            let line = &mut self.lines[priority as usize];
-            line.ahead += closed.cost;
-            line.closed.push_back(closed);
+            self.lines[priority as usize].closed.push_back(closed);
         }
-        let member = Member { rows: rows.len(), joined: now, deadline, reply };
-        self.lines[priority as usize].open.join(rows, member);
+        let line = &mut self.lines[priority as usize];
+        line.open.join(rows, Member { rows: rows.len(), joined: now, deadline, reply });
+        line.rows += rows.len();
         self.rows += rows.len();
         Ok(())
     }
 
     /// How much longer the next batch waits for more rows although an engine is free; zero when it should close.
     pub(super) fn patience(&self, now: Instant) -> Duration {
-        let Batching { preferred_batch_rows, max_queue_delay, .. } = self.batching;
-        if max_queue_delay.is_zero() || self.rows >= preferred_batch_rows.get() {
+        let Batching { preferred_batch_rows, max_batch_rows, max_queue_delay, .. } = self.batching;
+        let enough = preferred_batch_rows.min(max_batch_rows).get();
+        if max_queue_delay.is_zero() || self.rows >= enough {
             return Duration::ZERO;
         }
         let ends = self.lines.iter().filter_map(|line| {
             let next = line.next()?;
             let end = next.oldest()? + max_queue_delay;
-            let latest = next.deadline()?.checked_sub(self.costs.cautious(self.rows));
+            let latest = next.deadline()?.checked_sub(self.costs.cautious(self.rows) + TIMER_IS_LATE);
             Some(latest.map_or(now, |latest| latest.min(end)))
         });
         ends.min().map_or(Duration::ZERO, |end| end.saturating_duration_since(now))
@@ -195,12 +197,15 @@ impl Queue {
     /// for the reason `free`.
     pub(super) fn close(&mut self, now: Instant, engine: usize, free: CloseReason) -> Option<Closed> {
         let first = self.lines.iter().position(|line| line.next().is_some())?;
-        let mut next = self.take(first, free);
-        self.codel.see(now, next.batch.shortest_wait(now));
-        next.longest_wait = self.codel.wait_to_stay(now);
+        let mut next = self.take(now, first, free);
+        next.longest_wait = self.lines[first].codel.wait_to_stay(now);
+        // As long as nobody who goes before them is left to wait for it.
         for line in first + 1..self.lines.len() {
+            if self.lines[line - 1].next().is_some() {
+                break;
+            }
             while self.lines[line].next().is_some_and(|other| self.may_share(now, &next.batch, other)) {
-                let mut other = self.take(line, free);
+                let mut other = self.take(now, line, free);
                 next.batch.append(&mut other.batch);
                 self.keep(other.batch);
             }
@@ -208,6 +213,11 @@ impl Queue {
         self.rows -= next.batch.len();
         self.engines[engine] = Some(now + self.costs.expected(next.batch.len()));
         Some(next)
+    }
+
+    /// Learns that of the batch that an engine has in hand only so many rows are left to be computed.
+    pub(super) fn shrank(&mut self, now: Instant, engine: usize, rows: usize) {
+        self.engines[engine] = Some(now + self.costs.expected(rows));
     }
 
     /// Takes a batch back, for its memory, whose rows an engine has computed in `cost`: `None` where that says nothing
@@ -220,8 +230,8 @@ impl Queue {
         self.keep(batch);
     }
 
-    /// Where so many rows would go that come in now, so that their scores are there in time and nobody else's come too
-    /// late for them; or why there is no place.
+    /// Where so many rows would go that come in now, so that their scores are there in time and those of nobody who has
+    /// the same priority come too late for them; or why there is no place.
     ///
     /// Whoever finds an engine idle and nothing waiting is let in whatever it is expected to cost: its batch shows what
     /// is true.
@@ -234,14 +244,16 @@ impl Queue {
         if self.rows == 0 && self.engines.iter().any(Option::is_none) {
             return Ok(Place::Open);
         }
-        if self.rows > 0 && self.rows + rows > self.batching.max_queue_rows.get() {
+        let line = &self.lines[priority as usize];
+        let waiting: usize = self.lines[..=priority as usize].iter().map(|line| line.rows).sum();
+        if waiting > 0 && waiting + rows > self.batching.max_queue_rows.get() {
             return Err(ScoreError::QueueFull);
         }
-        let start = self.start(now, priority);
-        if self.codel.wait_to_enter(now).is_some_and(|longest| start > now + longest) {
+        let start = self.start(now, priority, 0);
+        if line.codel.wait_to_enter(now).is_some_and(|longest| start > now + longest) {
             return Err(ScoreError::Overloaded);
         }
-        let open = &self.lines[priority as usize].open;
+        let open = &line.open;
         let together = open.len() + rows;
         let earliest = open.deadline().map_or(deadline, |earliest| earliest.min(deadline));
         let reason = if together > limit {
@@ -251,26 +263,30 @@ impl Queue {
         } else {
             CloseReason::Deadline
         };
-        let start = start + self.share(self.costs.expected(open.len()));
+        let start = self.start(now, priority, open.len());
         let is_in_time = open.len() > 0 && start + self.costs.cautious(rows) <= deadline;
         if is_in_time { Ok(Place::Behind(reason)) } else { Err(ScoreError::NoTime) }
     }
 
-    /// When the open batch of this priority should start to be computed, if nothing more urgent comes in.
-    fn start(&self, now: Instant, priority: Priority) -> Instant {
-        let free = self.engines.iter().map(|end| end.map_or(now, |end| end.max(now))).min();
-        let before = &self.lines[..priority as usize];
-        let open: Duration = before.iter().map(|line| self.costs.expected(line.open.len())).sum();
-        let closed: Duration = self.lines[..=priority as usize].iter().map(|line| line.ahead).sum();
-        free.unwrap_or(now) + self.share(open + closed)
-    }
-
-    /// How long all engines together take for what one would in `cost`.
-    fn share(&self, cost: Duration) -> Duration {
-        match self.engines.len() {
-            0 | 1 => cost,
-            engines => cost / u32::try_from(engines).unwrap_or(u32::MAX),
+    /// When a batch of this priority should start to be computed, if it is the next to close but for those that have and
+    /// one of `open` rows, and nothing more urgent comes in.
+    fn start(&self, now: Instant, priority: Priority, open: usize) -> Instant {
+        let closed =
+            self.lines[..=priority as usize].iter().flat_map(|line| &line.closed).map(|closed| closed.cost);
+        let urgent = self.lines[..priority as usize].iter().map(|line| line.open.len());
+        let costs = closed.chain(urgent.chain([open]).map(|rows| self.costs.expected(rows)));
+        let free = |end: &Option<Instant>| end.map_or(now, |end| end.max(now));
+        if let [end] = self.engines.as_slice() {
+            return free(end) + costs.sum::<Duration>();
         }
+        // Each goes to the engine that is free first.
+        let mut engines: Vec<Instant> = self.engines.iter().map(free).collect();
+        for cost in costs {
+            if let Some(first) = engines.iter_mut().min() {
+                *first += cost;
+            }
+        }
+        engines.into_iter().min().unwrap_or(now)
     }
 
     /// Whether two batches can be computed together, without being late for anybody.
@@ -282,14 +298,14 @@ impl Queue {
     }
 
     /// Takes the next batch of a line out of it.
-    fn take(&mut self, line: usize, free: CloseReason) -> Closed {
-        match self.lines[line].closed.pop_front() {
-            Some(closed) => {
-                self.lines[line].ahead -= closed.cost;
-                closed
-            }
+    fn take(&mut self, now: Instant, line: usize, free: CloseReason) -> Closed {
+        let next = match self.lines[line].closed.pop_front() {
+            Some(closed) => closed,
             None => self.open_another(line, free),
-        }
+        };
+        self.lines[line].rows -= next.batch.len();
+        self.lines[line].codel.see(now, next.batch.shortest_wait(now));
+        next
     }
 
     /// Puts an empty batch in place of the open one, which closes.
@@ -302,12 +318,15 @@ impl Queue {
 
     /// Keeps an empty batch for its memory.
     fn keep(&mut self, batch: Batch) {
-        debug_assert_eq!(batch.len(), 0, "nobody is in it any more");
+        debug_assert_eq!((batch.len(), batch.deadline()), (0, None), "nobody is in it any more");
         if self.spare.len() < MAX_SPARE {
             self.spare.push(batch);
         }
     }
 }
+
+/// How much later than it was set for a timer may go off: those of the event loop count in milliseconds.
+const TIMER_IS_LATE: Duration = Duration::from_millis(2);
 
 /// Batches kept for their memory: one that runs and one that is open take turns, and a burst may add some.
 const MAX_SPARE: usize = 4;
@@ -382,7 +401,7 @@ mod tests {
             let Closed { mut batch, .. } = closed;
             let (mut engine, log) = FakeEngine::new();
             let cost = took.map(|took| (batch.len(), took));
-            batch.run(&mut engine, &mut Vec::new(), &Counts::new().version.series());
+            let _ = batch.run(&mut engine, &mut Vec::new(), &Counts::new().version.series());
             self.queue.ran(0, batch, cost);
             log.batches().pop().unwrap_or_default()
         }
@@ -424,7 +443,7 @@ mod tests {
         }
         let closed: Vec<_> = std::iter::from_fn(|| bench.close()).collect();
         assert_eq!(closed, [(vec![1, 2], FULL), (vec![3, 4], FULL), (vec![5, 6], FULL), (vec![7], IDLE)]);
-        assert_eq!(bench.queue.lines[1].ahead, Duration::ZERO);
+        assert_eq!(bench.queue.lines[1].rows, 0);
     }
 
     #[test]
@@ -521,16 +540,20 @@ mod tests {
 
     #[test]
     fn several_engines_get_more_done() {
-        for (engines, can) in [(1, false), (2, true)] {
+        for (engines, enough) in [(1, 40), (2, 30), (3, 20)] {
             let mut bench = Bench::slow(1);
             bench.queue.engines = vec![None; engines];
             for engine in 0..engines {
                 bench.push(&[0]).expect("room");
-                bench.queue.close(bench.now, engine, IDLE).expect("a batch for each engine");
+                bench
+                    .queue
+                    .close(bench.now, engine, IDLE)
+                    .expect("a batch for each engine, until 10 ms from now");
             }
             bench.push(&[1]).expect("room");
             bench.push(&[2]).expect("room");
-            assert_eq!(bench.push_within(&[3], ms(30)).is_ok(), can, "with {engines}");
+            assert!(bench.push_within(&[3], ms(enough - 1)).is_err(), "with {engines}");
+            bench.push_within(&[3], ms(enough)).expect("there is time");
         }
     }
 
@@ -544,6 +567,47 @@ mod tests {
         assert_eq!(bench.close(), Some((vec![3, 3, 4], IDLE)), "two more would be too many");
         assert_eq!(bench.close(), Some((vec![2, 2, 1, 1], IDLE)));
         assert_eq!(bench.close(), None);
+    }
+
+    #[test]
+    fn nobody_rides_along_past_those_who_go_before_them() {
+        let mut bench = Bench::new(4, 100);
+        let on = |priority| Terms { priority, ..whenever() };
+        bench.push_on(&[1, 1], on(Priority::High)).expect("room");
+        bench.push_on(&[2, 2, 2], on(Priority::Normal)).expect("room");
+        bench.push_on(&[3], on(Priority::Low)).expect("room");
+        assert_eq!(
+            bench.close(),
+            Some((vec![1, 1], IDLE)),
+            "three more are too many, and one may not go first"
+        );
+        assert_eq!(bench.close(), Some((vec![2, 2, 2, 3], IDLE)));
+    }
+
+    #[test]
+    fn what_goes_behind_a_request_takes_no_room_from_it() {
+        let mut bench = Bench::new(4, 6);
+        let low = Terms { priority: Priority::Low, ..whenever() };
+        for _ in 0..6 {
+            bench.push_on(&[1], low).expect("room");
+        }
+        assert!(matches!(bench.push_on(&[1], low), Err(ScoreError::QueueFull)));
+        bench.push(&[2]).expect("six rows that go behind it");
+    }
+
+    #[test]
+    fn a_batch_that_everybody_has_left_is_as_good_as_new() {
+        let mut bench = Bench::slow(4);
+        bench.push_within(&[1, 2], ms(20)).expect("the engine is idle");
+        let mut closed = bench.start().expect("a batch");
+        bench.now += ms(50);
+        closed.batch.drop_dead(bench.now, None, &Counts::new().version.series());
+        bench.queue.shrank(bench.now, 0, 0);
+        bench.finish(closed, None);
+        bench.push(&[3]).expect("the engine is idle");
+        bench.start().expect("a batch, until 10 ms from now");
+        bench.push_within(&[4], ms(20)).expect("from 10 ms to 20 ms");
+        bench.push_within(&[5], ms(30)).expect("there is time for a batch of its own");
     }
 
     #[test]
@@ -592,7 +656,11 @@ mod tests {
         let mut bench = Bench::slow(8);
         bench.queue.batching.max_queue_delay = ms(30);
         bench.push_within(&[1, 2], ms(25)).expect("the engine is idle");
-        assert_eq!(bench.queue.patience(bench.now), ms(5), "two rows take 20 of the 25");
+        assert_eq!(
+            bench.queue.patience(bench.now),
+            ms(3),
+            "two rows take 20 of the 25, and timers may be late"
+        );
     }
 
     #[test]

@@ -36,7 +36,7 @@ use self::{
     request_id::{REQUEST_ID, RequestIds},
     router::Route,
 };
-use crate::{config::HttpLimits, metrics::Metrics, repository::Repository};
+use crate::{config::HttpLimits, metrics::Metrics, repository::Repository, workers};
 
 /// What the serving port answers from.
 pub struct Serving {
@@ -57,6 +57,7 @@ impl Serving {
     /// Answers one request, whatever it is.
     pub async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
         let started = Instant::now();
+        workers::stir();
         let (request, mut body) = request.into_parts();
         let id = self.ids.of(&request.headers);
         let result = match self.check(&request.headers) {
