@@ -175,3 +175,29 @@ fn two_servers_in_one_process_know_nothing_of_each_other() {
     assert!(one.stop());
     other.assert_healthy("the other one's end");
 }
+
+#[test]
+fn what_goes_behind_a_request_takes_no_room_from_it() {
+    let config = "worker_threads = 1
+        defaults = { max_batch_rows = 2, max_queue_rows = 2, max_queue_delay_us = 60_000_000 }";
+    let server = Server::with(config);
+    let low = ["x-request-priority: low"];
+    let mut waits = server.client();
+    let body = r#"{"input": [[1, 2]]}"#;
+    let head = format!("x-request-priority: low\r\ncontent-length: {}", body.len());
+    waits.send(format!("POST {PREDICT} HTTP/1.1\r\nhost: test\r\n{head}\r\n\r\n{body}").as_bytes());
+    let queued = r#"millrace_queue_rows{model="shop",version="1"} 1"#;
+    while !server.metrics().contains(queued) {
+        std::thread::yield_now();
+    }
+    let two = r#"{"input": [[1, 2], [3, 4]]}"#;
+    let refused = server.client().request("POST", PREDICT, &low, two);
+    assert_eq!((refused.status, refused.header("retry-after")), (503, Some("1")));
+    assert!(server.metrics().contains(r#"millrace_shed_total{reason="queue"} 1"#));
+    // Two rows are enough for a batch.
+    let urgent = server.client().request("POST", PREDICT, &["x-request-priority: high"], two);
+    assert_eq!(urgent.scores().len(), 2);
+    // And so is one more beside the one that still waits.
+    assert_eq!(server.client().post(PREDICT, body).scores().len(), 1);
+    assert_eq!(waits.answer().expect("an answer").scores().len(), 1);
+}
