@@ -266,7 +266,8 @@ impl RawModel {
         let timeout = self.request_timeout_ms.or(defaults.request_timeout_ms);
         let request_timeout = milliseconds(timeout, 10_000, "request_timeout_ms")?;
         let standing_wait = match self.standing_wait_ms.or(defaults.standing_wait_ms) {
-            None => request_timeout / 4,
+            // What waits for twice as long has time for its batch and the one before it.
+            None => request_timeout / 6,
             wait => milliseconds(wait, 0, "standing_wait_ms")?,
         };
         let budget = self.inline_budget_us.or(defaults.inline_budget_us);
@@ -346,7 +347,7 @@ mod tests {
         let shop = config.model(&"shop".parse().expect("a name"));
         assert_eq!((shop.batching.max_batch_rows.get(), shop.lane), (8, Some(Lane::Threaded)));
         assert_eq!(shop.request_timeout, Duration::from_millis(50));
-        assert_eq!(shop.batching.standing_wait, Duration::from_micros(12_500));
+        assert_eq!(shop.batching.standing_wait, Duration::from_millis(50) / 6);
         assert_eq!(shop.batching.max_queue_delay, Duration::from_micros(200));
         assert_eq!(shop.batching.preferred_batch_rows.get(), 8);
         assert!(matches!(&shop.policy, Policy::Specific(versions) if versions.len() == 2));
