@@ -5,39 +5,25 @@ is 1 where a request failed or a swap did, whatever the timings are.
 """
 
 import argparse
-import json
-import signal
-import subprocess
 import sys
 
 import closed
+import command
 import openloop
 import overload
 import swap
 import wrk
 from plan import QUICK, Plan, Programs
 from report import Results
-from runs import Journal, LoadError
-from servers import ServerError
+from runs import Journal
 
 PHASES = ("closed", "open", "swap", "overload")
 
 
 def main() -> int:
     """Runs what the command line asks for."""
-    # So that the servers are stopped then, too.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     arguments = _arguments()
-    try:
-        results = _measure(arguments.only, QUICK if arguments.quick else Plan())
-    except (LoadError, ServerError, OSError, subprocess.TimeoutExpired) as error:
-        print(f"loadtest: {error}", file=sys.stderr)
-        return 1
-    print(results.table())
-    print(json.dumps(results.summary()))
-    for failure in results.failures:
-        print(f"loadtest: {failure}", file=sys.stderr)
-    return 1 if results.failures else 0
+    return command.run(lambda: _measure(arguments.only, QUICK if arguments.quick else Plan()))
 
 
 def _measure(phases: list[str], plan: Plan) -> Results:

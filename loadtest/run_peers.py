@@ -6,35 +6,21 @@ here is skipped, which the table says.
 """
 
 import argparse
-import json
-import signal
-import subprocess
 import sys
 
+import command
 import wrk
 from contest import Contest
 from peer import PEERS, Peer
 from plan import PEERS_PLAN, PEERS_QUICK, Plan, Programs
-from runs import Journal, LoadError
-from servers import ServerError
+from runs import Journal
 from standings import Standings
 
 
 def main() -> int:
     """Runs what the command line asks for."""
-    # So that the servers are stopped then, too.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     arguments = _arguments()
-    try:
-        standings = _measure(arguments.only, PEERS_QUICK if arguments.quick else PEERS_PLAN)
-    except (LoadError, ServerError, OSError, subprocess.TimeoutExpired) as error:
-        print(f"loadtest: {error}", file=sys.stderr)
-        return 1
-    print(standings.table())
-    print(json.dumps(standings.summary()))
-    for failure in standings.failures:
-        print(f"loadtest: {failure}", file=sys.stderr)
-    return 1 if standings.failures else 0
+    return command.run(lambda: _measure(arguments.only, PEERS_QUICK if arguments.quick else PEERS_PLAN))
 
 
 def _measure(peers: list[Peer], plan: Plan) -> Standings:

@@ -1,24 +1,17 @@
-//! Where batches run: inline on the workers, or on threads of their own. The queue decides, this waits and computes.
+//! Where batches run: inline on the workers, or on threads of their own; and which open batch a request joins.
 
-use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use serde::Deserialize;
-use tokio::{
-    runtime::Handle,
-    sync::{Notify, oneshot},
-};
 
 use super::{
-    Batching, ScoreError, Scores, Terms, now,
-    queue::{Closed, Queue},
+    Batching, ScoreError, Scores, Terms,
+    queue::Queue,
+    shard::{EngineThread, Instance, Leader, ReplyFuture, Shard},
 };
 use crate::{
     engine::{BatchCost, Engine},
-    metrics::{CloseReason, VersionMetrics},
+    metrics::VersionMetrics,
     tensor::Rows,
     workers,
 };
@@ -66,7 +59,7 @@ pub struct BatcherOptions {
 pub struct Batcher {
     /// In the inline lane an open batch for each engine, so that every worker has its own where there are as many; in the
     /// threaded one a single batch, for whichever engine is free first.
-    shards: Box<[Arc<Shared>]>,
+    shards: Box<[Arc<Shard>]>,
     batching: Batching,
 }
 
@@ -81,30 +74,19 @@ impl Batcher {
         let BatcherOptions { lane, batching, costs, metrics } = options;
         let count = engines.len();
         let instances = engines.into_iter();
-        let open = |batching: Batching, engines, idle| {
+        let open = |batching, engines, idle| {
             let queue = Queue::new(&signature, batching, engines, costs.clone());
-            let state = State { queue, idle, waiting: 0, closed: false };
-            let metrics = Arc::clone(&metrics);
-            Arc::new(Shared {
-                state: Mutex::new(state),
-                work: Condvar::new(),
-                is_patient: !batching.max_queue_delay.is_zero(),
-                joined: Notify::new(),
-                metrics,
-            })
+            Arc::new(Shard::new(queue, idle, Arc::clone(&metrics)))
         };
         if lane == Lane::Inline {
             let share = batching.shared_by(count);
             let shards = instances.map(|engine| open(share, 1, Some(Instance::new(engine, 0)))).collect();
             return (Self { shards, batching }, Vec::new());
         }
-        let shared = open(batching, count, None);
-        let thread = |(number, engine)| EngineThread {
-            shared: Arc::clone(&shared),
-            instance: Instance::new(engine, number),
-        };
+        let shard = open(batching, count, None);
+        let thread = |(number, engine)| EngineThread::new(Arc::clone(&shard), Instance::new(engine, number));
         let threads = instances.enumerate().map(thread).collect();
-        (Self { shards: Box::new([shared]), batching }, threads)
+        (Self { shards: Box::new([shard]), batching }, threads)
     }
 
     /// How batches form, and the bounds of the queue.
@@ -115,7 +97,7 @@ impl Batcher {
     /// Whether a request whose rows are not there yet has a chance to be answered on its terms. What this says no to need
     /// not be read.
     pub fn admits(&self, terms: Terms) -> Result<(), ScoreError> {
-        self.shard().state().queue.admits(now(), terms)
+        self.shard().admits(terms)
     }
 
     /// The scores of `rows`, in their order. An empty request is scored without an engine.
@@ -137,30 +119,12 @@ impl Batcher {
         }
     }
 
-    /// Lets the rows join the open batch. Where that finds an idle engine of the inline lane, the caller has to run
-    /// the leader that comes back.
     fn submit(&self, rows: &Rows, terms: Terms) -> Result<(ReplyFuture, Option<Leader>), ScoreError> {
-        let (reply, scores) = oneshot::channel();
-        let shared = self.shard();
-        let mut state = shared.state();
-        state.queue.push(now(), rows, terms, reply)?;
-        shared.metrics.series().rows_joined(rows.len());
-        let instance = state.idle.take();
-        // Signalling costs a system call whether or not anybody waits, and in the inline lane nobody ever does.
-        let is_awaited = state.waiting > 0;
-        drop(state);
-        if is_awaited {
-            shared.work.notify_one();
-        }
-        if shared.is_patient {
-            shared.joined.notify_one();
-        }
-        let leader = instance.map(|instance| Leader { shared: Arc::clone(shared), instance: Some(instance) });
-        Ok((scores, leader))
+        self.shard().submit(rows, terms)
     }
 
     /// The open batch of the calling thread.
-    fn shard(&self) -> &Arc<Shared> {
+    fn shard(&self) -> &Arc<Shard> {
         &self.shards[workers::current() % self.shards.len()]
     }
 }
@@ -168,212 +132,9 @@ impl Batcher {
 impl Drop for Batcher {
     /// Lets the engine threads end once they have computed what waits.
     fn drop(&mut self) {
-        for shared in &self.shards {
-            shared.state().closed = true;
-            shared.work.notify_all();
+        for shard in &self.shards {
+            shard.end();
         }
-    }
-}
-
-type ReplyFuture = oneshot::Receiver<Result<Scores, ScoreError>>;
-
-/// The request that found an engine of the inline lane idle, which it owns until its batch has run. It leads in its own
-/// task: handing the batch to another task costs a wake-up of another core, which is dearer than the batch itself.
-struct Leader {
-    shared: Arc<Shared>,
-    instance: Option<Instance>,
-}
-
-impl Leader {
-    /// Computes the open batch once every request that the event loop already holds has joined it, and those that it may
-    /// wait for. What joined while
-    /// it ran is left to a task of its own, for the request that leads has its answer by then.
-    ///
-    /// # Cancel safety
-    /// Dropping the future leaves the batch to a task as well: others are in it.
-    async fn lead(mut self) {
-        self.shared.gather().await;
-        let instance = self.instance.take().expect("it is taken here or by the drop");
-        if let Some(instance) = self.shared.run_next(instance, CloseReason::EngineIdle) {
-            tokio::spawn(run_until_idle(Arc::clone(&self.shared), instance, CloseReason::EngineFreed));
-        }
-    }
-}
-
-impl Drop for Leader {
-    fn drop(&mut self) {
-        let Some(instance) = self.instance.take() else { return };
-        // Without a runtime nobody waits for the batch either.
-        if let Ok(runtime) = Handle::try_current() {
-            runtime.spawn(run_until_idle(Arc::clone(&self.shared), instance, CloseReason::EngineIdle));
-        }
-    }
-}
-
-/// Computes batches on an engine of the inline lane until nothing waits.
-async fn run_until_idle(shared: Arc<Shared>, mut instance: Instance, mut free: CloseReason) {
-    loop {
-        // A batch is within the budget for which a task may keep its thread; a second one in a row is not.
-        shared.gather().await;
-        match shared.run_next(instance, free) {
-            Some(busy) => instance = busy,
-            None => return,
-        }
-        free = CloseReason::EngineFreed;
-    }
-}
-
-/// A thread of the threaded lane: owns an engine until the batcher is dropped.
-pub struct EngineThread {
-    shared: Arc<Shared>,
-    instance: Instance,
-}
-
-impl EngineThread {
-    /// Computes batches on the calling thread until the batcher is dropped and nothing waits.
-    pub fn run(mut self) {
-        let mut free = CloseReason::EngineIdle;
-        while let Some(closed) = self.shared.wait(self.instance.number, free) {
-            self.shared.compute(&mut self.instance, closed);
-            free = CloseReason::EngineFreed;
-        }
-    }
-}
-
-/// An engine and the memory that it answers into.
-struct Instance {
-    engine: Box<dyn Engine>,
-    /// Which of the engines that share an open batch it is.
-    number: usize,
-    scores: Vec<f32>,
-}
-
-impl Instance {
-    fn new(engine: Box<dyn Engine>, number: usize) -> Self {
-        Self { engine, number, scores: Vec::new() }
-    }
-}
-
-struct Shared {
-    state: Mutex<State>,
-    /// Signals engine threads that there is work, or that there will be none.
-    work: Condvar,
-    /// Whether a small batch waits for more rows.
-    is_patient: bool,
-    /// Signals whoever waits for them in the inline lane that there are some.
-    joined: Notify,
-    metrics: Arc<VersionMetrics>,
-}
-
-struct State {
-    queue: Queue,
-    /// The inline lane's engine, unless a leader owns it. While it is here, nothing waits in the queue.
-    idle: Option<Instance>,
-    /// Engine threads that wait for work.
-    waiting: usize,
-    closed: bool,
-}
-
-impl Shared {
-    fn state(&self) -> MutexGuard<'_, State> {
-        // Nothing that is done under the lock can panic half-way.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Lets the requests in that the event loop holds, and those that a small batch waits for.
-    async fn gather(&self) {
-        tokio::task::yield_now().await;
-        if !self.is_patient {
-            return;
-        }
-        loop {
-            let patience = self.state().queue.patience(now());
-            if patience.is_zero() {
-                return;
-            }
-            // Both ways out lead back to the queue, which knows.
-            let _ = tokio::time::timeout(patience, self.joined.notified()).await;
-        }
-    }
-
-    /// Runs the next batch on an engine of the inline lane. When nothing waits then, the engine goes idle under the same
-    /// lock, so that no request can slip in between; else it comes back.
-    fn run_next(&self, mut instance: Instance, free: CloseReason) -> Option<Instance> {
-        let closed = self.close(&mut self.state(), instance.number, free);
-        if let Some(closed) = closed {
-            self.compute(&mut instance, closed);
-        }
-        let mut state = self.state();
-        if state.queue.rows() > 0 {
-            return Some(instance);
-        }
-        state.idle = Some(instance);
-        None
-    }
-
-    /// Waits until a batch can be closed for an engine thread; `None` when there will be no more.
-    fn wait(&self, engine: usize, mut free: CloseReason) -> Option<Closed> {
-        let mut state = self.state();
-        loop {
-            let patience = if state.closed { Duration::ZERO } else { state.queue.patience(now()) };
-            if patience.is_zero() {
-                if let Some(closed) = self.close(&mut state, engine, free) {
-                    // Whoever is woken for it looks after what is left, and for how long that may wait.
-                    if state.queue.rows() > 0 && state.waiting > 0 {
-                        self.work.notify_one();
-                    }
-                    return Some(closed);
-                }
-                if state.closed {
-                    return None;
-                }
-            }
-            state.waiting += 1;
-            state = if patience.is_zero() {
-                self.work.wait(state).unwrap_or_else(PoisonError::into_inner)
-            } else {
-                self.work.wait_timeout(state, patience).unwrap_or_else(PoisonError::into_inner).0
-            };
-            state.waiting -= 1;
-            free = CloseReason::EngineIdle;
-        }
-    }
-
-    fn close(&self, state: &mut State, engine: usize, free: CloseReason) -> Option<Closed> {
-        let closed = state.queue.close(now(), engine, free);
-        if let Some(closed) = &closed {
-            self.metrics.series().rows_left(closed.batch.len());
-        }
-        closed
-    }
-
-    /// Runs a batch on an engine, without the requests that nobody waits for any more: under overload those are many,
-    /// so they are sorted out here, where no lock is held. A panic inside the engine fails the batch and nothing else:
-    /// its members learn of it by their dropped replies.
-    fn compute(&self, instance: &mut Instance, closed: Closed) {
-        let Closed { mut batch, reason, longest_wait, .. } = closed;
-        let metrics = self.metrics.series();
-        let now = now();
-        let before = batch.len();
-        batch.drop_dead(now, longest_wait, &metrics);
-        let rows = batch.len();
-        if rows < before {
-            self.state().queue.shrank(now, instance.number, rows);
-        }
-        let mut cost = None;
-        if rows > 0 {
-            batch.waits(now).for_each(|wait| metrics.queued(wait));
-            let Instance { engine, scores, .. } = &mut *instance;
-            match catch_unwind(AssertUnwindSafe(|| batch.run(engine.as_mut(), scores, &metrics))) {
-                Ok(took) => {
-                    let (Ok(duration) | Err(duration)) = took;
-                    metrics.batch(reason, rows, duration);
-                    cost = took.ok().map(|duration| (rows, duration));
-                }
-                Err(_) => batch.clear(),
-            }
-        }
-        self.state().queue.ran(instance.number, batch, cost);
     }
 }
 

@@ -25,11 +25,15 @@ mod cost;
 mod fake;
 mod lane;
 mod queue;
+mod shard;
+mod terms;
 
 pub use self::{
     batch::Scores,
-    lane::{Batcher, BatcherOptions, EngineThread, Lane},
-    queue::{Batching, Priority, Terms},
+    lane::{Batcher, BatcherOptions, Lane},
+    queue::Batching,
+    shard::EngineThread,
+    terms::{Priority, Terms},
 };
 
 /// Why rows got no scores.

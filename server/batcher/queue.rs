@@ -1,8 +1,8 @@
 //! The scheduling policy of a lane, pure: which batch a request joins, when there is no room or no time for it, what
 //! runs next.
 //!
-//! It is the open batch and, before it, nothing but batches that closed because they were full, or because another
-//! member would have cost one of theirs its deadline. Time is an argument, so tests drive it by hand.
+//! Each priority has a line: its open batch and, before that, nothing but batches that closed because they were full, or
+//! because another member would have cost one of theirs its deadline. Time is an argument, so tests drive it by hand.
 
 use std::{
     collections::VecDeque,
@@ -11,7 +11,7 @@ use std::{
 };
 
 use super::{
-    ScoreError,
+    Priority, ScoreError, Terms,
     batch::{Batch, Member, Reply},
     codel::Codel,
     cost::Costs,
@@ -45,27 +45,6 @@ impl Batching {
         let rows = self.max_queue_rows.get().div_ceil(shards.max(1));
         Self { max_queue_rows: NonZeroUsize::new(rows).unwrap_or(NonZeroUsize::MIN), ..self }
     }
-}
-
-/// What a request wants besides its scores.
-#[derive(Clone, Copy, Debug)]
-pub struct Terms {
-    /// When the scores would come too late.
-    pub deadline: Instant,
-    /// What goes before it, and what after.
-    pub priority: Priority,
-}
-
-/// Which requests go first.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Priority {
-    /// Before all others.
-    High,
-    /// Unless somebody says otherwise.
-    #[default]
-    Normal,
-    /// When nothing else is to be done.
-    Low,
 }
 
 /// The requests that wait for an engine.
@@ -146,6 +125,11 @@ impl Queue {
         }
     }
 
+    /// Whether a small batch may wait for more rows.
+    pub(super) fn is_patient(&self) -> bool {
+        !self.batching.max_queue_delay.is_zero()
+    }
+
     /// Rows that wait.
     pub(super) fn rows(&self) -> usize {
         self.rows
@@ -181,7 +165,7 @@ impl Queue {
     pub(super) fn patience(&self, now: Instant) -> Duration {
         let Batching { preferred_batch_rows, max_batch_rows, max_queue_delay, .. } = self.batching;
         let enough = preferred_batch_rows.min(max_batch_rows).get();
-        if max_queue_delay.is_zero() || self.rows >= enough {
+        if !self.is_patient() || self.rows >= enough {
             return Duration::ZERO;
         }
         let ends = self.lines.iter().filter_map(|line| {
