@@ -33,7 +33,9 @@ class Encoding:
 
 def newest(repository: Path) -> Path:
     """The folder of the version that answers where nothing else is asked for."""
-    return max((repository / MODEL).iterdir(), key=lambda version: int(version.name))
+    # The publisher's lock lies beside the versions.
+    versions = (path for path in (repository / MODEL).iterdir() if path.name.isdigit())
+    return max(versions, key=lambda version: int(version.name))
 
 
 def _read(vocabulary: Path) -> dict[str, int]:

@@ -89,6 +89,12 @@ def _stats() -> dict[int, list[str]]:
     return stats
 
 
+def peak_memory(pid: int) -> int:
+    """The bytes of memory that a process had resident at its most."""
+    status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
+    return int(status.partition("VmHWM:")[2].split()[0]) * 1024
+
+
 def description() -> dict[str, object]:
     """The processor, its cores, and the revision that is tested."""
     lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()

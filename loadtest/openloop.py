@@ -26,23 +26,22 @@ def measure(journal: Journal, programs: Programs, plan: Plan) -> list[Pair]:
 def compare(journal: Journal, programs: Programs, plan: Plan, ours: Server, rate: int) -> list[Pair]:
     """The pairs of a server and the ceiling at so many requests a second."""
 
-    def load(server: Server, seconds: int) -> Figures:
-        bodies = programs.folder / f"bodies-{server.name}.txt"
-        _write_bodies(bodies, server.protocol)
-        return _load(programs.oha, server, bodies, rate, seconds)
-
     def run(server: Server) -> Run:
-        return journal.measure(f"open_{rate / 1e3:g}k", server, lambda: load(server, plan.open_seconds))
+        figures = lambda: load(programs, server, rate, plan.open_seconds)  # noqa: E731
+        return journal.measure(f"open_{rate / 1e3:g}k", server, figures)
 
     with programs.ceiling(1) as ceiling:
         for server in (ours, ceiling):
-            load(server, plan.warm_up_seconds)
+            load(programs, server, rate, plan.warm_up_seconds)
         return journal.pairs(plan.open_pairs, lambda: run(ours), lambda: run(ceiling))
 
 
-def _load(oha: Path, server: Server, bodies: Path, rate: int, seconds: int) -> Figures:
+def load(programs: Programs, server: Server, rate: int, seconds: int) -> Figures:
+    """Asks the server for so many rows a second, one a request."""
+    bodies = programs.folder / f"bodies-{server.name}.txt"
+    _write_bodies(bodies, server.protocol)
     command = [
-        str(oha),
+        str(programs.oha),
         "--no-tui", "--no-color", "--disable-compression", "--output-format", "json",
         "--latency-correction", "--wait-ongoing-requests-after-deadline",
         "-q", str(rate), "-z", f"{seconds}s", "-c", str(CONNECTIONS), "-t", f"{REQUEST_TIMEOUT_S}s",

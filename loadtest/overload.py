@@ -77,7 +77,8 @@ class Round:
 
 def measure(programs: Programs, plan: Plan) -> list[Round]:
     """So many rounds as the plan has open pairs."""
-    with programs.heavy(f"defaults = {{ max_batch_rows = 64, request_timeout_ms = {DEADLINE_MS} }}") as server:
+    config = f"defaults = {{ max_batch_rows = 64, request_timeout_ms = {DEADLINE_MS} }}"
+    with programs.heavy().millrace(config) as server:
         load = Load(programs, server)
         load.closed("warm-up", plan.warm_up_seconds)
         return [_round(load, plan) for _ in range(plan.overload_rounds)]

@@ -23,6 +23,7 @@ class Plan:
     swap_pairs: int = 5
     swap_seconds: int = 6
     swaps_per_window: int = 10
+    large_swap_seconds: int = 20
     verified_swaps: int = 50
     verified_seconds: int = 30
     warm_up_seconds: int = 2
@@ -40,6 +41,7 @@ QUICK = Plan(
     swap_pairs=1,
     swap_seconds=3,
     swaps_per_window=5,
+    large_swap_seconds=5,
     verified_swaps=10,
     verified_seconds=5,
     overload_rounds=1,
@@ -90,16 +92,24 @@ class Programs:
 
     def millrace(self, config: str) -> AbstractContextManager[Millrace]:
         """Ours with this configuration."""
-        path = self.folder / "millrace.toml"
+        # Named for the models, since two servers may run at once.
+        path = self.folder / f"{self.models.name}.toml"
         path.write_text(config, encoding="utf-8")
-        log = self.folder / "millrace.log"
+        log = self.folder / f"{self.models.name}.log"
         return servers.millrace(self.target / "release/millrace", self.models, self.onnxruntime, path, log)
 
-    def heavy(self, config: str) -> AbstractContextManager[Millrace]:
-        """Ours with this configuration and the heavy model."""
-        trainer = self.target / "release/millrace-trainer"
-        models = repository.make_heavy(trainer, self.folder, self.onnxruntime)
-        return replace(self, models=models).millrace(config)
+    def heavy(self) -> "Programs":
+        """The same with the heavy model."""
+        return replace(self, models=repository.make_heavy(self.trainer, self.folder, self.onnxruntime))
+
+    def tables(self) -> "Programs":
+        """The same with the models whose tables differ in size."""
+        return replace(self, models=repository.make_tables(self.trainer, self.folder, self.onnxruntime))
+
+    @property
+    def trainer(self) -> Path:
+        """The program that makes the models."""
+        return self.target / "release/millrace-trainer"
 
     def ceiling(self, rows: int) -> AbstractContextManager[Server]:
         """The bare server with so many scores in an answer."""

@@ -16,6 +16,8 @@ class Protocol:
     """A row, with `%d` in place of its user and its item."""
     scores: Callable[[Any], list[float]]
     """The scores in the JSON of an answer."""
+    users: int = 1000
+    """Users count from 1 to this."""
     first_item: int = 1
     """The first item's number: ids count from 1, rows of the model's table after the users'."""
 

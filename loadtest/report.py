@@ -9,6 +9,7 @@ from pathlib import Path
 import machine
 import overload
 from closed import Workload
+from neighbours import Neighbours
 from runs import Journal, Pair, Run
 from swap import Swaps
 
@@ -21,12 +22,13 @@ class Results:
     closed: dict[Workload, list[Pair]] = field(default_factory=dict)
     open: list[Pair] = field(default_factory=list)
     swaps: Swaps = field(default_factory=Swaps)
+    neighbours: Neighbours = field(default_factory=Neighbours)
     rounds: list[overload.Round] = field(default_factory=list)
 
     @property
     def failures(self) -> list[str]:
         """Everything that must not happen and did."""
-        return self.journal.errors() + self.swaps.failures + overload.failures(self.rounds)
+        return self.journal.errors() + self.swaps.failures + self.neighbours.failures + overload.failures(self.rounds)
 
     def summary(self) -> dict[str, object]:
         """The figures that matter, medians over pairs."""
@@ -37,6 +39,7 @@ class Results:
             figures |= _open(self.open)
         if self.swaps.pairs:
             figures |= _swaps(self.swaps)
+        figures |= _neighbours(self.neighbours)
         if self.rounds:
             figures |= overload.summary(self.rounds)
         return {
@@ -63,7 +66,8 @@ class Results:
         path.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 
     def _groups(self) -> list[list[Pair]]:
-        return [pairs for pairs in [*self.closed.values(), self.open, self.swaps.pairs] if pairs]
+        groups = [*self.closed.values(), self.open, self.swaps.pairs, *self.neighbours.groups()]
+        return [pairs for pairs in groups if pairs]
 
 
 def _closed(workload: Workload, pairs: list[Pair]) -> dict[str, float]:
@@ -113,6 +117,22 @@ def _swaps(swaps: Swaps) -> dict[str, float]:
         "swap_p99_ratio": _median_ratio(swaps.pairs, _p99),
         "swap_per_second_ratio": _median_ratio(swaps.pairs, _per_second),
     }
+
+
+def _neighbours(neighbours: Neighbours) -> dict[str, float]:
+    idle = {f"of_{models}_models_ratio": _median_ratio(p, _per_second) for models, p in neighbours.idle.items()}
+    tables = {f"table_{rows}_ratio": _median_ratio(p, _per_second) for rows, p in neighbours.tables.items()}
+    figures = idle | tables
+    if neighbours.large:
+        figures |= {
+            "large_swap_p99_ratio": _median_ratio(neighbours.large, _p99),
+            "large_swap_per_second_ratio": _median_ratio(neighbours.large, _per_second),
+            "large_swap_loads": neighbours.large_loads,
+            "large_swap_memory": neighbours.large_memory,
+        }
+    if neighbours.heavy:
+        figures["beside_heavy_p99_ratio"] = _median_ratio(neighbours.heavy, _p99)
+    return figures
 
 
 def _disturbance(groups: list[list[Pair]]) -> dict[str, float]:

@@ -1,10 +1,10 @@
--- Requests with random rows, all made before the run: 1,000 users from 1 and 800 items of the synthetic shop.
--- wrk -s rows.lua URL -- ROWS BODY ROW FIRST_ITEM; the last line of output is one JSON object. BODY has COUNT and ROWS
+-- Requests with random rows, all made before the run: so many users from 1 and 800 items of the synthetic shop.
+-- wrk -s rows.lua URL -- ROWS BODY ROW FIRST_ITEM USERS; the last line of output is one JSON object. BODY has COUNT and ROWS
 -- in place of what changes, ROW two %d: {"input": [ROWS]} and [%d, %d]. Or else -- ROWS FILE BYTES: the binary bodies of so
 -- many bytes each that stand in a file.
 
 local ROWS_OF_ALL_BODIES = 65536
-local users, items = 1000, 800
+local ITEMS = 800
 local bodies, next_body = {}, 0
 local threads = 0
 
@@ -16,7 +16,7 @@ end
 function init(args)
    wrk.method = "POST"
    if args[4] then
-      make_bodies(tonumber(args[1]), args[2], args[3], tonumber(args[4]))
+      make_bodies(tonumber(args[1]), args[2], args[3], tonumber(args[4]), tonumber(args[5]))
    else
       read_bodies(args[2], tonumber(args[3]))
    end
@@ -32,14 +32,14 @@ function read_bodies(path, bytes)
    file:close()
 end
 
-function make_bodies(rows, format, row_format, first_item)
+function make_bodies(rows, format, row_format, first_item, users)
    local around = format:gsub("COUNT", rows)
    math.randomseed(seed)
    wrk.headers["Content-Type"] = "application/json"
    for body = 1, math.max(256, math.floor(ROWS_OF_ALL_BODIES / rows)) do
       local row = {}
       for i = 1, rows do
-         row[i] = string.format(row_format, math.random(users), first_item - 1 + math.random(items))
+         row[i] = string.format(row_format, math.random(users), first_item - 1 + math.random(ITEMS))
       end
       bodies[body] = wrk.format(nil, nil, nil, (around:gsub("ROWS", table.concat(row, ", "))))
    end

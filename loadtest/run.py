@@ -9,6 +9,7 @@ import sys
 
 import closed
 import command
+import neighbours
 import openloop
 import overload
 import swap
@@ -17,7 +18,7 @@ from plan import QUICK, Plan, Programs
 from report import Results
 from runs import Journal
 
-PHASES = ("closed", "open", "swap", "overload")
+PHASES = ("closed", "open", "swap", "neighbours", "overload")
 
 
 def main() -> int:
@@ -37,6 +38,8 @@ def _measure(phases: list[str], plan: Plan) -> Results:
         results.open = openloop.measure(journal, programs, plan)
     if "swap" in phases:
         results.swaps = swap.measure(journal, programs, plan)
+    if "neighbours" in phases:
+        results.neighbours = neighbours.measure(journal, programs, plan)
     if "overload" in phases:
         results.rounds = overload.measure(programs, plan)
     results.write(programs.folder / "results.json")

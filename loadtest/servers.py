@@ -98,10 +98,10 @@ class Millrace(Server):
         if answer.status != 200 or len(answer.body) != 4 * rows:
             raise ServerError(f"{self.name}: status {answer.status}: {answer.body[:200]!r}")
 
-    def promote(self, version: int) -> None:
-        """Makes `version` answer; returns once it does."""
+    def promote(self, version: int, model: str = MODEL) -> None:
+        """Makes `version` of a model answer; returns once it does."""
         body = json.dumps({"version": version})
-        answer = call(self.management_port, "POST", f"/models/{MODEL}/promote", body)
+        answer = call(self.management_port, "POST", f"/models/{model}/promote", body)
         if answer.status != 200:
             raise ServerError(f"promote {version}: status {answer.status}: {answer.body[:200]!r}")
 
@@ -232,6 +232,6 @@ def _tail(log: Path) -> str:
     return log.read_text(encoding="utf-8", errors="replace")[-2000:]
 
 
-CALL_TIMEOUT_S = 30
+CALL_TIMEOUT_S = 60
 START_TIMEOUT_S = 60
 STOP_TIMEOUT_S = 45

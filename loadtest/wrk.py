@@ -3,7 +3,8 @@
 import json
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ class Load:
 
 def rows(count: int, connections: int, protocol: Protocol = OURS) -> Load:
     """Requests with `count` random rows each."""
-    arguments = [str(count), protocol.body, protocol.row, str(protocol.first_item)]
+    arguments = [str(count), protocol.body, protocol.row, str(protocol.first_item), str(protocol.users)]
     return Load("rows.lua", arguments, connections)
 
 
@@ -42,15 +43,7 @@ def bodies(rows: int, connections: int, file: Path, body_bytes: int, path: str) 
 
 def run(server: Server, load: Load, seconds: int, work: Work = lambda is_running: None) -> dict[str, Any]:
     """Loads `server` for so long while `work` is done; what the script printed in the end."""
-    command = [
-        "wrk",
-        "--threads", str(THREADS),
-        "--connections", str(load.connections),
-        "--duration", f"{seconds}s",
-        "--timeout", f"{REQUEST_TIMEOUT_S}s",
-        "--script", str(SCRIPTS / load.script),
-        server.url(load.path), "--", *load.arguments,
-    ]  # fmt: skip
+    command = _command(server, load, seconds)
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         try:
             work(lambda: process.poll() is None)
@@ -64,6 +57,31 @@ def run(server: Server, load: Load, seconds: int, work: Work = lambda is_running
     return report
 
 
+@contextmanager
+def beside(server: Server, load: Load) -> Iterator[None]:
+    """Loads `server` until the block ends, whatever comes of it."""
+    command = _command(server, load, MAX_BESIDE_S)
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        try:
+            yield
+            if process.poll() is not None:
+                raise LoadError(f"wrk ended with status {process.returncode} before the load that it ran beside")
+        finally:
+            process.kill()
+
+
+def _command(server: Server, load: Load, seconds: int) -> list[str]:
+    return [
+        "wrk",
+        "--threads", str(THREADS),
+        "--connections", str(load.connections),
+        "--duration", f"{seconds}s",
+        "--timeout", f"{REQUEST_TIMEOUT_S}s",
+        "--script", str(SCRIPTS / load.script),
+        server.url(load.path), "--", *load.arguments,
+    ]  # fmt: skip
+
+
 def require() -> None:
     """Fails where there is no wrk."""
     if shutil.which("wrk") is None:
@@ -73,3 +91,4 @@ def require() -> None:
 THREADS = 2
 REQUEST_TIMEOUT_S = 5
 GRACE_S = 30
+MAX_BESIDE_S = 600

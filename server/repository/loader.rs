@@ -14,9 +14,10 @@ use std::{
 use crossbeam::queue::ArrayQueue;
 
 use super::{
-    Layout, ModelName, Reaper, Version, VersionNumber, background,
+    Layout, ModelName, Reaper, Version, VersionNumber,
     golden::{Golden, GoldenError},
     manifest::{Manifest, ManifestError},
+    pace::Pace,
     version::InMemory,
 };
 use crate::{
@@ -50,9 +51,18 @@ pub enum LoadError {
     /// The golden rows.
     #[error(transparent)]
     Golden(#[from] GoldenError),
-    /// A thread to verify it, or for an engine.
+    /// A thread for an engine.
     #[error("a thread cannot be started")]
     Thread(#[source] io::Error),
+}
+
+/// What goes on while a version is loaded.
+#[derive(Clone, Copy)]
+pub enum Beside {
+    /// Nothing: the server has not been ready yet.
+    Nothing,
+    /// Requests, which it must not hold up.
+    Requests,
 }
 
 /// Loads versions.
@@ -71,15 +81,16 @@ pub struct Loader {
 }
 
 impl Loader {
-    /// Makes `version` of `model` ready to serve. Blocks for as long as it takes.
+    /// Makes `version` of `model` ready to serve. Blocks for as long as it takes, which beside requests may be longer.
     pub fn load(
         &self,
         model: &ModelName,
         version: VersionNumber,
         options: &ModelOptions,
+        beside: Beside,
     ) -> Result<Version, LoadError> {
         let start = Instant::now();
-        let result = self.prepare(model, version, options);
+        let result = self.prepare(model, version, options, beside);
         let outcome = if result.is_ok() { LoadResult::Ok } else { LoadResult::Failed };
         self.metrics.loaded(model.as_str(), outcome, start.elapsed());
         result
@@ -90,13 +101,14 @@ impl Loader {
         model: &ModelName,
         version: VersionNumber,
         options: &ModelOptions,
+        beside: Beside,
     ) -> Result<Version, LoadError> {
         let folder = self.layout.version(model, version);
         if !folder.is_dir() {
             return Err(LoadError::Absent);
         }
         let manifest = Manifest::read(&folder, model, version)?;
-        verify(&manifest, &folder)?;
+        verify(&manifest, &folder, beside)?;
         let encoder = Encoder::read(&folder.join(Manifest::FEATURES))?;
         if *encoder.signature() != manifest.signature {
             return Err(LoadError::Signature);
@@ -152,15 +164,14 @@ impl Loader {
     }
 }
 
-/// Compares the files with their hashes. That of a large table takes seconds of a core, for which serving must not wait.
-fn verify(manifest: &Manifest, folder: &Path) -> Result<(), LoadError> {
-    let bytes: u64 = manifest.files.values().map(|file| file.bytes).sum();
-    let verified = if bytes < LARGE {
-        manifest.verify(folder)
-    } else {
-        background::run("verifier", || manifest.verify(folder)).map_err(LoadError::Thread)?
-    };
-    Ok(verified?)
+/// Compares the files with their hashes, which for a large table takes seconds of a core.
+fn verify(manifest: &Manifest, folder: &Path, beside: Beside) -> Result<(), LoadError> {
+    let mut pace = Pace::new();
+    manifest.verify(folder, || match beside {
+        Beside::Nothing => (),
+        Beside::Requests => pace.rest(),
+    })?;
+    Ok(())
 }
 
 /// The lane for an engine by the cost of its largest batch.
@@ -178,9 +189,6 @@ fn start(threads: Vec<EngineThread>, model: &ModelName) -> Result<(), LoadError>
     }
     Ok(())
 }
-
-/// Bytes whose verification is worth giving way for; that of less is over before anybody has waited.
-const LARGE: u64 = 32 << 20;
 
 /// Engines of a version in the inline lane at most, unless somebody asks for more.
 const MOST_INLINE_INSTANCES: usize = 8;

@@ -8,11 +8,11 @@
 //!               └─▶ reaper: drops the old one after its last request
 //! ```
 
-mod background;
 pub mod golden;
 mod layout;
 mod loader;
 pub mod manifest;
+mod pace;
 mod policy;
 mod reaper;
 pub mod reference;
@@ -22,7 +22,7 @@ mod watcher;
 
 pub use self::{
     layout::{Layout, ModelName, NameError, Stage, VersionNumber, sync, sync_folder},
-    loader::{LoadError, Loader},
+    loader::{Beside, LoadError, Loader},
     policy::{Observed, Plan, Policy},
     reaper::{Reaped, Reaper, ReaperThread},
     slots::{Live, Slots},

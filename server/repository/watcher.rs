@@ -18,7 +18,9 @@ use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bound
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
-use super::{Live, Loader, ModelName, Observed, Plan, Slots, Version, VersionNumber, manifest::Manifest};
+use super::{
+    Beside, Live, Loader, ModelName, Observed, Plan, Slots, Version, VersionNumber, manifest::Manifest,
+};
 use crate::config::{Config, ModelOptions};
 
 /// What an operator asks for.
@@ -273,7 +275,8 @@ impl Watcher {
     ) -> Result<(), RequestError> {
         // Taken before the version is read, so that whatever is put right during the load counts as a change.
         let manifest = self.manifest_time(model, version);
-        match self.loader.load(model, version, self.config.model(model)) {
+        let beside = if self.status.load().is_some() { Beside::Requests } else { Beside::Nothing };
+        match self.loader.load(model, version, self.config.model(model), beside) {
             Ok(loaded) => {
                 state.insert(loaded);
                 Ok(())

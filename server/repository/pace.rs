@@ -1,0 +1,54 @@
+//! Work that can wait: to hash a large table takes seconds of a core, beside requests that must not wait for it.
+
+use std::{thread, time::Duration};
+
+use rustix::time::{ClockId, clock_gettime};
+
+/// Keeps the calling thread to a share of a core.
+///
+/// A low priority does less. A core that is busy with what can wait does not count as idle, so the scheduler moves
+/// nothing to it from the queue of another core, until some milliseconds later it balances all of them; and beside
+/// requests that take both cores such work hardly gets on.
+pub(super) struct Pace {
+    /// What the thread had computed when it last rested.
+    rested: Duration,
+}
+
+impl Pace {
+    pub(super) fn new() -> Self {
+        Self { rested: computed() }
+    }
+
+    /// Sleeps some times as long as the thread has computed since it last did. What it waited for a disk does not count.
+    pub(super) fn rest(&mut self) {
+        thread::sleep(REST * (computed() - self.rested));
+        self.rested = computed();
+    }
+}
+
+/// For how long the calling thread has had a core.
+fn computed() -> Duration {
+    Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap_or_default()
+}
+
+/// How many times as long it rests as it computes.
+const REST: u32 = 4;
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    #[test]
+    fn it_rests_for_longer_than_it_computed() {
+        let mut pace = Pace::new();
+        let work = Duration::from_millis(2);
+        while computed() - pace.rested < work {}
+        let start = Instant::now();
+        pace.rest();
+        assert!(start.elapsed() >= REST * work);
+        thread::sleep(work);
+        assert!(computed() - pace.rested < work, "to wait is not to compute");
+    }
+}
