@@ -130,7 +130,10 @@ class Contest:
                 self.journal, self.programs, self.plan, server, workload
             )
         standing.open_rate = _open_rate(standing.closed[WORKLOADS[0].key])
-        standing.open = openloop.compare(self.journal, self.programs, self.plan, server, standing.open_rate)
+        rate = standing.open_rate
+        standing.open = openloop.compare(
+            self.journal, self.programs, self.plan, server, rate, f"open_{rate / 1e3:g}k"
+        )
 
 
 def _open_rate(pairs: list[Pair]) -> int:

@@ -20,7 +20,7 @@ class Results:
 
     journal: Journal
     closed: dict[Workload, list[Pair]] = field(default_factory=dict)
-    open: list[Pair] = field(default_factory=list)
+    open: dict[str, list[Pair]] = field(default_factory=dict)
     swaps: Swaps = field(default_factory=Swaps)
     neighbours: Neighbours = field(default_factory=Neighbours)
     rounds: list[overload.Round] = field(default_factory=list)
@@ -35,8 +35,8 @@ class Results:
         figures: dict[str, float] = {}
         for workload, pairs in self.closed.items():
             figures |= _closed(workload, pairs)
-        if self.open:
-            figures |= _open(self.open)
+        for name, pairs in self.open.items():
+            figures |= _open(name, pairs)
         if self.swaps.pairs:
             figures |= _swaps(self.swaps)
         figures |= _neighbours(self.neighbours)
@@ -66,7 +66,7 @@ class Results:
         path.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 
     def _groups(self) -> list[list[Pair]]:
-        groups = [*self.closed.values(), self.open, self.swaps.pairs, *self.neighbours.groups()]
+        groups = [*self.closed.values(), *self.open.values(), self.swaps.pairs, *self.neighbours.groups()]
         return [pairs for pairs in groups if pairs]
 
 
@@ -85,21 +85,21 @@ def _closed(workload: Workload, pairs: list[Pair]) -> dict[str, float]:
     return figures
 
 
-def _open(pairs: list[Pair]) -> dict[str, float]:
+def _open(name: str, pairs: list[Pair]) -> dict[str, float]:
     ours, ceiling = _sides(pairs)
     return {
-        "open_10k_per_second": _median(ours, _per_second),
-        "open_10k_p50_ms": _median(ours, _p50),
-        "open_10k_p99_ms": _median(ours, _p99),
-        "open_10k_p999_ms": _median(ours, _p999),
-        "open_10k_p50_ratio": _median_ratio(pairs, _p50),
-        "open_10k_p99_ratio": _median_ratio(pairs, _p99),
-        "open_10k_p999_ratio": _median_ratio(pairs, _p999),
-        "open_10k_cpu_us_per_request": _median(ours, _cpu),
-        "ceiling_open_10k_per_second": _median(ceiling, _per_second),
-        "ceiling_open_10k_p50_ms": _median(ceiling, _p50),
-        "ceiling_open_10k_p99_ms": _median(ceiling, _p99),
-        "ceiling_open_10k_p999_ms": _median(ceiling, _p999),
+        f"{name}_per_second": _median(ours, _per_second),
+        f"{name}_p50_ms": _median(ours, _p50),
+        f"{name}_p99_ms": _median(ours, _p99),
+        f"{name}_p999_ms": _median(ours, _p999),
+        f"{name}_p50_ratio": _median_ratio(pairs, _p50),
+        f"{name}_p99_ratio": _median_ratio(pairs, _p99),
+        f"{name}_p999_ratio": _median_ratio(pairs, _p999),
+        f"{name}_cpu_us_per_request": _median(ours, _cpu),
+        f"ceiling_{name}_per_second": _median(ceiling, _per_second),
+        f"ceiling_{name}_p50_ms": _median(ceiling, _p50),
+        f"ceiling_{name}_p99_ms": _median(ceiling, _p99),
+        f"ceiling_{name}_p999_ms": _median(ceiling, _p999),
     }
 
 
