@@ -24,7 +24,7 @@ bench:
 	cargo build --release -p millrace-trainer
 	$(WITH_ONNXRUNTIME) MILLRACE_BENCH_VERSION="$$(python3 loadtest/repository.py $(TARGET))" && export MILLRACE_BENCH_VERSION && cargo bench --quiet -p millrace --bench stages -- $(ARGS)
 
-## The server beside a bare hyper server, by wrk and oha, for some 20 minutes; ARGS="--quick" only tries the harness.
+## The server beside a bare hyper server, by wrk and oha, for some 45 minutes; ARGS="--quick" only tries the harness.
 loadtest: $(TARGET)/tools/bin/oha
 	cargo build --release --workspace --exclude millrace-tensorrt
 	$(WITH_ONNXRUNTIME) python3 loadtest/run.py $(ARGS)

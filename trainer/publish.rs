@@ -129,10 +129,31 @@ pub fn publish(
     if Manifest::record_files(stage.path())? != files {
         return Err(PublishError::Changed);
     }
+    if let Some(last) = last {
+        share(&layout.version(&config.model, last), stage.path(), &files).map_err(failed(config))?;
+    }
     describe(stage.path(), artifact, config, (version, last), files, now)?;
     let folder = layout.publish(&config.model, version, stage).map_err(failed(config))?;
     Ok(Publication { verdicts, published: Some((version, folder)) })
 }
+
+/// Makes files one with those of the version before that hold the same bytes: tables that a training has left as they
+/// were are then once on the disk, and once in memory while both versions are mapped.
+fn share(before: &Path, stage: &Path, files: &BTreeMap<String, FileRecord>) -> io::Result<()> {
+    // By what is there, not by what its manifest says: a damaged file is not handed on. Where it cannot be read, or there
+    // are no links on this file system, the copy is as good.
+    let there = Manifest::record_files(before).unwrap_or_default();
+    for (file, record) in files {
+        let link = stage.join(LINK);
+        if there.get(file) == Some(record) && fs::hard_link(before.join(file), &link).is_ok() {
+            fs::rename(&link, stage.join(file))?;
+        }
+    }
+    Ok(())
+}
+
+/// A link before it takes the place of the copy.
+const LINK: &str = ".link";
 
 /// Fails where the repository cannot be written to. Nothing is left behind, not even a folder.
 pub fn check_repository(config: &PublishConfig) -> Result<(), PublishError> {

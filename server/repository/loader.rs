@@ -167,7 +167,7 @@ impl Loader {
 /// Compares the files with their hashes, which for a large table takes seconds of a core.
 fn verify(manifest: &Manifest, folder: &Path, beside: Beside) -> Result<(), LoadError> {
     let mut pace = Pace::new();
-    manifest.verify(folder, || match beside {
+    manifest.verify_in_pieces(folder, || match beside {
         Beside::Nothing => (),
         Beside::Requests => pace.rest(),
     })?;

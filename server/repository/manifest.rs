@@ -150,8 +150,17 @@ impl Manifest {
     }
 
     /// Checks that every file is there, regular, inside the folder, and byte for byte the one that was published, and
-    /// that there is no other: what the manifest does not list, nobody vouches for. Calls `between` after each piece.
-    pub fn verify(&self, folder: &Path, mut between: impl FnMut()) -> Result<(), ManifestError> {
+    /// that there is no other: what the manifest does not list, nobody vouches for.
+    pub fn verify(&self, folder: &Path) -> Result<(), ManifestError> {
+        self.verify_in_pieces(folder, || ())
+    }
+
+    /// The same, with a call of `between` after each piece that was read.
+    pub(super) fn verify_in_pieces(
+        &self,
+        folder: &Path,
+        mut between: impl FnMut(),
+    ) -> Result<(), ManifestError> {
         for (file, expected) in &self.files {
             let found = digest(folder, file, &mut between)?;
             let changed = |what| Err(ManifestError::Changed { file: file.clone(), what });
@@ -276,27 +285,27 @@ mod tests {
         let (folder, manifest) = published();
         assert_eq!(reread(folder.path()).expect("read"), manifest);
         assert_eq!(manifest.files.keys().collect::<Vec<_>>(), ["features/schema.toml", "model.onnx"]);
-        manifest.verify(folder.path(), || ()).expect("unchanged");
+        manifest.verify(folder.path()).expect("unchanged");
     }
 
     #[test]
     fn a_changed_or_missing_file_is_named() {
         let (folder, manifest) = published();
         fs::write(folder.path().join("model.onnx"), "weightz").expect("written");
-        let error = manifest.verify(folder.path(), || ()).expect_err("changed").to_string();
+        let error = manifest.verify(folder.path()).expect_err("changed").to_string();
         assert_eq!(error, "model.onnx: its SHA-256 is not the manifest's");
         fs::write(folder.path().join("model.onnx"), "w").expect("written");
-        let error = manifest.verify(folder.path(), || ()).expect_err("cut").to_string();
+        let error = manifest.verify(folder.path()).expect_err("cut").to_string();
         assert_eq!(error, "model.onnx: its size is not the manifest's");
         fs::remove_file(folder.path().join("model.onnx")).expect("removed");
-        assert!(matches!(manifest.verify(folder.path(), || ()), Err(ManifestError::Read { .. })));
+        assert!(matches!(manifest.verify(folder.path()), Err(ManifestError::Read { .. })));
     }
 
     #[test]
     fn a_file_that_the_manifest_does_not_list_is_named() {
         let (folder, manifest) = published();
         fs::write(folder.path().join("features/item_id.vocabulary"), "1").expect("written");
-        let error = manifest.verify(folder.path(), || ()).expect_err("one too many").to_string();
+        let error = manifest.verify(folder.path()).expect_err("one too many").to_string();
         assert_eq!(error, "features/item_id.vocabulary: is not in the manifest");
     }
 
@@ -306,14 +315,11 @@ mod tests {
         let model = folder.path().join("model.onnx");
         fs::rename(&model, folder.path().join("elsewhere")).expect("moved");
         symlink(folder.path().join("elsewhere"), &model).expect("linked");
-        assert!(matches!(manifest.verify(folder.path(), || ()), Err(ManifestError::Outside(_))));
+        assert!(matches!(manifest.verify(folder.path()), Err(ManifestError::Outside(_))));
         for path in ["../escape", "/etc/hostname", "features/../../escape"] {
             let record = FileRecord { bytes: 0, sha256: String::new() };
             manifest.files = BTreeMap::from([(path.to_owned(), record)]);
-            assert!(
-                matches!(manifest.verify(folder.path(), || ()), Err(ManifestError::Outside(_))),
-                "{path}"
-            );
+            assert!(matches!(manifest.verify(folder.path()), Err(ManifestError::Outside(_))), "{path}");
         }
     }
 
@@ -324,7 +330,7 @@ mod tests {
         fs::remove_file(&model).expect("removed");
         let made = std::process::Command::new("mkfifo").arg(&model).status();
         assert!(made.expect("mkfifo is there").success());
-        assert!(matches!(manifest.verify(folder.path(), || ()), Err(ManifestError::Outside(_))));
+        assert!(matches!(manifest.verify(folder.path()), Err(ManifestError::Outside(_))));
     }
 
     #[test]
