@@ -8,16 +8,18 @@
 WITH_ONNXRUNTIME = MILLRACE_ONNXRUNTIME="$${MILLRACE_ONNXRUNTIME:-$$(deploy/onnxruntime.sh)}" && export MILLRACE_ONNXRUNTIME &&
 # The crate over TensorRT needs libclang to compile, and none of TensorRT's libraries.
 WITH_LIBCLANG = LIBCLANG_PATH="$${LIBCLANG_PATH:-$$(deploy/libclang.sh)}" && export LIBCLANG_PATH &&
+# The kernels' tests compile them with it.
+WITH_NVRTC = MILLRACE_NVRTC="$${MILLRACE_NVRTC:-$$(deploy/nvrtc.sh)}" && export MILLRACE_NVRTC &&
 TARGET = $(or $(CARGO_TARGET_DIR),target)
 
 ## From nothing to a model that answers on 127.0.0.1:8000; Ctrl-C ends it. The second time it starts in seconds.
 demo:
 	deploy/demo.sh
 
-## All tests, a second implementation of ONNX among them. Without a network once the first run has fetched the crates
-## and ONNX Runtime; without a GPU.
+## All tests, a second implementation of ONNX among them. Without a network once the first run has fetched the crates,
+## ONNX Runtime and NVRTC; without a GPU.
 test:
-	$(WITH_ONNXRUNTIME) $(WITH_LIBCLANG) cargo test --workspace --features millrace-trainer/tract --quiet
+	$(WITH_ONNXRUNTIME) $(WITH_LIBCLANG) $(WITH_NVRTC) cargo test --workspace --features millrace-trainer/tract --quiet
 
 ## The stages of a request one by one, by criterion; ARGS="decode" runs those with that in their names.
 bench:

@@ -1,0 +1,47 @@
+//! The CUDA kernels of the GPU engine, one family of operations a file. Each file begins with the shapes, layouts and
+//! launch geometry of its kernels.
+//!
+//! Nothing here needs CUDA: the kernels are texts that NVRTC compiles where there is a GPU. Without one the tests compile
+//! them for it all the same, and run them on an emulator of their own.
+
+/// A file of kernels.
+#[derive(Clone, Copy, Debug)]
+pub struct Source {
+    /// Its name, for messages.
+    pub name: &'static str,
+    /// What NVRTC compiles, whole: no header is included.
+    pub text: &'static str,
+    /// The kernels in it.
+    pub kernels: &'static [&'static str],
+}
+
+macro_rules! source {
+    ($name:literal, $($kernel:literal),+) => {
+        Source {
+            name: $name,
+            text: concat!(include_str!("number.cuh"), "\n#line 1 \"", $name, "\"\n", include_str!($name)),
+            kernels: &[$($kernel),+],
+        }
+    };
+}
+
+/// Embeddings side by side.
+pub const GATHER: Source = source!("gather.cu", "gather_f32", "gather_f16");
+/// The last layer, the wide part and the sigmoid.
+pub const HEAD: Source = source!("head.cu", "head_f32", "head_f16");
+/// All of them.
+pub const ALL: [Source; 2] = [GATHER, HEAD];
+
+/// Columns of ids that make one embedding, as [`GATHER`] reads them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Field {
+    /// The first of them.
+    pub first_column: i32,
+    /// How many there are, at least one.
+    pub columns: i32,
+    /// The id that stands for none; a mean counts those above it.
+    pub padding: i32,
+    /// 1 for the mean, 0 for the sum.
+    pub mean: i32,
+}

@@ -1,0 +1,68 @@
+//! Compiles `emulator.cpp` with the kernels in it, once a process, and launches them.
+
+use std::{
+    env,
+    ffi::{CString, c_int, c_void},
+    path::Path,
+    process::Command,
+    sync::{Mutex, OnceLock, PoisonError},
+};
+
+use libloading::Library;
+
+type Emulate = unsafe extern "C" fn(*const i8, u32, u32, *mut *mut c_void) -> c_int;
+
+/// Pointers to values, as a launch takes them.
+macro_rules! arguments {
+    ($($value:expr),+ $(,)?) => { [$(std::ptr::from_ref(&$value).cast_mut().cast::<std::ffi::c_void>()),+] };
+}
+pub(crate) use arguments;
+
+/// Runs `kernel` on so many blocks of so many threads. The arguments must be those that its file names, each a pointer
+/// to its value, and what they point to must be as large as it says.
+pub(crate) fn launch(kernel: &str, grid: u32, block: u32, arguments: &mut [*mut c_void]) {
+    static LIBRARY: OnceLock<Library> = OnceLock::new();
+    // The blocks of a launch have the processor to themselves, as the emulator keeps them in statics.
+    static LAUNCH: Mutex<()> = Mutex::new(());
+    let library = LIBRARY.get_or_init(compile);
+    let name = CString::new(kernel).expect("no zero");
+    // SAFETY: The emulator has it with this type.
+    let emulate = unsafe { library.get::<Emulate>(b"emulate") }.expect("there");
+    let _alone = LAUNCH.lock().unwrap_or_else(PoisonError::into_inner);
+    // SAFETY: The caller has seen to the arguments.
+    let result = unsafe { emulate(name.as_ptr(), grid, block, arguments.as_mut_ptr()) };
+    assert_eq!(result, 0, "no kernel {kernel}");
+}
+
+fn compile() -> Library {
+    let triple = format!("{}-unknown-linux-gnu", env::consts::ARCH);
+    let compiler = cc::Build::new()
+        .cpp(true)
+        .cargo_metadata(false)
+        .host(&triple)
+        .target(&triple)
+        .opt_level(1)
+        .get_compiler();
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("emulator.so");
+    let output = Command::new(compiler.path())
+        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests"))
+        .args([
+            "-std=c++20",
+            "-O1",
+            "-g",
+            "-Wall",
+            "-Werror",
+            "-Wno-unused-function",
+            "-fPIC",
+            "-shared",
+            "-pthread",
+        ])
+        .args(["emulator.cpp", "-o"])
+        .arg(&path)
+        .output()
+        .expect("a C++ compiler");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    // SAFETY: The library's initialisers ask nothing of who opens it.
+    unsafe { Library::new(&path) }.expect("the emulator can be opened")
+}
