@@ -7,6 +7,13 @@
 //! | `gather`, `head` | each family beside a reference in double precision |
 //! | `nvrtc` | that NVIDIA's compiler takes them, and what it makes of them |
 
+#![expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    reason = "the kernels count in 32 bits, and the shapes of a test are small"
+)]
+
 mod emulator;
 mod number;
 

@@ -32,7 +32,6 @@ impl Number for f32 {
         Self::to_bits(self).into()
     }
 
-    #[expect(clippy::cast_possible_truncation, reason = "the lowest bits are this number")]
     fn from_bits(bits: u128) -> Self {
         Self::from_bits(bits as u32)
     }
@@ -55,7 +54,6 @@ impl Number for f16 {
         Self::to_bits(self).into()
     }
 
-    #[expect(clippy::cast_possible_truncation, reason = "the lowest bits are this number")]
     fn from_bits(bits: u128) -> Self {
         Self::from_bits(bits as u16)
     }

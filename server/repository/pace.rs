@@ -21,7 +21,7 @@ impl Pace {
 
     /// Sleeps some times as long as the thread has computed since it last did. What it waited for a disk does not count.
     pub(super) fn rest(&mut self) {
-        thread::sleep(REST * (computed() - self.rested));
+        thread::sleep(REST * computed().saturating_sub(self.rested));
         self.rested = computed();
     }
 }
@@ -44,11 +44,11 @@ mod tests {
     fn it_rests_for_longer_than_it_computed() {
         let mut pace = Pace::new();
         let work = Duration::from_millis(2);
-        while computed() - pace.rested < work {}
+        while computed().saturating_sub(pace.rested) < work {}
         let start = Instant::now();
         pace.rest();
         assert!(start.elapsed() >= REST * work);
         thread::sleep(work);
-        assert!(computed() - pace.rested < work, "to wait is not to compute");
+        assert!(computed().saturating_sub(pace.rested) < work, "to wait is not to compute");
     }
 }
