@@ -29,8 +29,10 @@ macro_rules! source {
 pub const GATHER: Source = source!("gather.cu", "gather_f32", "gather_f16");
 /// The last layer, the wide part and the sigmoid.
 pub const HEAD: Source = source!("head.cu", "head_f32", "head_f16");
+/// The best of many items.
+pub const TOPK: Source = source!("topk.cu", "topk_items", "topk_keys");
 /// All of them.
-pub const ALL: [Source; 2] = [GATHER, HEAD];
+pub const ALL: [Source; 3] = [GATHER, HEAD, TOPK];
 
 /// Columns of ids that make one embedding, as [`GATHER`] reads them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,4 +46,12 @@ pub struct Field {
     pub padding: i32,
     /// 1 for the mean, 0 for the sum.
     pub mean: i32,
+}
+
+/// The item and the score that a key of [`TOPK`] stands for; `None` for the key that is none.
+#[expect(clippy::cast_possible_truncation, reason = "a key has two halves")]
+pub fn item_of(key: u64) -> Option<(u32, f32)> {
+    let (ordered, item) = ((key >> 32) as u32, !(key as u32));
+    let bits = if ordered >> 31 == 1 { ordered ^ (1 << 31) } else { !ordered };
+    (key != 0).then(|| (item, f32::from_bits(bits)))
 }

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <barrier>
+#include <bit>
 #include <cmath>
 #include <cstdint>
 #include <cstdlib>
@@ -13,6 +14,8 @@
 
 #define __device__
 #define __global__
+// Blocks run one after the other, so what a block shares can outlive it.
+#define __shared__ static
 
 struct Index {
     unsigned x;
@@ -28,6 +31,15 @@ struct Warp {
 };
 
 static thread_local Warp* warp;
+static std::barrier<>* block_meeting;
+
+static void __syncthreads() {
+    block_meeting->arrive_and_wait();
+}
+
+static unsigned __float_as_uint(float number) {
+    return std::bit_cast<unsigned>(number);
+}
 
 static float __shfl_xor_sync(unsigned mask, float number, int distance) {
     if (mask != 0xffffffffu) {
@@ -69,6 +81,7 @@ void narrow(float number, half& to) {
 
 #include "../gather.cu"
 #include "../head.cu"
+#include "../topk.cu"
 
 template <typename... A, std::size_t... I>
 static void call(void (*kernel)(A...), void** arguments, std::index_sequence<I...>) {
@@ -80,6 +93,8 @@ static void launch(void (*kernel)(A...), unsigned grid, unsigned block, void** a
     blockDim.x = block;
     for (unsigned number = 0; number < grid; ++number) {
         std::vector<Warp> warps((block + 31) / 32);
+        std::barrier<> meeting(block);
+        block_meeting = &meeting;
         std::vector<std::thread> threads;
         for (unsigned thread = 0; thread < block; ++thread) {
             threads.emplace_back([&, thread] {
@@ -107,6 +122,8 @@ extern "C" int emulate(const char* name, unsigned grid, unsigned block, void** a
     KERNEL(gather_f16)
     KERNEL(head_f32)
     KERNEL(head_f16)
+    KERNEL(topk_items)
+    KERNEL(topk_keys)
 #undef KERNEL
     return 1;
 }

@@ -18,9 +18,13 @@ macro_rules! arguments {
 }
 pub(crate) use arguments;
 
-/// Runs `kernel` on so many blocks of so many threads. The arguments must be those that its file names, each a pointer
-/// to its value, and what they point to must be as large as it says.
-pub(crate) fn launch(kernel: &str, grid: u32, block: u32, arguments: &mut [*mut c_void]) {
+/// Runs `kernel` on so many blocks of so many threads.
+///
+/// # Safety
+///
+/// The arguments must be those that its file names, each a pointer to its value, and what those point to must be as large as
+/// the file says.
+pub(crate) unsafe fn launch(kernel: &str, grid: u32, block: u32, arguments: &mut [*mut c_void]) {
     static LIBRARY: OnceLock<Library> = OnceLock::new();
     // The blocks of a launch have the processor to themselves, as the emulator keeps them in statics.
     static LAUNCH: Mutex<()> = Mutex::new(());

@@ -102,26 +102,29 @@ impl Case {
         let mut input = vec![POISON; self.bucket * pitch];
         let (rows, mut fault) = (self.rows as u32, 0_u32);
         let grid = (self.bucket * pitch).div_ceil(self.block as usize) as u32;
-        launch(
-            &format!("gather_{}", T::SUFFIX),
-            grid,
-            self.block,
-            &mut arguments![
-                std::ptr::from_ref(&rows),
-                self.ids.as_ptr(),
-                self.id_columns() as i32,
-                self.dense.as_ptr(),
-                self.dense_columns as i32,
-                self.fields.as_ptr(),
-                self.fields.len() as i32,
-                table.as_ptr(),
-                TABLE_ROWS as u32,
-                chunks as i32,
-                pitch as i32,
-                input.as_mut_ptr(),
-                std::ptr::from_mut(&mut fault),
-            ],
-        );
+        // SAFETY: The buffers have the shapes that gather.cu names.
+        unsafe {
+            launch(
+                &format!("gather_{}", T::SUFFIX),
+                grid,
+                self.block,
+                &mut arguments![
+                    std::ptr::from_ref(&rows),
+                    self.ids.as_ptr(),
+                    self.id_columns() as i32,
+                    self.dense.as_ptr(),
+                    self.dense_columns as i32,
+                    self.fields.as_ptr(),
+                    self.fields.len() as i32,
+                    table.as_ptr(),
+                    TABLE_ROWS as u32,
+                    chunks as i32,
+                    pitch as i32,
+                    input.as_mut_ptr(),
+                    std::ptr::from_mut(&mut fault),
+                ],
+            )
+        };
         let (there, rest) = input.split_at(self.rows * pitch);
         prop_assert!(rest.iter().all(|&chunk| chunk == POISON), "rows that are not there were written");
         let mut outside = false;
@@ -155,25 +158,28 @@ fn one_id_is_moved_bit_for_bit() {
         (1_u32, 0_u32, 0_i32, Field { first_column: 0, columns: 1, padding: 0, mean: 1 });
     let mut input = [POISON];
     let none = std::ptr::null::<f32>();
-    launch(
-        "gather_f32",
-        1,
-        32,
-        &mut arguments![
-            std::ptr::from_ref(&rows),
-            std::ptr::from_ref(&id),
-            1_i32,
-            none,
-            0_i32,
-            std::ptr::from_ref(&field),
-            1_i32,
-            std::ptr::from_ref(&chunk),
-            1_u32,
-            1_i32,
-            1_i32,
-            input.as_mut_ptr(),
-            std::ptr::from_ref(&fault),
-        ],
-    );
+    // SAFETY: The buffers have the shapes that gather.cu names.
+    unsafe {
+        launch(
+            "gather_f32",
+            1,
+            32,
+            &mut arguments![
+                std::ptr::from_ref(&rows),
+                std::ptr::from_ref(&id),
+                1_i32,
+                none,
+                0_i32,
+                std::ptr::from_ref(&field),
+                1_i32,
+                std::ptr::from_ref(&chunk),
+                1_u32,
+                1_i32,
+                1_i32,
+                input.as_mut_ptr(),
+                std::ptr::from_ref(&fault),
+            ],
+        )
+    };
     assert_eq!(input, [chunk]);
 }

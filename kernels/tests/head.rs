@@ -65,24 +65,27 @@ impl Case {
         let mut probability = vec![POISON; self.bucket];
         let (rows, mut fault) = (self.rows as u32, 0_u32);
         let grid = (self.bucket as u32 * 32).div_ceil(self.block);
-        launch(
-            &format!("head_{}", T::SUFFIX),
-            grid,
-            self.block,
-            &mut arguments![
-                std::ptr::from_ref(&rows),
-                hidden.as_ptr(),
-                weights.as_ptr(),
-                pitch,
-                self.ids.as_ptr(),
-                self.id_columns as i32,
-                self.wide.as_ptr(),
-                WIDE_ROWS as u32,
-                self.bias,
-                probability.as_mut_ptr(),
-                std::ptr::from_mut(&mut fault),
-            ],
-        );
+        // SAFETY: The buffers have the shapes that head.cu names.
+        unsafe {
+            launch(
+                &format!("head_{}", T::SUFFIX),
+                grid,
+                self.block,
+                &mut arguments![
+                    std::ptr::from_ref(&rows),
+                    hidden.as_ptr(),
+                    weights.as_ptr(),
+                    pitch,
+                    self.ids.as_ptr(),
+                    self.id_columns as i32,
+                    self.wide.as_ptr(),
+                    WIDE_ROWS as u32,
+                    self.bias,
+                    probability.as_mut_ptr(),
+                    std::ptr::from_mut(&mut fault),
+                ],
+            )
+        };
         let (there, rest) = probability.split_at(self.rows);
         prop_assert!(rest.iter().all(|&score| score == POISON), "rows that are not there were written");
         let mut outside = false;

@@ -5,6 +5,7 @@
 //! | `emulator` | runs kernels on the processor |
 //! | `number` | single and half precision in chunks of 16 bytes |
 //! | `gather`, `head` | each family beside a reference in double precision |
+//! | `topk` | the best items beside a sorted list |
 //! | `nvrtc` | that NVIDIA's compiler takes them, and what it makes of them |
 
 #![expect(
@@ -20,3 +21,4 @@ mod number;
 mod gather;
 mod head;
 mod nvrtc;
+mod topk;
