@@ -13,7 +13,7 @@ import wrk
 from encoding import newest
 from plan import Plan, Programs
 from protocol import MODEL, OURS
-from runs import Figures, Journal, Pair, Run, say
+from runs import Figures, Journal, Pair, Run
 from servers import Millrace, Server, ServerError
 
 HEAVY = "heavy"
@@ -48,7 +48,7 @@ class Neighbours:
     """Versions of it that were loaded meanwhile."""
     large_promotions: int = 0
     large_memory: float = 0.0
-    """Resident memory at its most, as a share of what both versions' tables take."""
+    """What the server ever had resident at its most, as a share of what both versions' tables take."""
     failures: list[str] = field(default_factory=list)
 
     def groups(self) -> list[list[Pair]]:
@@ -97,7 +97,7 @@ def _large(journal: Journal, plan: Plan, server: Millrace, result: Neighbours) -
         while is_running():
             try:
                 server.promote(1 + result.large_promotions % 2, LARGEST)
-            except ServerError as error:
+            except (ServerError, OSError) as error:
                 result.failures.append(f"swap of {LARGEST}: {error}")
                 return
             result.large_promotions += 1
@@ -111,6 +111,8 @@ def _large(journal: Journal, plan: Plan, server: Millrace, result: Neighbours) -
         plan.swap_pairs, lambda: run("large_swapped", swap), lambda: run("large_steady", lambda _: None)
     )
     result.large_loads = server.loads() - loads
+    if result.large_loads == 0:
+        result.failures.append(f"no version of {LARGEST} was loaded while it should be swapped")
     result.large_memory = machine.peak_memory(server.pid) / (2 * MAX_ROWS * TABLE_ROW_BYTES)
 
 
@@ -127,6 +129,7 @@ def _heavy(journal: Journal, programs: Programs, plan: Plan) -> list[Pair]:
             )
 
         def beside() -> Run:
+            heavy.values([[1, 1]])
             with wrk.beside(heavy, wrk.rows(1, HEAVY_CONNECTIONS, heavy.protocol)):
                 return run("beside_heavy")
 

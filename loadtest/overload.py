@@ -76,7 +76,7 @@ class Round:
 
 
 def measure(programs: Programs, plan: Plan) -> list[Round]:
-    """So many rounds as the plan has open pairs."""
+    """So many rounds as the plan has."""
     config = f"defaults = {{ max_batch_rows = 64, request_timeout_ms = {DEADLINE_MS} }}"
     with programs.heavy().millrace(config) as server:
         load = Load(programs, server)

@@ -126,24 +126,30 @@ pub fn publish(
         return Err(PublishError::Overtaken(config.model.clone()));
     }
     copy(&artifact.version(), stage.path()).map_err(failed(config))?;
-    if Manifest::record_files(stage.path())? != files {
-        return Err(PublishError::Changed);
-    }
     if let Some(last) = last {
         share(&layout.version(&config.model, last), stage.path(), &files).map_err(failed(config))?;
+    }
+    if Manifest::record_files(stage.path())? != files {
+        return Err(PublishError::Changed);
     }
     describe(stage.path(), artifact, config, (version, last), files, now)?;
     let folder = layout.publish(&config.model, version, stage).map_err(failed(config))?;
     Ok(Publication { verdicts, published: Some((version, folder)) })
 }
 
-/// Makes files one with those of the version before that hold the same bytes: tables that a training has left as they
-/// were are then once on the disk, and once in memory while both versions are mapped.
+/// Makes large files one with those of the version before that hold the same bytes: tables that a training has left as
+/// they were are then once on the disk, and once in memory while both versions are mapped.
 fn share(before: &Path, stage: &Path, files: &BTreeMap<String, FileRecord>) -> io::Result<()> {
+    let size = |file: &str| fs::metadata(before.join(file)).map_or(0, |metadata| metadata.len());
+    let alike = |(file, record): &(&String, &FileRecord)| record.bytes >= LARGE && size(file) == record.bytes;
+    let alike: Vec<_> = files.iter().filter(alike).collect();
+    if alike.is_empty() {
+        return Ok(());
+    }
     // By what is there, not by what its manifest says: a damaged file is not handed on. Where it cannot be read, or there
     // are no links on this file system, the copy is as good.
     let there = Manifest::record_files(before).unwrap_or_default();
-    for (file, record) in files {
+    for (file, record) in alike {
         let link = stage.join(LINK);
         if there.get(file) == Some(record) && fs::hard_link(before.join(file), &link).is_ok() {
             fs::rename(&link, stage.join(file))?;
@@ -151,6 +157,9 @@ fn share(before: &Path, stage: &Path, files: &BTreeMap<String, FileRecord>) -> i
     }
     Ok(())
 }
+
+/// Bytes that are worth being shared.
+const LARGE: u64 = 64 << 10;
 
 /// A link before it takes the place of the copy.
 const LINK: &str = ".link";

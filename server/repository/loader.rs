@@ -6,7 +6,10 @@ use std::{
     io,
     num::NonZeroUsize,
     path::Path,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -58,11 +61,14 @@ pub enum LoadError {
 
 /// What goes on while a version is loaded.
 #[derive(Clone, Copy)]
-pub enum Beside {
-    /// Nothing: the server has not been ready yet.
+pub enum Beside<'a> {
+    /// Nothing: no model answers.
     Nothing,
-    /// Requests, which it must not hold up.
-    Requests,
+    /// Requests, which it must not hold up, until the server stops.
+    Requests {
+        /// Whether it does.
+        stopping: &'a AtomicBool,
+    },
 }
 
 /// Loads versions.
@@ -87,7 +93,7 @@ impl Loader {
         model: &ModelName,
         version: VersionNumber,
         options: &ModelOptions,
-        beside: Beside,
+        beside: Beside<'_>,
     ) -> Result<Version, LoadError> {
         let start = Instant::now();
         let result = self.prepare(model, version, options, beside);
@@ -101,7 +107,7 @@ impl Loader {
         model: &ModelName,
         version: VersionNumber,
         options: &ModelOptions,
-        beside: Beside,
+        beside: Beside<'_>,
     ) -> Result<Version, LoadError> {
         let folder = self.layout.version(model, version);
         if !folder.is_dir() {
@@ -165,11 +171,14 @@ impl Loader {
 }
 
 /// Compares the files with their hashes, which for a large table takes seconds of a core.
-fn verify(manifest: &Manifest, folder: &Path, beside: Beside) -> Result<(), LoadError> {
+fn verify(manifest: &Manifest, folder: &Path, beside: Beside<'_>) -> Result<(), LoadError> {
     let mut pace = Pace::new();
-    manifest.verify_in_pieces(folder, || match beside {
-        Beside::Nothing => (),
-        Beside::Requests => pace.rest(),
+    manifest.verify_in_pieces(folder, || {
+        if let Beside::Requests { stopping } = beside
+            && !stopping.load(Ordering::Relaxed)
+        {
+            pace.rest();
+        }
     })?;
     Ok(())
 }

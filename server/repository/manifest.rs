@@ -197,7 +197,7 @@ fn list(folder: &Path, prefix: &str, files: &mut Vec<String>) -> Result<(), Mani
     Ok(())
 }
 
-/// The path of `file` inside `folder`, where it is a regular file. A link is refused, wherever it leads: what it leads
+/// The path of `file` inside `folder`, where it is a regular file. A symbolic link is refused, wherever it leads: what it leads
 /// to can be exchanged after the check. So is what could keep a reader waiting for ever, as a pipe does.
 fn regular(folder: &Path, file: &str) -> Result<PathBuf, ManifestError> {
     let mut path = folder.to_path_buf();
@@ -233,7 +233,7 @@ fn digest(folder: &Path, file: &str, between: &mut impl FnMut()) -> Result<FileR
     Ok(FileRecord { bytes: metadata.len(), sha256: hex(&hasher.finalize()) })
 }
 
-/// Bytes read at once: as many as a core hashes in less than a tenth of a millisecond.
+/// Bytes read at once: as many as a core with SHA instructions hashes in less than a tenth of a millisecond.
 const PIECE_BYTES: usize = 128 << 10;
 
 /// Lower-case hexadecimal.

@@ -275,7 +275,12 @@ impl Watcher {
     ) -> Result<(), RequestError> {
         // Taken before the version is read, so that whatever is put right during the load counts as a change.
         let manifest = self.manifest_time(model, version);
-        let beside = if self.status.load().is_some() { Beside::Requests } else { Beside::Nothing };
+        let answers = state.current.is_some() || self.models.values().any(|model| model.current.is_some());
+        let beside = if answers && self.status.load().is_some() {
+            Beside::Requests { stopping: &self.stopping }
+        } else {
+            Beside::Nothing
+        };
         match self.loader.load(model, version, self.config.model(model), beside) {
             Ok(loaded) => {
                 state.insert(loaded);

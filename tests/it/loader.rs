@@ -51,7 +51,7 @@ fn options() -> ModelOptions {
 }
 
 fn load(models: &Models) -> Result<Version, LoadError> {
-    loader(models).0.load(&shop(), VersionNumber::FIRST, &options(), Beside::Requests)
+    loader(models).0.load(&shop(), VersionNumber::FIRST, &options(), Beside::Nothing)
 }
 
 /// The error and what it comes from, in one line.
@@ -183,9 +183,9 @@ fn a_manifest_that_promises_another_model_than_there_is_is_refused() {
 fn what_happened_to_a_version_is_counted() {
     let (models, folder) = published();
     let (loader, _thread) = loader(&models);
-    loader.load(&shop(), VersionNumber::FIRST, &options(), Beside::Requests).map(drop).expect("fit");
+    loader.load(&shop(), VersionNumber::FIRST, &options(), Beside::Nothing).map(drop).expect("fit");
     fs::remove_file(folder.join(Manifest::MODEL)).expect("removed");
-    loader.load(&shop(), VersionNumber::FIRST, &options(), Beside::Requests).map(drop).expect_err("unfit");
+    loader.load(&shop(), VersionNumber::FIRST, &options(), Beside::Nothing).map(drop).expect_err("unfit");
     let text = loader.metrics.render();
     for line in [
         r#"millrace_model_loads_total{model="shop",result="ok"} 1"#,
@@ -203,7 +203,7 @@ fn every_batch_size_of_the_ladder_is_warmed_up_and_its_cost_published() {
     let mut options = options();
     options.batching.max_batch_rows = 100.try_into().expect("above zero");
     let _version =
-        loader.load(&shop(), VersionNumber::FIRST, &options, Beside::Requests).map(Arc::new).expect("fit");
+        loader.load(&shop(), VersionNumber::FIRST, &options, Beside::Nothing).map(Arc::new).expect("fit");
     let text = loader.metrics.render();
     for rows in [1, 4, 16, 64, 100] {
         let start = format!("millrace_batch_cost_seconds{{model=\"shop\",version=\"1\",rows=\"{rows}\"}} ");
@@ -224,7 +224,7 @@ async fn the_lane_follows_from_the_cost_unless_it_is_set_and_both_answer() {
     for (lane, inline_budget, expected) in cases {
         let (loader, _thread) = loader(&models);
         let options = ModelOptions { lane, inline_budget, ..options() };
-        let version = loader.load(&shop(), VersionNumber::FIRST, &options, Beside::Requests).expect("fit");
+        let version = loader.load(&shop(), VersionNumber::FIRST, &options, Beside::Nothing).expect("fit");
         let line = format!("millrace_lane_info{{model=\"shop\",version=\"1\",lane=\"{expected}\"}} 1");
         assert!(loader.metrics.render().contains(&line), "{line}");
         let found = score(&version, "789", "85123A").await;
@@ -239,7 +239,7 @@ async fn a_dropped_version_leaves_everything_to_the_reaper_and_its_threads_end()
     let (loader, reaper) = loader(&models);
     let instances = NonZeroUsize::new(2);
     let options = ModelOptions { lane: Some(Lane::Threaded), instances, ..options() };
-    let version = loader.load(&shop(), VersionNumber::FIRST, &options, Beside::Requests).expect("fit");
+    let version = loader.load(&shop(), VersionNumber::FIRST, &options, Beside::Nothing).expect("fit");
     score(&version, "123", "456").await;
     drop((version, loader));
     // Ends only with the last of what it has to drop: the features and each thread's engine.
