@@ -123,8 +123,8 @@ impl Case {
                     input.as_mut_ptr(),
                     std::ptr::from_mut(&mut fault),
                 ],
-            )
-        };
+            );
+        }
         let (there, rest) = input.split_at(self.rows * pitch);
         prop_assert!(rest.iter().all(|&chunk| chunk == POISON), "rows that are not there were written");
         let mut outside = false;
@@ -179,7 +179,7 @@ fn one_id_is_moved_bit_for_bit() {
                 input.as_mut_ptr(),
                 std::ptr::from_ref(&fault),
             ],
-        )
-    };
+        );
+    }
     assert_eq!(input, [chunk]);
 }

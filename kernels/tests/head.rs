@@ -84,8 +84,8 @@ impl Case {
                     probability.as_mut_ptr(),
                     std::ptr::from_mut(&mut fault),
                 ],
-            )
-        };
+            );
+        }
         let (there, rest) = probability.split_at(self.rows);
         prop_assert!(rest.iter().all(|&score| score == POISON), "rows that are not there were written");
         let mut outside = false;

@@ -99,7 +99,7 @@ proptest! {
         unsafe { launch("gather_f16", 1, 32, &mut arguments![
             std::ptr::from_ref(&rows), none, zero, numbers.as_ptr(), eight, none, zero, none, rows, one, one,
             input.as_mut_ptr(), std::ptr::from_ref(&fault),
-        ]) };
+        ]); }
         for (place, number) in numbers.into_iter().enumerate() {
             let (ours, theirs) = (<f16 as Number>::from_bits(input[0] >> (16 * place)), f16::from_f32(number));
             prop_assert!(ours == theirs || (ours.is_nan() && theirs.is_nan()), "{number}: {ours} and {theirs}");

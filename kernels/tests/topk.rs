@@ -74,8 +74,8 @@ impl Case {
                     self.k as i32,
                     best.as_mut_ptr(),
                 ],
-            )
-        };
+            );
+        }
         while blocks > 1 {
             let keys = best;
             blocks = keys.len().div_ceil(TILE);
@@ -87,8 +87,8 @@ impl Case {
                     blocks as u32,
                     96,
                     &mut arguments![keys.as_ptr(), keys.len() as u32, self.k as i32, best.as_mut_ptr(),],
-                )
-            };
+                );
+            }
         }
         assert!(best.is_sorted_by_key(|&key| Reverse(key)), "{best:?}");
         best.into_iter().filter_map(item_of).map(|(item, score)| (item, score.to_bits())).collect()
