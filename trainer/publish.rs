@@ -137,11 +137,11 @@ pub fn publish(
     Ok(Publication { verdicts, published: Some((version, folder)) })
 }
 
-/// Makes large files one with those of the version before that hold the same bytes: tables that a training has left as
+/// Makes files one with those of the version before that hold the same bytes: tables that a training has left as
 /// they were are then once on the disk, and once in memory while both versions are mapped.
 fn share(before: &Path, stage: &Path, files: &BTreeMap<String, FileRecord>) -> io::Result<()> {
     let size = |file: &str| fs::metadata(before.join(file)).map_or(0, |metadata| metadata.len());
-    let alike = |(file, record): &(&String, &FileRecord)| record.bytes >= LARGE && size(file) == record.bytes;
+    let alike = |(file, record): &(&String, &FileRecord)| record.bytes >= PAGE && size(file) == record.bytes;
     let alike: Vec<_> = files.iter().filter(alike).collect();
     if alike.is_empty() {
         return Ok(());
@@ -158,8 +158,8 @@ fn share(before: &Path, stage: &Path, files: &BTreeMap<String, FileRecord>) -> i
     Ok(())
 }
 
-/// Bytes that are worth being shared.
-const LARGE: u64 = 64 << 10;
+/// Bytes that are worth being shared: a page of memory.
+const PAGE: u64 = 4_096;
 
 /// A link before it takes the place of the copy.
 const LINK: &str = ".link";
