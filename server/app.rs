@@ -5,7 +5,7 @@
 //! | `accept` | the serving port: gives each connection to a worker |
 //! | `serve` (one a core) | a worker: connections, decoding, the inline lane |
 //! | `engine MODEL` | the threaded lane of a heavy version |
-//! | `watcher` | follows the repository: loads, checks (with rests, for serving goes on), warms up, swaps |
+//! | `watcher` | follows the repository: loads, checks (with rests while a model answers), warms up, swaps |
 //! | `reaper` | drops retired versions |
 //! | `management` | the management port: probes, metrics, orders |
 //!

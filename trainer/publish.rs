@@ -127,7 +127,7 @@ pub fn publish(
     }
     copy(&artifact.version(), stage.path()).map_err(failed(config))?;
     if let Some(last) = last {
-        share(&layout.version(&config.model, last), stage.path(), &files).map_err(failed(config))?;
+        share(&layout, config, last, stage.path(), &files).map_err(failed(config))?;
     }
     if Manifest::record_files(stage.path())? != files {
         return Err(PublishError::Changed);
@@ -139,19 +139,28 @@ pub fn publish(
 
 /// Makes files one with those of the version before that hold the same bytes: tables that a training has left as
 /// they were are then once on the disk, and once in memory while both versions are mapped.
-fn share(before: &Path, stage: &Path, files: &BTreeMap<String, FileRecord>) -> io::Result<()> {
-    let size = |file: &str| fs::metadata(before.join(file)).map_or(0, |metadata| metadata.len());
-    let alike = |(file, record): &(&String, &FileRecord)| record.bytes >= PAGE && size(file) == record.bytes;
+fn share(
+    layout: &Layout,
+    config: &PublishConfig,
+    before: VersionNumber,
+    stage: &Path,
+    files: &BTreeMap<String, FileRecord>,
+) -> io::Result<()> {
+    let folder = layout.version(&config.model, before);
+    let listed =
+        Manifest::read(&folder, &config.model, before).map_or_else(|_| BTreeMap::new(), |read| read.files);
+    let alike =
+        |(file, record): &(&String, &FileRecord)| record.bytes >= PAGE && listed.get(*file) == Some(record);
     let alike: Vec<_> = files.iter().filter(alike).collect();
     if alike.is_empty() {
         return Ok(());
     }
-    // By what is there, not by what its manifest says: a damaged file is not handed on. Where it cannot be read, or there
-    // are no links on this file system, the copy is as good.
-    let there = Manifest::record_files(before).unwrap_or_default();
+    // A file that was damaged since is not handed on. Where it cannot be read, or there are no links on this file system,
+    // the copy is as good.
+    let there = Manifest::record_files(&folder).unwrap_or_default();
     for (file, record) in alike {
         let link = stage.join(LINK);
-        if there.get(file) == Some(record) && fs::hard_link(before.join(file), &link).is_ok() {
+        if there.get(file) == Some(record) && fs::hard_link(folder.join(file), &link).is_ok() {
             fs::rename(&link, stage.join(file))?;
         }
     }

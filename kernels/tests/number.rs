@@ -19,49 +19,35 @@ pub(crate) trait Number: Copy {
     fn value(self) -> f64;
 }
 
-impl Number for f32 {
-    const SUFFIX: &str = "f32";
-    const BITS: usize = 32;
-    const STEP: f64 = f32::EPSILON as f64;
+macro_rules! number {
+    ($type:ident, $bits:ty, $step:expr, $of:expr) => {
+        impl Number for $type {
+            const SUFFIX: &str = stringify!($type);
+            const BITS: usize = <$bits>::BITS as usize;
+            const STEP: f64 = $step;
 
-    fn of(number: f32) -> Self {
-        number
-    }
+            fn of(number: f32) -> Self {
+                $of(number)
+            }
 
-    fn to_bits(self) -> u128 {
-        Self::to_bits(self).into()
-    }
+            fn to_bits(self) -> u128 {
+                Self::to_bits(self).into()
+            }
 
-    fn from_bits(bits: u128) -> Self {
-        Self::from_bits(bits as u32)
-    }
+            fn from_bits(bits: u128) -> Self {
+                // The lowest bits are this number.
+                Self::from_bits(bits as $bits)
+            }
 
-    fn value(self) -> f64 {
-        self.into()
-    }
+            fn value(self) -> f64 {
+                self.into()
+            }
+        }
+    };
 }
 
-impl Number for f16 {
-    const SUFFIX: &str = "f16";
-    const BITS: usize = 16;
-    const STEP: f64 = 1.0 / 1024.0;
-
-    fn of(number: f32) -> Self {
-        Self::from_f32(number)
-    }
-
-    fn to_bits(self) -> u128 {
-        Self::to_bits(self).into()
-    }
-
-    fn from_bits(bits: u128) -> Self {
-        Self::from_bits(bits as u16)
-    }
-
-    fn value(self) -> f64 {
-        self.into()
-    }
-}
+number!(f32, u32, f32::EPSILON as f64, std::convert::identity);
+number!(f16, u16, 1.0 / 1024.0, f16::from_f32);
 
 /// How many numbers a chunk holds.
 pub(crate) const fn per_chunk<T: Number>() -> usize {

@@ -197,8 +197,8 @@ fn list(folder: &Path, prefix: &str, files: &mut Vec<String>) -> Result<(), Mani
     Ok(())
 }
 
-/// The path of `file` inside `folder`, where it is a regular file. A symbolic link is refused, wherever it leads: what it leads
-/// to can be exchanged after the check. So is what could keep a reader waiting for ever, as a pipe does.
+/// The path of `file` inside `folder`, where it is a regular file. A symbolic link is refused, wherever it leads: what it
+/// leads to can be exchanged after the check. So is what could keep a reader waiting for ever, as a pipe does.
 fn regular(folder: &Path, file: &str) -> Result<PathBuf, ManifestError> {
     let mut path = folder.to_path_buf();
     let mut is_file = false;

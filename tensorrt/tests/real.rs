@@ -14,7 +14,10 @@ use tensorrt::{
 
 /// The library, where it is there.
 fn library() -> Option<Library> {
-    let fetched = || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target/tensorrt/1.7.1");
+    let fetched = || {
+        PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+            .join("../target/wheels/onnxruntime-ep-nv-tensorrt-rtx-cu13/0.5.0")
+    };
     let folder = env::var_os("MILLRACE_TENSORRT").map_or_else(fetched, PathBuf::from);
     match Library::open(&folder) {
         Ok(library) => Some(library),

@@ -46,7 +46,7 @@ mod with_tensorrt {
 
     /// Options with the library, where it is there.
     fn options() -> Option<EngineOptions> {
-        let fetched = || crate::workspace().join("target/tensorrt/1.7.1");
+        let fetched = || crate::workspace().join("target/wheels/onnxruntime-ep-nv-tensorrt-rtx-cu13/0.5.0");
         let libraries = env::var_os("MILLRACE_TENSORRT").map_or_else(fetched, PathBuf::from);
         if libraries.exists() {
             return Some(EngineOptions {

@@ -36,7 +36,7 @@ fn runtime() -> OnnxRuntime {
 /// The ONNX Runtime that the environment names, or else the one that `deploy/onnxruntime.sh` has fetched.
 fn runtime_file() -> PathBuf {
     let named = ["MILLRACE_ONNXRUNTIME", "ORT_DYLIB_PATH"].into_iter().find_map(env::var_os);
-    let fetched = || workspace().join("target/onnxruntime/1.32.0/libonnxruntime.so.1.32.0");
+    let fetched = || workspace().join("target/wheels/onnxruntime/1.32.0/libonnxruntime.so.1.32.0");
     let path = named.map_or_else(fetched, PathBuf::from);
     assert!(path.exists(), "there is no ONNX Runtime at {}: run deploy/onnxruntime.sh", path.display());
     path
