@@ -5,13 +5,17 @@
 //! time, on the thread that calls it, and blocks that thread.
 
 mod onnx;
+mod towers;
 
 use std::{
     path::PathBuf,
     time::{Duration, Instant},
 };
 
-pub use self::onnx::{OnnxEngine, OnnxRuntime};
+pub use self::{
+    onnx::{OnnxEngine, OnnxRuntime},
+    towers::{PairEngine, Side, TowerEngine, Vectors},
+};
 use crate::tensor::{Rows, Signature};
 
 /// Computes one F32 score a row.

@@ -83,7 +83,7 @@ pub const FAMILIES: &[Family] = &[
         "millrace_unrouted_requests_total",
         Kind::Counter,
         &[],
-        "Requests that reached no model: no such path, method or model, or headers that are too large.",
+        "Requests that reached no model: no such path, method, model or catalogue, or headers that are too large.",
     ),
     server(
         "millrace_shed_total",
@@ -140,6 +140,12 @@ pub const FAMILIES: &[Family] = &[
         "Time from the request's headers to its answer, for requests answered with scores.",
     ),
     version(
+        "millrace_recommend_duration_seconds",
+        SECONDS,
+        VERSION,
+        "Time from the request's headers to its answer, for requests answered with items.",
+    ),
+    version(
         "millrace_queue_duration_seconds",
         SECONDS,
         VERSION,
@@ -177,6 +183,12 @@ pub const FAMILIES: &[Family] = &[
         Kind::Gauge,
         &["model", "version", "rows"],
         "What a batch of this many rows cost while the version warmed up.",
+    ),
+    version(
+        "millrace_catalogue_items",
+        Kind::Gauge,
+        &["model", "version", "method"],
+        "Items that the version recommends; the label says whether its pairs are scored by towers or as whole rows.",
     ),
     version(
         "millrace_lane_info",

@@ -19,7 +19,7 @@ use metrics_util::MetricKindMask;
 
 pub use self::{
     families::{FAMILIES, Family, Kind},
-    version::{CloseReason, Dropped, Outcome, VersionFacts, VersionMetrics, VersionSeries},
+    version::{CloseReason, Dialect, Dropped, Outcome, VersionFacts, VersionMetrics, VersionSeries},
 };
 
 /// Why a request was refused before it reached a model.
@@ -226,9 +226,10 @@ mod tests {
             quality: [("auc".to_owned(), 0.9)].into(),
             batch_costs: vec![(1, Duration::from_micros(12))],
             lane: "inline",
+            catalogue: Some((4, "towers")),
         };
         let version = metrics.version("shop", 7, facts);
-        version.series().request(Outcome::Ok, Duration::from_millis(1));
+        version.series().request(Dialect::Predict, Outcome::Ok, Duration::from_millis(1));
         version.series().batch(CloseReason::EngineIdle, 3, Duration::from_micros(20));
         version.series().queued(Duration::from_micros(20));
         metrics.loaded("shop", LoadResult::Ok, Duration::from_millis(5));
@@ -257,11 +258,11 @@ mod tests {
     fn upkeep_does_not_change_what_was_counted() {
         let metrics = Metrics::new("abc");
         let version = metrics.version("shop", 7, VersionFacts::default());
-        version.series().request(Outcome::Ok, Duration::from_millis(1));
+        version.series().request(Dialect::Predict, Outcome::Ok, Duration::from_millis(1));
         for _ in 0..3 {
             metrics.upkeep();
         }
-        version.series().request(Outcome::Ok, Duration::from_millis(1));
+        version.series().request(Dialect::Predict, Outcome::Ok, Duration::from_millis(1));
         let text = metrics.render();
         let expected =
             r#"millrace_requests_total{model="shop",version="7",dialect="predict",outcome="ok"} 2"#;

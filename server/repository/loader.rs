@@ -27,8 +27,9 @@ use crate::{
     batcher::{Batcher, BatcherOptions, EngineThread, Lane},
     config::ModelOptions,
     engine::{BatchCost, Engine, EngineError, OnnxEngine, OnnxRuntime, ladder, warm_up},
-    features::{Encoder, SchemaError},
+    features::{Catalogue, CatalogueError, Encoder, SchemaError},
     metrics::{LoadResult, Metrics, VersionFacts},
+    recommend::{OpenError, RecommendThread, Recommender, Source},
     tensor::Rows,
 };
 
@@ -54,6 +55,12 @@ pub enum LoadError {
     /// The golden rows.
     #[error(transparent)]
     Golden(#[from] GoldenError),
+    /// The catalogue of items.
+    #[error(transparent)]
+    Catalogue(#[from] CatalogueError),
+    /// What recommends them.
+    #[error(transparent)]
+    Recommend(#[from] OpenError),
     /// A thread for an engine.
     #[error("a thread cannot be started")]
     Thread(#[source] io::Error),
@@ -69,6 +76,20 @@ pub enum Beside<'a> {
         /// Whether it does.
         stopping: &'a AtomicBool,
     },
+}
+
+impl Beside<'_> {
+    /// What to call between pieces of work that takes long.
+    fn give_way(self) -> impl FnMut() {
+        let mut pace = Pace::new();
+        move || {
+            if let Self::Requests { stopping } = self
+                && !stopping.load(Ordering::Relaxed)
+            {
+                pace.rest();
+            }
+        }
+    }
 }
 
 /// Loads versions.
@@ -115,7 +136,7 @@ impl Loader {
         }
         let manifest = Manifest::read(&folder, model, version)?;
         verify(&manifest, &folder, beside)?;
-        let encoder = Encoder::read(&folder.join(Manifest::FEATURES))?;
+        let encoder = Arc::new(Encoder::read(&folder.join(Manifest::FEATURES))?);
         if *encoder.signature() != manifest.signature {
             return Err(LoadError::Signature);
         }
@@ -135,23 +156,40 @@ impl Loader {
         for _ in 1..options.instances.map_or_else(|| self.instances(lane), NonZeroUsize::get) {
             engines.push(open()?.0);
         }
+        let source = Source {
+            runtime: &self.runtime,
+            folder: &folder,
+            model: Manifest::MODEL,
+            encoder: &encoder,
+            rows: &golden.input,
+            tolerance: golden.tolerance,
+            max_bytes: options.max_catalogue_bytes.get(),
+        };
+        let recommender = recommender(source, options, beside)?;
         tracing::info!(%model, %version, lane = lane.name(), costs = %Costs(&costs), "ready");
         let facts = VersionFacts {
             quality: manifest.metrics.clone(),
             batch_costs: costs.iter().map(|cost| (cost.rows, cost.duration)).collect(),
             lane: lane.name(),
+            catalogue: recommender.as_ref().map(|(it, _)| (it.catalogue().len(), it.method())),
         };
         let metrics = self.metrics.version(model.as_str(), version.into(), facts);
         let batcher =
             BatcherOptions { lane, batching: options.batching, costs, metrics: Arc::clone(&metrics) };
         let (batcher, threads) = Batcher::new(engines, batcher);
         start(threads, model)?;
+        let recommender = recommender.map(|(recommender, threads)| {
+            start_recommending(threads, model)?;
+            Ok::<_, LoadError>(self.reaper.wrap(recommender))
+        });
+        let recommender = recommender.transpose()?;
         let buffers = ArrayQueue::new(Version::BUFFERS);
         drop(buffers.push(Rows::new(encoder.signature())));
         Ok(Version {
             manifest,
             encoder: self.reaper.wrap(encoder),
             batcher,
+            recommender,
             metrics,
             request_timeout: options.request_timeout,
             example: golden.input.into_iter().next().unwrap_or_default(),
@@ -172,15 +210,20 @@ impl Loader {
 
 /// Compares the files with their hashes, which for a large table takes seconds of a core.
 fn verify(manifest: &Manifest, folder: &Path, beside: Beside<'_>) -> Result<(), LoadError> {
-    let mut pace = Pace::new();
-    manifest.verify_in_pieces(folder, || {
-        if let Beside::Requests { stopping } = beside
-            && !stopping.load(Ordering::Relaxed)
-        {
-            pace.rest();
-        }
-    })?;
-    Ok(())
+    Ok(manifest.verify_in_pieces(folder, beside.give_way())?)
+}
+
+/// What recommends items, with the threads that it needs, where the version has a catalogue and somebody wants it searched.
+fn recommender(
+    source: Source<'_>,
+    options: &ModelOptions,
+    beside: Beside<'_>,
+) -> Result<Option<(Recommender, Vec<RecommendThread>)>, LoadError> {
+    let Some(catalogue) = Catalogue::read(source.folder, source.encoder)? else { return Ok(None) };
+    if options.recommend.threads == 0 {
+        return Ok(None);
+    }
+    Ok(Some(Recommender::open(source, Arc::new(catalogue), options.recommend, beside.give_way())?))
 }
 
 /// The lane for an engine by the cost of its largest batch.
@@ -195,6 +238,15 @@ fn start(threads: Vec<EngineThread>, model: &ModelName) -> Result<(), LoadError>
         let thread = thread::Builder::new().name(format!("engine {model}"));
         // The thread ends by itself once its version is dropped; nobody has to wait for it.
         thread.spawn(move || engine.run()).map_err(LoadError::Thread)?;
+    }
+    Ok(())
+}
+
+fn start_recommending(threads: Vec<RecommendThread>, model: &ModelName) -> Result<(), LoadError> {
+    for searching in threads {
+        let thread = thread::Builder::new().name(format!("items {model}"));
+        // It ends by itself as well.
+        thread.spawn(move || searching.run()).map_err(LoadError::Thread)?;
     }
     Ok(())
 }

@@ -13,6 +13,7 @@ mod lists;
 mod mlflow;
 mod pipeline;
 mod publish;
+mod recommend;
 mod retail;
 mod rules;
 mod shop;
