@@ -186,8 +186,8 @@ fn user_row(user: User, encoder: &Encoder, catalogue: &Catalogue) -> Result<Vec<
         }
     }
     // Beside any item.
-    let encoded = catalogue.encode(encoder, &row, [0], &mut Rows::new(encoder.signature()));
-    encoded.map_err(|PairError { position, source }| {
+    let beside_one = catalogue.encode(encoder, &row, [0], &mut Rows::new(encoder.signature()));
+    beside_one.map_err(|PairError { position, source }| {
         let feature = encoder.sent_at(position).name.clone();
         QueryError::Feature { feature, source }
     })?;

@@ -90,7 +90,7 @@ impl Call {
         match error {
             HttpError::NoRoomForBody => metrics.shed(Shed::Bytes),
             HttpError::Score(ScoreError::QueueFull) | HttpError::Recommend(RecommendError::QueueFull) => {
-                metrics.shed(Shed::Queue)
+                metrics.shed(Shed::Queue);
             }
             HttpError::Score(ScoreError::NoTime) => metrics.shed(Shed::Deadline),
             HttpError::Score(ScoreError::Overloaded) => metrics.shed(Shed::Overload),

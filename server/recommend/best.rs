@@ -13,7 +13,7 @@ pub struct Scored {
 
 impl Scored {
     /// Better items first; of two with one score, the one with the smaller number.
-    fn order(&self, other: &Self) -> Ordering {
+    fn order(self, other: Self) -> Ordering {
         other.score.total_cmp(&self.score).then(self.item.cmp(&other.item))
     }
 }
@@ -46,13 +46,13 @@ impl Best {
 
     /// The best items, best first.
     pub(super) fn into_sorted(mut self) -> Vec<Scored> {
-        self.found.sort_unstable_by(Scored::order);
+        self.found.sort_unstable_by(|one, other| one.order(*other));
         self.found.truncate(self.k);
         self.found
     }
 
     fn shrink(&mut self) {
-        let (_, last, _) = self.found.select_nth_unstable_by(self.k - 1, Scored::order);
+        let (_, last, _) = self.found.select_nth_unstable_by(self.k - 1, |one, other| one.order(*other));
         self.least = last.score;
         self.found.truncate(self.k);
     }

@@ -311,6 +311,10 @@ mod tests {
             Ok(())
         }
 
+        fn block_items(&self) -> usize {
+            2
+        }
+
         fn probability(&self, score: f32) -> f32 {
             score
         }
@@ -340,7 +344,7 @@ mod tests {
     }
 
     fn soon() -> Instant {
-        tokio::time::Instant::now().into_std() + Duration::from_secs(60)
+        tokio::time::Instant::now().into_std() + Duration::from_mins(1)
     }
 
     #[tokio::test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{
     RecommendError,
-    search::{Block, Pairs},
+    search::{Block, MOST_BLOCK_ITEMS, Pairs},
 };
 use crate::{
     engine::Engine,
@@ -47,6 +47,10 @@ impl Pairs for WholeRows {
         let items = (0..block.len()).map(|place| block.item(place));
         self.catalogue.encode(&self.encoder, &self.user, items, &mut self.rows)?;
         Ok(self.engine.run(&self.rows, scores)?)
+    }
+
+    fn block_items(&self) -> usize {
+        MOST_BLOCK_ITEMS
     }
 
     /// It is what the model answers.

@@ -16,6 +16,9 @@ pub(super) trait Pairs: Send {
     /// Replaces the contents of `scores` by one score for each item of `block`, in their order. The better the greater.
     fn score(&mut self, block: &Block<'_>, scores: &mut Vec<f32>) -> Result<(), RecommendError>;
 
+    /// The most items of a block.
+    fn block_items(&self) -> usize;
+
     /// The probability that a score stands for.
     fn probability(&self, score: f32) -> f32;
 }
@@ -58,7 +61,7 @@ pub(super) fn search(
     let (mut best, mut scores) = (Best::new(query.k), Vec::new());
     go_on()?;
     pairs.begin(&query.row)?;
-    for block in blocks(query.candidates.as_deref(), items) {
+    for block in blocks(query.candidates.as_deref(), items, pairs.block_items()) {
         go_on()?;
         pairs.score(&block, &mut scores)?;
         if !scores.iter().all(|score| score.is_finite()) {
@@ -75,27 +78,28 @@ pub(super) fn search(
         }
     }
     let mut best = best.into_sorted();
-    best.iter_mut().for_each(|scored| scored.score = pairs.probability(scored.score));
+    for scored in &mut best {
+        scored.score = pairs.probability(scored.score);
+    }
     Ok(best)
 }
 
-/// The candidates, or all items, in blocks.
-fn blocks(candidates: Option<&[u32]>, items: u32) -> Box<dyn Iterator<Item = Block<'_>> + '_> {
+/// The candidates, or all items, in blocks of a size.
+fn blocks(candidates: Option<&[u32]>, items: u32, size: usize) -> Box<dyn Iterator<Item = Block<'_>> + '_> {
     match candidates {
-        Some(candidates) => Box::new(candidates.chunks(BLOCK_ITEMS).map(Block::Chosen)),
-        None => Box::new(ranges(items).map(Block::Range)),
+        Some(candidates) => Box::new(candidates.chunks(size).map(Block::Chosen)),
+        None => Box::new(ranges(items, size).map(Block::Range)),
     }
 }
 
-/// The numbers below `items` in ranges of a block's size.
-pub(super) fn ranges(items: u32) -> impl Iterator<Item = Range<u32>> {
-    let size = u32::try_from(BLOCK_ITEMS).expect("a block is small");
-    (0..items).step_by(BLOCK_ITEMS).map(move |first| first..items.min(first.saturating_add(size)))
+/// The numbers below `items` in ranges of a size.
+pub(super) fn ranges(items: u32, size: usize) -> impl Iterator<Item = Range<u32>> {
+    let length = u32::try_from(size).unwrap_or(u32::MAX);
+    (0..items).step_by(size).map(move |first| first..items.min(first.saturating_add(length)))
 }
 
-/// Items that are scored together: few enough that their scores, and what a network makes of them on the way, stay in a
-/// core's cache.
-const BLOCK_ITEMS: usize = 4096;
+/// The most items that are scored together.
+pub(super) const MOST_BLOCK_ITEMS: usize = 4096;
 
 #[cfg(test)]
 mod tests {
@@ -112,10 +116,14 @@ mod tests {
         }
 
         fn score(&mut self, block: &Block<'_>, scores: &mut Vec<f32>) -> Result<(), RecommendError> {
-            assert!(block.len() <= BLOCK_ITEMS);
+            assert!(block.len() <= self.block_items());
             scores.clear();
             scores.extend((0..block.len()).map(|place| self.0(self.1, block.item(place))));
             Ok(())
+        }
+
+        fn block_items(&self) -> usize {
+            4000
         }
 
         fn probability(&self, score: f32) -> f32 {

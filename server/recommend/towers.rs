@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{
     OpenError, RecommendError, Source,
-    search::{Block, Pairs, ranges},
+    search::{Block, MOST_BLOCK_ITEMS, Pairs, ranges},
 };
 use crate::{
     engine::{EngineError, PairEngine, Side, TowerEngine, Vectors},
@@ -71,7 +71,7 @@ pub(super) fn item_vectors(
     let mut vectors =
         Vectors { vectors: Vec::with_capacity(items * width), biases: Vec::with_capacity(items) };
     let mut rows = Rows::new(encoder.signature());
-    for block in ranges(catalogue.count()) {
+    for block in ranges(catalogue.count(), MOST_BLOCK_ITEMS) {
         rows.clear();
         catalogue.encode(encoder, user, block, &mut rows).map_err(RecommendError::Pair)?;
         tower.run(&rows, &mut vectors)?;
@@ -100,8 +100,16 @@ impl Pairs for Towers {
         Ok(self.pairs.run(&self.user, items, scores)?)
     }
 
+    fn block_items(&self) -> usize {
+        (BLOCK_NUMBERS / self.tower.width()).clamp(1, MOST_BLOCK_ITEMS)
+    }
+
     /// Scores are logits, which tell apart what as probabilities would all be one.
     fn probability(&self, score: f32) -> f32 {
         1.0 / (1.0 + (-score).exp())
     }
 }
+
+/// Numbers in the vectors of a block, so that what the layers make of it on the way stays in a core's cache: with 1024 numbers
+/// a vector, 256 items at a time take two thirds of the time of 4096.
+const BLOCK_NUMBERS: usize = 1 << 18;
