@@ -4,6 +4,7 @@
 //! whether ONNX Runtime, `TensorRT` or our own kernels answer it. An engine is one instance: it runs one batch at a
 //! time, on the thread that calls it, and blocks that thread.
 
+pub mod network;
 mod onnx;
 
 use std::{
@@ -11,7 +12,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub use self::onnx::{OnnxEngine, OnnxRuntime};
+pub use self::{
+    network::{Network, NetworkError},
+    onnx::{OnnxEngine, OnnxRuntime},
+};
 use crate::tensor::{Rows, Signature};
 
 /// Computes one F32 score a row.
