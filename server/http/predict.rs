@@ -26,7 +26,7 @@ use super::{
 use crate::{
     codec::{binary, json},
     features::{Columns, Encoder, Place, Value},
-    repository::{ModelName, Version, VersionNumber},
+    repository::{Choice, ModelName, Version, VersionNumber},
     tensor::{DType, Rows, TensorSpec},
 };
 
@@ -102,6 +102,8 @@ struct Description<'a> {
     /// In the order of a binary body.
     inputs: Vec<Input<'a>>,
     max_rows: usize,
+    /// What computes it, and why.
+    engine: &'a Choice,
     /// Measures before it was published.
     metrics: &'a BTreeMap<String, f64>,
     /// A body that the model is known to score.
@@ -171,6 +173,7 @@ fn describe(serving: &Serving, target: Target<'_>) -> Result<Response<Full<Bytes
         features: encoder.sent().map(|feature| &*feature.name).collect(),
         inputs: inputs.iter().map(|input| Input::of(input, &columns, encoder.id_ranges())).collect(),
         max_rows: version.batcher().batching().max_batch_rows.get(),
+        engine: version.choice(),
         metrics: &manifest.metrics,
         example: Example { input: [version.example()] },
     };

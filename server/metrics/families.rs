@@ -179,6 +179,12 @@ pub const FAMILIES: &[Family] = &[
         "What a batch of this many rows cost while the version warmed up.",
     ),
     version(
+        "millrace_engine_info",
+        Kind::Gauge,
+        &["model", "version", "engine", "because"],
+        "Always 1; the labels say what computes batches, onnx-cpu or cuda, and why: configured, cheapest (of those that auto tried), or only (no other could serve the version).",
+    ),
+    version(
         "millrace_lane_info",
         Kind::Gauge,
         &["model", "version", "lane"],

@@ -226,6 +226,8 @@ mod tests {
             quality: [("auc".to_owned(), 0.9)].into(),
             batch_costs: vec![(1, Duration::from_micros(12))],
             lane: "inline",
+            engine: "onnx-cpu",
+            because: "configured",
         };
         let version = metrics.version("shop", 7, facts);
         version.series().request(Outcome::Ok, Duration::from_millis(1));

@@ -1,9 +1,9 @@
 //! Makes a version ready to serve, far from the threads that serve: verifies its files, reads its features, opens its
-//! engines, checks its golden rows, warms up every batch size, and picks its lane. Until all of that has succeeded
+//! engines, which answer its golden rows and are warm for every batch size, and picks its lane. Until all of that has succeeded
 //! nothing of the version is visible, and a failure leaves nothing behind.
 
 use std::{
-    io,
+    io, iter,
     num::NonZeroUsize,
     path::Path,
     sync::{
@@ -17,7 +17,8 @@ use std::{
 use crossbeam::queue::ArrayQueue;
 
 use super::{
-    Layout, ModelName, Reaper, Version, VersionNumber,
+    Choice, Layout, ModelName, Reaper, Version, VersionNumber,
+    engines::{Opened, Opening},
     golden::{Golden, GoldenError},
     manifest::{Manifest, ManifestError},
     pace::Pace,
@@ -26,7 +27,7 @@ use super::{
 use crate::{
     batcher::{Batcher, BatcherOptions, EngineThread, Lane},
     config::ModelOptions,
-    engine::{BatchCost, Engine, EngineError, OnnxEngine, OnnxRuntime, ladder, warm_up},
+    engine::{BatchCost, EngineError, OnnxRuntime, cuda::Cuda},
     features::{Encoder, SchemaError},
     metrics::{LoadResult, Metrics, VersionFacts},
     tensor::Rows,
@@ -78,6 +79,8 @@ pub struct Loader {
     pub layout: Layout,
     /// What computes them.
     pub runtime: OnnxRuntime,
+    /// What computes those that are for a GPU.
+    pub cuda: Arc<Cuda>,
     /// Where to count.
     pub metrics: Arc<Metrics>,
     /// Who drops them.
@@ -121,25 +124,32 @@ impl Loader {
         }
         let golden = Golden::read(&folder)?;
         let rows = golden.encode(&encoder)?;
-        let open = || {
-            let path = folder.join(Manifest::MODEL);
-            let mut engine = OnnxEngine::open(&self.runtime, &path, &manifest.signature)?;
-            golden.check(&mut engine, &rows)?;
-            let costs = warm_up(&mut engine, &rows, &ladder(options.batching.max_batch_rows.get()))?;
-            let engine: Box<dyn Engine> = Box::new(engine);
-            Ok::<_, LoadError>((Box::new(self.reaper.wrap(engine)) as Box<dyn Engine>, costs))
+        let opening = Opening {
+            runtime: &self.runtime,
+            cuda: &self.cuda,
+            reaper: &self.reaper,
+            model: folder.join(Manifest::MODEL),
+            manifest: &manifest,
+            golden: &golden,
+            rows: &rows,
+            options,
         };
-        let (engine, costs) = open()?;
-        let lane = options.lane.unwrap_or_else(|| choose_lane(&costs, options.inline_budget));
-        let mut engines = vec![engine];
-        for _ in 1..options.instances.map_or_else(|| self.instances(lane), NonZeroUsize::get) {
-            engines.push(open()?.0);
-        }
+        let opened = opening.open()?;
+        let (lane, instances) = self.lane_and_instances(&opened, options);
+        let more: Result<Vec<_>, _> = (1..instances).map(|_| opening.another(&opened)).collect();
+        let more = more?;
+        let Choice { engine, because, reason } = &opened.choice;
+        tracing::info!(%model, %version, engine = %opened, %reason, "chosen");
+        let (engine, because) = (engine.name(), because.name());
+        let Opened { engine: first, costs, choice, .. } = opened;
+        let engines = iter::once(first).chain(more).collect();
         tracing::info!(%model, %version, lane = lane.name(), costs = %Costs(&costs), "ready");
         let facts = VersionFacts {
             quality: manifest.metrics.clone(),
             batch_costs: costs.iter().map(|cost| (cost.rows, cost.duration)).collect(),
             lane: lane.name(),
+            engine,
+            because,
         };
         let metrics = self.metrics.version(model.as_str(), version.into(), facts);
         let batcher =
@@ -154,10 +164,20 @@ impl Loader {
             batcher,
             metrics,
             request_timeout: options.request_timeout,
+            choice,
             example: golden.input.into_iter().next().unwrap_or_default(),
             buffers,
             _in_memory: self.reaper.wrap(InMemory::new(Arc::clone(&self.metrics))),
         })
+    }
+
+    /// The lane, and the engine instances in it.
+    fn lane_and_instances(&self, opened: &Opened, options: &ModelOptions) -> (Lane, usize) {
+        let (lane, instances) = opened.defaults().unzip();
+        let measured = || choose_lane(&opened.costs, options.inline_budget);
+        let lane = options.lane.or(lane).unwrap_or_else(measured);
+        let instances = options.instances.or(instances).map(NonZeroUsize::get);
+        (lane, instances.unwrap_or_else(|| self.instances(lane)))
     }
 
     /// The engine instances of a version for which nobody says how many. In the inline lane each worker has its own, so

@@ -32,8 +32,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("metrics", &[]),
     // How far the values of rows have moved is a question about features.
     ("quality", &["features", "tensor"]),
-    // The options of a batcher and of a repository are its types.
-    ("config", &["batcher", "repository"]),
+    // The options of a batcher, an engine and a repository are its types.
+    ("config", &["batcher", "engine", "repository"]),
     ("lib", &[]),
 ];
 
