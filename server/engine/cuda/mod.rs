@@ -28,7 +28,7 @@ mod memory;
 mod plan;
 mod resident;
 #[cfg(test)]
-mod sample;
+pub(crate) mod sample;
 #[cfg(test)]
 mod tests;
 
@@ -73,7 +73,7 @@ pub struct CudaModelOptions {
 /// failed for good is opened anew.
 pub struct Cuda {
     options: CudaOptions,
-    opened: Mutex<Weak<Driver>>,
+    opened: Mutex<Option<Weak<dyn Device>>>,
 }
 
 impl Cuda {
@@ -94,7 +94,9 @@ impl Cuda {
         signature: &Signature,
         options: CudaModelOptions,
     ) -> Result<CudaModel, EngineError> {
-        Self::check_libraries()?;
+        if self.opened().is_none() {
+            Self::check_libraries()?;
+        }
         let network = Network::read(model, signature)?;
         CudaModel::load(self.open()?, &network, signature, options)
     }
@@ -106,15 +108,29 @@ impl Cuda {
         Ok((device.description().clone(), check::check(&device)?))
     }
 
+    /// The device, where it is open. One thread loads versions, so nobody opens it in between.
+    fn opened(&self) -> Option<Arc<dyn Device>> {
+        let opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        opened.as_ref()?.upgrade()
+    }
+
     fn open(&self) -> Result<Arc<dyn Device>, EngineError> {
-        let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(driver) = opened.upgrade() {
-            return Ok(driver);
+        if let Some(device) = self.opened() {
+            return Ok(device);
         }
-        let driver = Arc::new(Driver::open(&self.options)?);
-        tracing::info!(device = %driver.description(), "CUDA is open");
-        *opened = Arc::downgrade(&driver);
-        Ok(driver)
+        let device: Arc<dyn Device> = Arc::new(Driver::open(&self.options)?);
+        tracing::info!(device = %device.description(), "CUDA is open");
+        *self.opened.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::downgrade(&device));
+        Ok(device)
+    }
+
+    /// A fake, open for as long as what comes beside it is kept.
+    #[cfg(test)]
+    pub(crate) fn on_a_fake() -> (Self, Arc<dyn std::any::Any + Send + Sync>) {
+        let fake = fake::Fake::new(8 << 30);
+        let device: Arc<dyn Device> = Arc::clone(&fake) as _;
+        let opened = Mutex::new(Some(Arc::downgrade(&device)));
+        (Self { options: CudaOptions::default(), opened }, fake)
     }
 }
 

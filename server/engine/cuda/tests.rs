@@ -196,6 +196,22 @@ fn an_engine_gives_everything_back() {
 }
 
 #[test]
+fn a_model_file_is_served_by_a_device_that_is_open() {
+    let (cuda, _device) = super::Cuda::on_a_fake();
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("model.onnx");
+    let network = sample::deep_and_cross();
+    std::fs::write(&path, sample::onnx(&network)).expect("written");
+    let model = cuda.load(&path, &sample::signature(&network), options(Precision::Single)).expect("loaded");
+    let rows = sample::rows(&network, 9);
+    let expected = network.score(&rows).expect("tables in memory");
+    assert_close(&scores(&mut model.open().expect("opened"), &rows), &expected, 1e-5);
+    std::fs::write(&path, "none").expect("written");
+    let error = cuda.load(&path, &sample::signature(&network), options(Precision::Single));
+    assert!(matches!(error, Err(EngineError::Network(_))));
+}
+
+#[test]
 fn where_there_is_no_library_that_is_said() {
     // Where there is one, nothing can be said about its absence.
     if let Err(error) = super::Cuda::check_libraries() {
