@@ -27,12 +27,14 @@ macro_rules! source {
 
 /// Embeddings side by side.
 pub const GATHER: Source = source!("gather.cu", "gather_f32", "gather_f16");
+/// What a cross layer does with its product.
+pub const CROSS: Source = source!("cross.cu", "cross_f32", "cross_f16");
 /// The last layer, the wide part and the sigmoid.
 pub const HEAD: Source = source!("head.cu", "head_f32", "head_f16");
 /// The best of many items.
 pub const TOPK: Source = source!("topk.cu", "topk_items", "topk_keys");
 /// All of them.
-pub const ALL: [Source; 3] = [GATHER, HEAD, TOPK];
+pub const ALL: [Source; 4] = [GATHER, CROSS, HEAD, TOPK];
 
 /// Columns of ids that make one embedding, as [`GATHER`] reads them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -25,7 +25,7 @@ use tokio::{runtime::Builder, sync::watch};
 use crate::{
     REVISION,
     config::Config,
-    engine::{EngineError, OnnxRuntime},
+    engine::{EngineError, OnnxRuntime, cuda::Cuda},
     http::{ConnectionLimits, Connections, Management, Serving, Stopping},
     metrics::Metrics,
     repository::{Layout, Loader, Reaper, Repository},
@@ -94,6 +94,7 @@ impl App {
         let loader = Loader {
             layout: Layout::new(&config.models_dir),
             runtime,
+            cuda: Arc::new(Cuda::new(config.cuda.clone())),
             metrics: Arc::clone(&metrics),
             reaper,
             workers: worker_threads(config),

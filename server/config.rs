@@ -16,8 +16,9 @@ use serde::Deserialize;
 
 use crate::{
     batcher::{Batching, Lane},
+    engine::cuda::{CudaOptions, Precision},
     recommend::Room,
-    repository::{ModelName, NameError, Policy, VersionNumber},
+    repository::{EngineWish, ModelName, NameError, Policy, VersionNumber},
 };
 
 /// Why a configuration was refused.
@@ -76,6 +77,10 @@ pub struct RawConfig {
     pub models_dir: Option<PathBuf>,
     /// The ONNX Runtime library.
     pub onnxruntime: Option<PathBuf>,
+    /// The number of the GPU for models that are served by one.
+    pub cuda_device: Option<usize>,
+    /// The folder for kernels that were compiled for it.
+    pub cuda_cache_dir: Option<PathBuf>,
     /// How often the repository is looked at for new versions.
     pub poll_interval_ms: Option<u64>,
     /// Threads that serve requests.
@@ -110,6 +115,10 @@ pub struct RawConfig {
 pub struct RawModel {
     /// Which versions to serve: `"all"`, `{ latest = 1 }` or `{ specific = [1, 3] }`.
     pub versions: Option<RawPolicy>,
+    /// What computes it: `"onnx-cpu"`, `"cuda"`, or `"auto"` for the cheapest of them.
+    pub engine: Option<EngineWish>,
+    /// What numbers a GPU computes it in: `"single"` or `"half"`.
+    pub cuda_precision: Option<Precision>,
     /// Where batches run; measured at warm-up where it is left out.
     pub lane: Option<Lane>,
     /// What the largest batch may cost for the inline lane to be chosen.
@@ -159,6 +168,8 @@ pub struct Config {
     pub models_dir: PathBuf,
     /// The ONNX Runtime library.
     pub onnxruntime: PathBuf,
+    /// The GPU for models that are served by one, and where its kernels are kept.
+    pub cuda: CudaOptions,
     /// How often the repository is looked at for new versions.
     pub poll_interval: Duration,
     /// Threads that serve requests; as many as there are cores where `None`.
@@ -197,6 +208,10 @@ pub struct HttpLimits {
 pub struct ModelOptions {
     /// Which versions are served.
     pub policy: Policy,
+    /// What computes it.
+    pub engine: EngineWish,
+    /// What numbers a GPU computes it in.
+    pub cuda_precision: Precision,
     /// Where batches run; measured at warm-up where `None`.
     pub lane: Option<Lane>,
     /// What the largest batch may cost for the inline lane to be chosen.
@@ -233,6 +248,7 @@ impl RawConfig {
             listen: self.listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 8000))),
             management_listen: self.management_listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 8001))),
             onnxruntime: self.onnxruntime.clone().unwrap_or_else(|| "libonnxruntime.so".into()),
+            cuda: CudaOptions { device: self.cuda_device.unwrap_or(0), cache: self.cuda_cache_dir.clone() },
             models_dir: self.models_dir.clone().unwrap_or_else(|| "models".into()),
             poll_interval: milliseconds(self.poll_interval_ms, 1_000, "poll_interval_ms")?,
             worker_threads: self
@@ -289,6 +305,8 @@ impl RawModel {
                 Some(RawPolicy::Latest(number)) => Policy::Latest(number),
                 Some(RawPolicy::Specific(versions)) => Policy::Specific(versions),
             },
+            engine: self.engine.or(defaults.engine).unwrap_or_default(),
+            cuda_precision: self.cuda_precision.or(defaults.cuda_precision).unwrap_or_default(),
             lane: self.lane.or(defaults.lane),
             inline_budget: Duration::from_micros(budget.unwrap_or(1_000)),
             instances: self
@@ -365,12 +383,15 @@ mod tests {
              [models.shop]
              versions = { specific = [2, 5] }
              lane = \"threaded\"
+             engine = \"auto\"
+             cuda_precision = \"half\"
              max_queue_delay_us = 200
              max_batch_rows = 8",
         );
         let config = config.expect("well-formed");
         let shop = config.model(&"shop".parse().expect("a name"));
         assert_eq!((shop.batching.max_batch_rows.get(), shop.lane), (8, Some(Lane::Threaded)));
+        assert_eq!((shop.engine, shop.cuda_precision), (EngineWish::Auto, Precision::Half));
         assert_eq!(shop.request_timeout, Duration::from_millis(50));
         assert_eq!(shop.batching.standing_wait, Duration::from_millis(50) / 6);
         assert_eq!(shop.batching.max_queue_delay, Duration::from_micros(200));
@@ -378,6 +399,7 @@ mod tests {
         assert!(matches!(&shop.policy, Policy::Specific(versions) if versions.len() == 2));
         let other = config.model(&"other".parse().expect("a name"));
         assert_eq!((other.batching.max_batch_rows.get(), other.lane), (64, None));
+        assert_eq!((other.engine, other.cuda_precision), (EngineWish::OnnxCpu, Precision::Single));
     }
 
     #[test]
@@ -392,6 +414,8 @@ mod tests {
             ("[models.\"../x\"]\nlane = \"inline\"", "models.../x"),
             ("defaults = { max_batch_rows = 10, max_queue_rows = 9 }", "must be at least"),
             ("defaults = { lane = \"express\" }", "express"),
+            ("defaults = { engine = \"gpu\" }", "onnx-cpu"),
+            ("defaults = { cuda_precision = \"double\" }", "double"),
             ("defaults = { versions = { latest = 0 } }", "nonzero"),
             ("defaults = { versions = { specific = [0] } }", "from 1"),
         ];

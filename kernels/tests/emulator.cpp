@@ -79,6 +79,7 @@ void narrow(float number, half& to) {
     }
 }
 
+#include "../cross.cu"
 #include "../gather.cu"
 #include "../head.cu"
 #include "../topk.cu"
@@ -120,6 +121,8 @@ extern "C" int emulate(const char* name, unsigned grid, unsigned block, void** a
     }
     KERNEL(gather_f32)
     KERNEL(gather_f16)
+    KERNEL(cross_f32)
+    KERNEL(cross_f16)
     KERNEL(head_f32)
     KERNEL(head_f16)
     KERNEL(topk_items)

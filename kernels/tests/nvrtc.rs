@@ -52,10 +52,12 @@ fn tables_are_read_and_inputs_written_sixteen_bytes_at_once() {
     if !is_there() {
         return;
     }
-    let ptx = compile(kernels::GATHER, "sm_90").ptx;
-    for kernel in ptx.split(".entry ").skip(1) {
-        let name = kernel.split('(').next().unwrap_or_default();
-        assert!(kernel.contains("ld.global.v4.") && kernel.contains("st.global.v4."), "{name}: {kernel}");
+    for source in [kernels::GATHER, kernels::CROSS] {
+        let ptx = compile(source, "sm_90").ptx;
+        for kernel in ptx.split(".entry ").skip(1) {
+            let name = kernel.split('(').next().unwrap_or_default();
+            assert!(kernel.contains("ld.global.v4.") && kernel.contains("st.global.v4."), "{name}: {kernel}");
+        }
     }
 }
 

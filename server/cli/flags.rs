@@ -114,9 +114,19 @@ impl Serve {
             models_dir: self.models_dir.clone().or(file.models_dir),
             onnxruntime: self.onnxruntime.clone().or(file.onnxruntime).or_else(from_ort),
             worker_threads: self.worker_threads.or(file.worker_threads),
+            cuda_cache_dir: file.cuda_cache_dir.or_else(cache_folder),
             ..file
         }
     }
+}
+
+/// Where the system keeps what can be made again.
+///
+/// Source: the XDG Base Directory Specification.
+fn cache_folder() -> Option<PathBuf> {
+    let named = |name| std::env::var_os(name).map(PathBuf::from).filter(|folder| folder.is_absolute());
+    let folder = named("XDG_CACHE_HOME").or_else(|| Some(named("HOME")?.join(".cache")));
+    folder.map(|folder| folder.join("millrace"))
 }
 
 impl Order {

@@ -4,6 +4,8 @@
 //! whether ONNX Runtime, `TensorRT` or our own kernels answer it. An engine is one instance: it runs one batch at a
 //! time, on the thread that calls it, and blocks that thread.
 
+pub mod cuda;
+pub mod network;
 mod onnx;
 mod towers;
 
@@ -12,7 +14,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+use self::cuda::{DeviceError, PlanError, UploadError};
 pub use self::{
+    network::{Network, NetworkError},
     onnx::{OnnxEngine, OnnxRuntime},
     towers::{PairEngine, Side, TowerEngine, Vectors},
 };
@@ -54,6 +58,50 @@ pub enum EngineError {
         /// Rows that were asked for.
         rows: usize,
     },
+    /// CUDA cannot be used on this machine.
+    #[error("CUDA cannot be used: {0}")]
+    Cuda(String),
+    /// The model is none that our own engine computes.
+    #[error("CUDA cannot compute the model")]
+    Network(#[from] NetworkError),
+    /// The model is too large to be counted.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// The GPU's memory is too small, or has too much in it.
+    #[error(
+        "the model takes {needed} bytes of the GPU's memory, of which {free} are free and {reserved} stay so"
+    )]
+    Memory {
+        /// Bytes that it takes, with all of its slots.
+        needed: usize,
+        /// Bytes that are free.
+        free: usize,
+        /// Bytes that must stay free.
+        reserved: usize,
+    },
+    /// The model did not get into the GPU's memory.
+    #[error("the model cannot be put into the GPU's memory")]
+    Upload(#[from] UploadError),
+    /// The GPU failed, maybe for good: what it answers from here on is worth nothing.
+    #[error("the GPU failed: {0}; load the version again")]
+    Device(DeviceError),
+    /// More rows than the engine was opened for.
+    #[error("{rows} rows; the engine was opened for {limit}")]
+    TooManyRows {
+        /// Rows of the batch.
+        rows: usize,
+        /// The most rows of one.
+        limit: usize,
+    },
+    /// An id lies outside of its table, which no encoder makes.
+    #[error("an id lies outside of its table")]
+    Ids,
+}
+
+impl From<DeviceError> for EngineError {
+    fn from(error: DeviceError) -> Self {
+        Self::Device(error)
+    }
 }
 
 /// What a batch of some rows costs, measured while an engine warmed up.

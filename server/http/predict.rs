@@ -27,7 +27,7 @@ use crate::{
     codec::{binary, json},
     features::{Columns, Encoder, Place, Value},
     metrics::Dialect,
-    repository::{ModelName, Version, VersionNumber},
+    repository::{Choice, ModelName, Version, VersionNumber},
     tensor::{DType, Rows, TensorSpec},
 };
 
@@ -103,6 +103,8 @@ struct Description<'a> {
     /// In the order of a binary body.
     inputs: Vec<Input<'a>>,
     max_rows: usize,
+    /// What computes it, and why.
+    engine: &'a Choice,
     /// What it recommends, if it does.
     #[serde(skip_serializing_if = "Option::is_none")]
     catalogue: Option<Catalogue<'a>>,
@@ -185,6 +187,7 @@ fn describe(serving: &Serving, target: Target<'_>) -> Result<Response<Full<Bytes
         features: encoder.sent().map(|feature| &*feature.name).collect(),
         inputs: inputs.iter().map(|input| Input::of(input, &columns, encoder.id_ranges())).collect(),
         max_rows: version.batcher().batching().max_batch_rows.get(),
+        engine: version.choice(),
         catalogue: version.recommender().map(|recommender| Catalogue {
             items: recommender.catalogue().len(),
             id: recommender.catalogue().id_feature(),

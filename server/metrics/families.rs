@@ -191,6 +191,12 @@ pub const FAMILIES: &[Family] = &[
         "Items that the version recommends; the label says whether its pairs are scored by towers or as whole rows.",
     ),
     version(
+        "millrace_engine_info",
+        Kind::Gauge,
+        &["model", "version", "engine", "because"],
+        "Always 1; the labels say what computes batches, onnx-cpu or cuda, and why: configured, cheapest (of those that auto tried), or only (no other could serve the version).",
+    ),
+    version(
         "millrace_lane_info",
         Kind::Gauge,
         &["model", "version", "lane"],

@@ -227,6 +227,8 @@ mod tests {
             batch_costs: vec![(1, Duration::from_micros(12))],
             lane: "inline",
             catalogue: Some((4, "towers")),
+            engine: "onnx-cpu",
+            because: "configured",
         };
         let version = metrics.version("shop", 7, facts);
         version.series().request(Dialect::Predict, Outcome::Ok, Duration::from_millis(1));

@@ -94,6 +94,10 @@ pub struct VersionFacts {
     pub lane: &'static str,
     /// The items of its catalogue and how they are searched, where they are.
     pub catalogue: Option<(usize, &'static str)>,
+    /// What computes them.
+    pub engine: &'static str,
+    /// Why that does.
+    pub because: &'static str,
 }
 
 /// The metrics of one version for as long as it is loaded.
@@ -207,6 +211,8 @@ impl VersionSeries {
             let rows = Label::new("rows", rows.to_string());
             gauge(recorder, "millrace_batch_cost_seconds", &with(&[rows])).set(cost.as_secs_f64());
         }
+        let engine = [Label::new("engine", facts.engine), Label::new("because", facts.because)];
+        gauge(recorder, "millrace_engine_info", &with(&engine)).set(1.0);
         gauge(recorder, "millrace_lane_info", &with(&[Label::new("lane", facts.lane)])).set(1.0);
         let queue_rows = gauge(recorder, "millrace_queue_rows", labels);
         queue_rows.increment(0.0);

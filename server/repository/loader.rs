@@ -1,9 +1,9 @@
 //! Makes a version ready to serve, far from the threads that serve: verifies its files, reads its features, opens its
-//! engines, checks its golden rows, warms up every batch size, and picks its lane. Until all of that has succeeded
+//! engines, which answer its golden rows and are warm for every batch size, and picks its lane. Until all of that has succeeded
 //! nothing of the version is visible, and a failure leaves nothing behind.
 
 use std::{
-    io,
+    io, iter,
     num::NonZeroUsize,
     path::Path,
     sync::{
@@ -17,7 +17,8 @@ use std::{
 use crossbeam::queue::ArrayQueue;
 
 use super::{
-    Layout, ModelName, Reaper, Version, VersionNumber,
+    Choice, Layout, ModelName, Reaper, Version, VersionNumber,
+    engines::{Opened, Opening},
     golden::{Golden, GoldenError},
     manifest::{Manifest, ManifestError},
     pace::Pace,
@@ -26,7 +27,7 @@ use super::{
 use crate::{
     batcher::{Batcher, BatcherOptions, EngineThread, Lane},
     config::ModelOptions,
-    engine::{BatchCost, Engine, EngineError, OnnxEngine, OnnxRuntime, ladder, warm_up},
+    engine::{BatchCost, Engine, EngineError, OnnxRuntime, cuda::Cuda},
     features::{Catalogue, CatalogueError, Encoder, SchemaError},
     metrics::{LoadResult, Metrics, VersionFacts},
     recommend::{OpenError, RecommendThread, Recommender, Source},
@@ -99,12 +100,22 @@ pub struct Loader {
     pub layout: Layout,
     /// What computes them.
     pub runtime: OnnxRuntime,
+    /// What computes those that are for a GPU.
+    pub cuda: Arc<Cuda>,
     /// Where to count.
     pub metrics: Arc<Metrics>,
     /// Who drops them.
     pub reaper: Reaper,
     /// Threads that serve requests.
     pub workers: NonZeroUsize,
+}
+
+/// The engine instances of a version.
+struct Instances {
+    lane: Lane,
+    engines: Vec<Box<dyn Engine>>,
+    costs: Vec<BatchCost>,
+    choice: Choice,
 }
 
 impl Loader {
@@ -142,20 +153,17 @@ impl Loader {
         }
         let golden = Golden::read(&folder)?;
         let rows = golden.encode(&encoder)?;
-        let open = || {
-            let path = folder.join(Manifest::MODEL);
-            let mut engine = OnnxEngine::open(&self.runtime, &path, &manifest.signature)?;
-            golden.check(&mut engine, &rows)?;
-            let costs = warm_up(&mut engine, &rows, &ladder(options.batching.max_batch_rows.get()))?;
-            let engine: Box<dyn Engine> = Box::new(engine);
-            Ok::<_, LoadError>((Box::new(self.reaper.wrap(engine)) as Box<dyn Engine>, costs))
+        let opening = Opening {
+            runtime: &self.runtime,
+            cuda: &self.cuda,
+            reaper: &self.reaper,
+            model: folder.join(Manifest::MODEL),
+            manifest: &manifest,
+            golden: &golden,
+            rows: &rows,
+            options,
         };
-        let (engine, costs) = open()?;
-        let lane = options.lane.unwrap_or_else(|| choose_lane(&costs, options.inline_budget));
-        let mut engines = vec![engine];
-        for _ in 1..options.instances.map_or_else(|| self.instances(lane), NonZeroUsize::get) {
-            engines.push(open()?.0);
-        }
+        let Instances { lane, engines, costs, choice } = self.open_instances(&opening, (model, version))?;
         let source = Source {
             runtime: &self.runtime,
             folder: &folder,
@@ -172,6 +180,8 @@ impl Loader {
             batch_costs: costs.iter().map(|cost| (cost.rows, cost.duration)).collect(),
             lane: lane.name(),
             catalogue: recommender.as_ref().map(|(it, _)| (it.catalogue().len(), it.method())),
+            engine: choice.engine.name(),
+            because: choice.because.name(),
         };
         let metrics = self.metrics.version(model.as_str(), version.into(), facts);
         let batcher =
@@ -179,8 +189,7 @@ impl Loader {
         let (batcher, threads) = Batcher::new(engines, batcher);
         start(threads, model)?;
         let recommender = recommender.map(|(recommender, threads)| {
-            start_recommending(threads, model)?;
-            Ok::<_, LoadError>(self.reaper.wrap(recommender))
+            start_recommending(threads, model).map(|()| self.reaper.wrap(recommender))
         });
         let recommender = recommender.transpose()?;
         let buffers = ArrayQueue::new(Version::BUFFERS);
@@ -192,10 +201,35 @@ impl Loader {
             recommender,
             metrics,
             request_timeout: options.request_timeout,
+            choice,
             example: golden.input.into_iter().next().unwrap_or_default(),
             buffers,
             _in_memory: self.reaper.wrap(InMemory::new(Arc::clone(&self.metrics))),
         })
+    }
+
+    /// The engine that is chosen, and as many more like it as its lane needs.
+    fn open_instances(
+        &self,
+        opening: &Opening<'_>,
+        (model, version): (&ModelName, VersionNumber),
+    ) -> Result<Instances, LoadError> {
+        let opened = opening.open()?;
+        let (lane, instances) = self.lane_and_instances(&opened, opening.options);
+        let more: Result<Vec<_>, _> = (1..instances).map(|_| opening.another(&opened)).collect();
+        let more = more?;
+        tracing::info!(%model, %version, engine = %opened, reason = %opened.choice.reason, "chosen");
+        let Opened { engine, costs, choice, .. } = opened;
+        Ok(Instances { lane, engines: iter::once(engine).chain(more).collect(), costs, choice })
+    }
+
+    /// The lane, and the engine instances in it.
+    fn lane_and_instances(&self, opened: &Opened, options: &ModelOptions) -> (Lane, usize) {
+        let (lane, instances) = opened.defaults().unzip();
+        let measured = || choose_lane(&opened.costs, options.inline_budget);
+        let lane = options.lane.or(lane).unwrap_or_else(measured);
+        let instances = options.instances.or(instances).map(NonZeroUsize::get);
+        (lane, instances.unwrap_or_else(|| self.instances(lane)))
     }
 
     /// The engine instances of a version for which nobody says how many. In the inline lane each worker has its own, so

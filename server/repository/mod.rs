@@ -8,6 +8,8 @@
 //!               └─▶ reaper: drops the old one after its last request
 //! ```
 
+mod choice;
+mod engines;
 pub mod golden;
 mod layout;
 mod loader;
@@ -21,6 +23,7 @@ mod version;
 mod watcher;
 
 pub use self::{
+    choice::{Because, Choice, EngineKind, EngineWish, Tried, choose},
     layout::{Layout, ModelName, NameError, Stage, VersionNumber, sync, sync_folder},
     loader::{Beside, LoadError, Loader},
     policy::{Observed, Plan, Policy},

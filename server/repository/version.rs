@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use crossbeam::queue::ArrayQueue;
 
-use super::{Reaped, VersionNumber, manifest::Manifest};
+use super::{Choice, Reaped, VersionNumber, manifest::Manifest};
 use crate::{
     batcher::Batcher,
     features::{Encoder, Value},
@@ -23,6 +23,7 @@ pub struct Version {
     pub(super) recommender: Option<Reaped<Recommender>>,
     pub(super) metrics: Arc<VersionMetrics>,
     pub(super) request_timeout: Duration,
+    pub(super) choice: Choice,
     pub(super) example: Vec<Value>,
     pub(super) buffers: ArrayQueue<Rows>,
     /// Declared last, so that it reaches the reaper after everything that takes memory.
@@ -82,6 +83,11 @@ impl Version {
     /// How long a request may take, unless it says so itself.
     pub fn request_timeout(&self) -> Duration {
         self.request_timeout
+    }
+
+    /// Which engine serves it, and why.
+    pub fn choice(&self) -> &Choice {
+        &self.choice
     }
 
     /// A row that the model is known to score, for people who want to try it.

@@ -11,10 +11,12 @@ use std::{
 use millrace::{
     batcher::{Lane, Priority, Terms},
     config::{ModelOptions, RawConfig},
+    engine::cuda::{Cuda, CudaOptions},
     features::{RawValue, Value},
     metrics::Metrics,
     repository::{
-        Beside, Layout, LoadError, Loader, ModelName, Reaper, ReaperThread, Version, VersionNumber,
+        Because, Beside, EngineKind, EngineWish, Layout, LoadError, Loader, ModelName, Reaper, ReaperThread,
+        Version, VersionNumber,
         golden::Golden,
         manifest::{Manifest, ManifestError},
     },
@@ -43,7 +45,8 @@ fn loader(models: &Models) -> (Loader, ReaperThread) {
     let (reaper, thread) = Reaper::new();
     let (layout, metrics) = (Layout::new(models.path()), Metrics::new("test"));
     let workers = NonZeroUsize::MIN;
-    (Loader { layout, runtime: runtime(), metrics, reaper, workers }, thread)
+    let cuda = Arc::new(Cuda::new(CudaOptions::default()));
+    (Loader { layout, runtime: runtime(), cuda, metrics, reaper, workers }, thread)
 }
 
 fn options() -> ModelOptions {
@@ -230,6 +233,32 @@ async fn the_lane_follows_from_the_cost_unless_it_is_set_and_both_answer() {
         let found = score(&version, "789", "85123A").await;
         let distance = (found - Artifact::with_bias(BIAS).score("789", "85123A")).abs();
         assert!(distance < 1e-6, "{found}");
+    }
+}
+
+/// Where there is no GPU, and the model of these tests is none that our own engine computes.
+#[test]
+fn an_engine_that_cannot_be_had_is_a_failure_where_it_is_asked_for_and_a_reason_where_it_is_not() {
+    let (models, _) = published();
+    let load = |engine| {
+        let (loader, thread) = loader(&models);
+        let options = ModelOptions { engine, ..options() };
+        let version = loader.load(&shop(), VersionNumber::FIRST, &options, Beside::Nothing);
+        drop(thread);
+        (version, loader.metrics.render())
+    };
+    let error = load(EngineWish::Cuda).0.err().expect("nothing falls back");
+    assert!(error.to_string().starts_with("CUDA cannot "), "{error}");
+
+    let choices = [(EngineWish::Auto, Because::Only), (EngineWish::OnnxCpu, Because::Configured)];
+    for (wish, because) in choices {
+        let (version, metrics) = load(wish);
+        let choice = version.expect("fit").choice().clone();
+        assert_eq!((choice.engine, choice.because), (EngineKind::OnnxCpu, because));
+        let says_why = choice.reason.contains("cuda cannot serve it (CUDA cannot ");
+        assert_eq!(says_why, wish == EngineWish::Auto, "{}", choice.reason);
+        let line = format!("engine=\"onnx-cpu\",because=\"{}\"}} 1", because.name());
+        assert!(metrics.contains(&line), "{line} in {metrics}");
     }
 }
 

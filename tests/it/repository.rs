@@ -17,6 +17,7 @@ use std::{
 use millrace::{
     batcher::{Priority, Terms},
     config::RawConfig,
+    engine::cuda::{Cuda, CudaOptions},
     features::RawValue,
     metrics::Metrics,
     repository::{
@@ -62,7 +63,9 @@ impl Shop {
         thread::spawn(|| reaper_thread.run());
         let layout = Layout::new(models.path());
         let workers = NonZeroUsize::MIN;
-        let loader = Loader { layout, runtime: runtime(), metrics: Arc::clone(&metrics), reaper, workers };
+        let cuda = Arc::new(Cuda::new(CudaOptions::default()));
+        let loader =
+            Loader { layout, runtime: runtime(), cuda, metrics: Arc::clone(&metrics), reaper, workers };
         let (repository, watcher) = Repository::new(&config, loader);
         let watcher = Some(thread::spawn(|| watcher.run()));
         Self { models, repository: Some(repository), watcher, metrics }
@@ -417,6 +420,7 @@ fn unwatched(models: &Models) -> (Repository, Watcher) {
     let loader = Loader {
         layout: Layout::new(models.path()),
         runtime: runtime(),
+        cuda: Arc::new(Cuda::new(CudaOptions::default())),
         metrics: Metrics::new("test"),
         reaper: Reaper::new().0,
         workers: NonZeroUsize::MIN,

@@ -47,8 +47,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("metrics", &[]),
     // How far the values of rows have moved is a question about features.
     ("quality", &["features", "tensor"]),
-    // The options of a batcher, of recommendations and of a repository are their types.
-    ("config", &["batcher", "recommend", "repository"]),
+    // The options of a batcher, an engine, recommendations and a repository are their types.
+    ("config", &["batcher", "engine", "recommend", "repository"]),
     ("lib", &[]),
 ];
 

@@ -75,7 +75,7 @@ impl Exported {
         let encoder = crate::encoder(LISTS);
         let config = ModelConfig { embedding_dimension: DIMENSION, ..ModelConfig::default() };
         let shape = ModelShape::of(&encoder);
-        Self::of_random_rows(("lists", &encoder), (shape, None), &config, max_inline_bytes)
+        Self::of_config(("lists", &encoder), (shape, None), &config, max_inline_bytes)
     }
 
     /// The same features in two towers: the user's are apart, and so are the item's.
@@ -88,7 +88,7 @@ impl Exported {
             output_dimension: Some(VECTOR),
             ..ModelConfig::default()
         };
-        Self::of_random_rows(("two towers", &encoder), (shape, None), &config, max_inline_bytes)
+        Self::of_config(("two towers", &encoder), (shape, None), &config, max_inline_bytes)
     }
 
     /// The same features in one network, whose first layer can be taken apart.
@@ -96,11 +96,11 @@ impl Exported {
         let encoder = crate::encoder(LISTS);
         let config = ModelConfig { embedding_dimension: DIMENSION, ..ModelConfig::default() };
         let shapes = (ModelShape::of(&encoder), Some(sides(&encoder)));
-        Self::of_random_rows(("two sides", &encoder), shapes, &config, max_inline_bytes)
+        Self::of_config(("two sides", &encoder), shapes, &config, max_inline_bytes)
     }
 
-    /// What the trainer learns of random rows.
-    fn of_random_rows(
+    /// What the trainer learns of random rows by `config`.
+    pub(crate) fn of_config(
         (name, encoder): (&'static str, &Encoder),
         (shape, sides): (ModelShape, Option<Towers>),
         config: &ModelConfig,

@@ -11,6 +11,7 @@ mod half;
 mod kill;
 mod lists;
 mod mlflow;
+mod networks;
 mod pipeline;
 mod publish;
 mod recommend;

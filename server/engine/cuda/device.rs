@@ -1,0 +1,216 @@
+//! What the engine asks of a GPU, as narrow as it is used: memory, kernels and products of matrices in the order of a
+//! stream, and graphs that replay them. `driver` does it by CUDA; in tests a fake does, which minds every access.
+//!
+//! Everything that names memory by its address is unsafe, as nothing can look behind an address; [`super::memory`] and the
+//! engine, which own what they name, are the only callers.
+
+use std::{fmt, sync::Arc};
+
+/// What a device did not do, and why.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{call}: {reason}")]
+pub struct DeviceError {
+    /// The call that failed, by its name in CUDA.
+    pub call: &'static str,
+    /// What it answered.
+    pub reason: String,
+}
+
+/// An address in a device's memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(transparent)]
+pub(super) struct Address(pub(super) u64);
+
+impl Address {
+    /// So many bytes behind this one, within the same memory.
+    pub(super) fn at(self, offset: usize) -> Self {
+        Self(self.0 + offset as u64)
+    }
+}
+
+/// An address in pinned memory of the host, which a device reads and writes by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct HostAddress(pub(super) usize);
+
+impl HostAddress {
+    /// So many bytes behind this one, within the same memory.
+    pub(super) fn at(self, offset: usize) -> Self {
+        Self(self.0 + offset)
+    }
+}
+
+/// What a device is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Description {
+    /// Its name.
+    pub name: String,
+    /// Its compute capability, as 9 and 0.
+    pub capability: (i32, i32),
+}
+
+impl fmt::Display for Description {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}, compute capability {}.{}", self.name, self.capability.0, self.capability.1)
+    }
+}
+
+/// A GPU. Memory that it gives starts at multiples of [`super::plan::ALIGNMENT`].
+pub(super) trait Device: Send + Sync {
+    fn description(&self) -> &Description;
+
+    /// Bytes that are free.
+    fn free_bytes(&self) -> Result<usize, DeviceError>;
+
+    /// So many bytes, at least one, in any state.
+    fn allocate(&self, bytes: usize) -> Result<Address, DeviceError>;
+
+    /// # Safety
+    /// It comes from [`Device::allocate`], once, and nothing that is under way or to come touches it.
+    unsafe fn free(&self, memory: Address);
+
+    /// Copies `bytes` before it returns.
+    ///
+    /// # Safety
+    /// There is as much allocated memory behind `to`, and nothing that is under way touches it.
+    unsafe fn upload(&self, to: Address, bytes: &[u8]) -> Result<(), DeviceError>;
+
+    /// So many pinned bytes, at least one, in any state.
+    fn allocate_pinned(&self, bytes: usize) -> Result<HostAddress, DeviceError>;
+
+    /// # Safety
+    /// As for [`Device::free`].
+    unsafe fn free_pinned(&self, memory: HostAddress);
+
+    /// # Safety
+    /// As for [`Device::upload`].
+    unsafe fn write_pinned(&self, to: HostAddress, bytes: &[u8]);
+
+    /// # Safety
+    /// There is as much written memory behind `from`, and nothing that is under way writes to it.
+    unsafe fn read_pinned(&self, from: HostAddress, bytes: &mut [u8]);
+
+    fn open_stream(self: Arc<Self>) -> Result<Box<dyn Stream>, DeviceError>;
+}
+
+/// Work in order. What is put into a stream is under way until [`Stream::wait`] has returned; a stream that is dropped
+/// waits as well.
+///
+/// # Safety
+/// Of every function: the memory that it names is allocated and as large as the call says until the work is done and, where
+/// it was captured, until the last replay is; and is touched by nobody else meanwhile but to be read by both.
+pub(super) trait Stream: Send {
+    /// Copies to the device.
+    unsafe fn copy_in(&mut self, to: Address, from: HostAddress, bytes: usize) -> Result<(), DeviceError>;
+
+    /// Copies from the device.
+    unsafe fn copy_out(&mut self, to: HostAddress, from: Address, bytes: usize) -> Result<(), DeviceError>;
+
+    /// Runs one of our kernels, whose arguments are those that its file names.
+    unsafe fn launch(&mut self, launch: &Launch<'_>) -> Result<(), DeviceError>;
+
+    /// Computes a layer.
+    unsafe fn multiply(&mut self, product: &Product) -> Result<(), DeviceError>;
+
+    /// From here on work is captured in place of being done, until [`Stream::end_capture`]. Meanwhile this thread must
+    /// neither allocate nor free nor wait.
+    fn begin_capture(&mut self) -> Result<(), DeviceError>;
+
+    /// What was captured, ready to be replayed. It lives as long as the stream.
+    fn end_capture(&mut self) -> Result<Graph, DeviceError>;
+
+    /// Does what `graph`, which this stream captured, holds.
+    unsafe fn replay(&mut self, graph: Graph) -> Result<(), DeviceError>;
+
+    /// Returns when all work is done, or when some of it failed.
+    fn wait(&mut self) -> Result<(), DeviceError>;
+}
+
+/// A graph of a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Graph(pub(super) usize);
+
+/// A launch of a kernel, on blocks of [`Launch::BLOCK`] threads.
+#[derive(Clone, Debug)]
+pub(super) struct Launch<'a> {
+    /// Its name.
+    pub(super) kernel: &'static str,
+    /// Blocks.
+    pub(super) grid: u32,
+    /// What the kernel's file says that it takes.
+    pub(super) arguments: &'a [Argument],
+}
+
+impl Launch<'_> {
+    /// Threads of a block; a multiple of a warp.
+    pub(super) const BLOCK: u32 = 256;
+}
+
+/// An argument of a kernel.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Argument {
+    Memory(Address),
+    Signed(i32),
+    Unsigned(u32),
+    Float(f32),
+}
+
+/// What numbers a network is computed in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// Single precision throughout.
+    #[default]
+    Single,
+    /// Tables, weights and what layers leave in half precision, sums in single precision.
+    Half,
+}
+
+impl Precision {
+    /// Bytes of a number.
+    pub(super) const fn bytes(self) -> usize {
+        match self {
+            Self::Single => 4,
+            Self::Half => 2,
+        }
+    }
+
+    /// Numbers in the sixteen bytes that kernels move at once.
+    pub(super) const fn per_chunk(self) -> usize {
+        CHUNK_BYTES / self.bytes()
+    }
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Single => "single",
+            Self::Half => "half",
+        }
+    }
+}
+
+/// A layer: `output = input * weights + bias`, negative numbers made zero where it is a `relu`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Product {
+    /// Of every number; sums are in single precision.
+    pub(super) precision: Precision,
+    /// Rows of the input and the output.
+    pub(super) rows: usize,
+    /// Numbers in a row of the input; a multiple of a chunk.
+    pub(super) inputs: usize,
+    /// Numbers in a row of the output; a multiple of a chunk.
+    pub(super) outputs: usize,
+    /// `[rows, inputs]`.
+    pub(super) input: Address,
+    /// `[outputs, inputs]`: the weights of each output side by side.
+    pub(super) weights: Address,
+    /// `[outputs]`.
+    pub(super) bias: Address,
+    /// `[rows, outputs]`.
+    pub(super) output: Address,
+    pub(super) relu: bool,
+    /// Memory that the product may use meanwhile, of [`super::plan::WORKSPACE_BYTES`].
+    pub(super) workspace: Address,
+}
+
+/// What kernels move at once.
+pub(super) const CHUNK_BYTES: usize = 16;

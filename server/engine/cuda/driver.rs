@@ -1,0 +1,483 @@
+//! A GPU by CUDA's driver: the calls themselves, and nothing that remembers more than what was opened.
+//!
+//! The driver, NVRTC and cuBLASLt are opened when a device is. Memory is plain, streams do not wait for others, and nothing
+//! here records events, which a capture must not hold. A layer is a product by cuBLASLt with bias and `ReLU` as its
+//! epilogue; which of its kernels does it is chosen when the product is captured, and kept by the graph.
+
+use std::{
+    collections::HashMap,
+    ffi::{CString, c_void},
+    ptr,
+    sync::Arc,
+};
+
+use cudarc::{
+    cublaslt::{
+        result::{self as blas, CublasError},
+        sys as blas_sys,
+    },
+    driver::{
+        CudaContext,
+        result::{self, DriverError},
+        sys,
+    },
+};
+
+use super::{
+    CudaOptions,
+    compiler::Compiler,
+    device::{
+        Address, Argument, Description, Device, DeviceError, Graph, HostAddress, Launch, Precision, Product,
+        Stream,
+    },
+    plan::WORKSPACE_BYTES,
+};
+use crate::engine::EngineError;
+
+/// Whether every library can be opened.
+pub(super) fn check_libraries() -> Result<(), EngineError> {
+    // SAFETY: NVIDIA's libraries ask nothing of who opens them.
+    is_there(unsafe { sys::is_culib_present() }, "libcuda, the GPU's driver,")?;
+    check_compiler()?;
+    // SAFETY: As above.
+    is_there(unsafe { blas_sys::is_culib_present() }, "libcublasLt")
+}
+
+/// Whether NVRTC can be opened.
+pub(super) fn check_compiler() -> Result<(), EngineError> {
+    // SAFETY: As above.
+    is_there(unsafe { cudarc::nvrtc::sys::is_culib_present() }, "libnvrtc")
+}
+
+fn is_there(is_there: bool, library: &str) -> Result<(), EngineError> {
+    if is_there { Ok(()) } else { Err(EngineError::Cuda(format!("{library} cannot be opened"))) }
+}
+
+/// The kernels that the engine runs.
+pub(super) const SOURCES: [kernels::Source; 3] = [kernels::GATHER, kernels::CROSS, kernels::HEAD];
+
+/// A device, with our kernels in it.
+pub(super) struct Driver {
+    description: Description,
+    functions: HashMap<&'static str, sys::CUfunction>,
+    modules: Vec<sys::CUmodule>,
+    blas: blas_sys::cublasLtHandle_t,
+    context: Arc<CudaContext>,
+}
+
+// SAFETY: CUDA's handles belong to the process, and its calls may come from any thread that the context is bound to, which
+// every function here sees to; cuBLASLt's handle may be used from several threads at once.
+unsafe impl Send for Driver {}
+// SAFETY: As above.
+unsafe impl Sync for Driver {}
+
+impl Driver {
+    /// Opens the device of `options`. [`check_libraries`] must have found them.
+    pub(super) fn open(options: &CudaOptions) -> Result<Self, EngineError> {
+        let cannot = |error: DeviceError| EngineError::Cuda(error.to_string());
+        Self::try_open(options).map_err(cannot)
+    }
+
+    fn try_open(options: &CudaOptions) -> Result<Self, DeviceError> {
+        let context = CudaContext::new(options.device).map_err(failed("cuInit, cuDevicePrimaryCtxRetain"))?;
+        let name = context.name().map_err(failed("cuDeviceGetName"))?;
+        let capability = context.compute_capability().map_err(failed("cuDeviceGetAttribute"))?;
+        let description = Description { name, capability };
+        let blas = blas::create_handle().map_err(blas_failed("cublasLtCreate"))?;
+        let (functions, modules) = (HashMap::new(), Vec::new());
+        let mut driver = Self { description, functions, modules, blas, context };
+        let architecture = format!("sm_{}{}", capability.0, capability.1);
+        let compiler = Compiler { architecture, cache: options.cache.as_deref() };
+        for source in SOURCES {
+            driver.load(&compiler.code(source)?, source.kernels)?;
+        }
+        Ok(driver)
+    }
+
+    fn load(&mut self, code: &[u8], kernels: &[&'static str]) -> Result<(), DeviceError> {
+        // SAFETY: The code is a whole file of NVRTC's, which says itself how long it is.
+        let module = unsafe { result::module::load_data(code.as_ptr().cast()) };
+        let module = module.map_err(failed("cuModuleLoadData"))?;
+        self.modules.push(module);
+        for &kernel in kernels {
+            let name = CString::new(kernel).expect("a name is text");
+            // SAFETY: The module was just loaded.
+            let function = unsafe { result::module::get_function(module, name) };
+            self.functions.insert(kernel, function.map_err(failed("cuModuleGetFunction"))?);
+        }
+        Ok(())
+    }
+
+    /// Makes the device the one that this thread's calls are for.
+    fn bind(&self) -> Result<(), DeviceError> {
+        self.context.bind_to_thread().map_err(failed("cuCtxSetCurrent"))
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        // What cannot be given back any more is the device's own loss.
+        drop(self.bind());
+        // SAFETY: It was made for this device alone.
+        let _ = unsafe { blas::destroy_handle(self.blas) };
+        for &module in &self.modules {
+            // SAFETY: It was loaded once, and no stream is left that runs its kernels: each holds the device.
+            let _ = unsafe { result::module::unload(module) };
+        }
+    }
+}
+
+impl Device for Driver {
+    fn description(&self) -> &Description {
+        &self.description
+    }
+
+    fn free_bytes(&self) -> Result<usize, DeviceError> {
+        self.bind()?;
+        result::mem_get_info().map(|(free, _)| free).map_err(failed("cuMemGetInfo"))
+    }
+
+    fn allocate(&self, bytes: usize) -> Result<Address, DeviceError> {
+        self.bind()?;
+        // SAFETY: Nobody takes what is in it for anything.
+        let memory = unsafe { result::malloc_sync(bytes) };
+        memory.map(Address).map_err(failed("cuMemAlloc"))
+    }
+
+    unsafe fn free(&self, memory: Address) {
+        drop(self.bind());
+        // SAFETY: The caller has seen to it.
+        let _ = unsafe { result::free_sync(memory.0) };
+    }
+
+    unsafe fn upload(&self, to: Address, bytes: &[u8]) -> Result<(), DeviceError> {
+        self.bind()?;
+        // SAFETY: The caller has seen to the memory, and the call returns when the bytes are read.
+        unsafe { result::memcpy_htod_sync(to.0, bytes) }.map_err(failed("cuMemcpyHtoD"))?;
+        // They may be read but not there yet, and our streams do not wait for the one that brings them.
+        // SAFETY: That stream is always open.
+        unsafe { result::stream::synchronize(result::stream::null()) }.map_err(failed("cuStreamSynchronize"))
+    }
+
+    fn allocate_pinned(&self, bytes: usize) -> Result<HostAddress, DeviceError> {
+        self.bind()?;
+        // SAFETY: Nobody takes what is in it for anything.
+        let memory = unsafe { result::malloc_host(bytes, sys::CU_MEMHOSTALLOC_PORTABLE) };
+        memory.map(|memory| HostAddress(memory.expose_provenance())).map_err(failed("cuMemHostAlloc"))
+    }
+
+    unsafe fn free_pinned(&self, memory: HostAddress) {
+        drop(self.bind());
+        // SAFETY: The caller has seen to it.
+        let _ = unsafe { result::free_host(pointer(memory)) };
+    }
+
+    unsafe fn write_pinned(&self, to: HostAddress, bytes: &[u8]) {
+        // SAFETY: The caller has seen to the memory, which no slice of Rust's can be in.
+        unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), pointer(to).cast(), bytes.len()) };
+    }
+
+    unsafe fn read_pinned(&self, from: HostAddress, bytes: &mut [u8]) {
+        // SAFETY: As above.
+        unsafe { ptr::copy_nonoverlapping(pointer(from).cast(), bytes.as_mut_ptr(), bytes.len()) };
+    }
+
+    fn open_stream(self: Arc<Self>) -> Result<Box<dyn Stream>, DeviceError> {
+        self.bind()?;
+        let stream = result::stream::create(result::stream::StreamKind::NonBlocking);
+        let stream = stream.map_err(failed("cuStreamCreate"))?;
+        Ok(Box::new(DriverStream { stream, graphs: Vec::new(), driver: self }))
+    }
+}
+
+fn pointer(address: HostAddress) -> *mut c_void {
+    ptr::with_exposed_provenance_mut(address.0)
+}
+
+/// A stream and the graphs that it captured.
+struct DriverStream {
+    stream: sys::CUstream,
+    graphs: Vec<sys::CUgraphExec>,
+    driver: Arc<Driver>,
+}
+
+// SAFETY: As for the driver; a stream is used by one thread at a time.
+unsafe impl Send for DriverStream {}
+
+impl Stream for DriverStream {
+    unsafe fn copy_in(&mut self, to: Address, from: HostAddress, bytes: usize) -> Result<(), DeviceError> {
+        self.driver.bind()?;
+        // SAFETY: The caller has seen to the memory.
+        let copied = unsafe { sys::cuMemcpyHtoDAsync_v2(to.0, pointer(from), bytes, self.stream) };
+        copied.result().map_err(failed("cuMemcpyHtoDAsync"))
+    }
+
+    unsafe fn copy_out(&mut self, to: HostAddress, from: Address, bytes: usize) -> Result<(), DeviceError> {
+        self.driver.bind()?;
+        // SAFETY: The caller has seen to the memory.
+        let copied = unsafe { sys::cuMemcpyDtoHAsync_v2(pointer(to), from.0, bytes, self.stream) };
+        copied.result().map_err(failed("cuMemcpyDtoHAsync"))
+    }
+
+    unsafe fn launch(&mut self, launch: &Launch<'_>) -> Result<(), DeviceError> {
+        self.driver.bind()?;
+        let function = self.driver.functions.get(launch.kernel);
+        let function = *function.unwrap_or_else(|| panic!("no kernel {}", launch.kernel));
+        let mut arguments: Vec<*mut c_void> = launch.arguments.iter().map(value_of).collect();
+        let (grid, block) = ((launch.grid, 1, 1), (Launch::BLOCK, 1, 1));
+        // SAFETY: The caller has seen to the arguments, whose values the call copies.
+        unsafe { result::launch_kernel(function, grid, block, 0, self.stream, &mut arguments) }
+            .map_err(failed("cuLaunchKernel"))
+    }
+
+    unsafe fn multiply(&mut self, product: &Product) -> Result<(), DeviceError> {
+        self.driver.bind()?;
+        let descriptors = Descriptors::new(product)?;
+        // SAFETY: The caller has seen to the memory.
+        unsafe { descriptors.run(product, self.driver.blas, self.stream) }
+    }
+
+    fn begin_capture(&mut self) -> Result<(), DeviceError> {
+        self.driver.bind()?;
+        let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
+        // SAFETY: It is this stream, which is open.
+        unsafe { result::stream::begin_capture(self.stream, mode) }.map_err(failed("cuStreamBeginCapture"))
+    }
+
+    fn end_capture(&mut self) -> Result<Graph, DeviceError> {
+        self.driver.bind()?;
+        // SAFETY: It is this stream, which is open.
+        let graph = unsafe { result::stream::end_capture(self.stream) };
+        let graph = graph.map_err(failed("cuStreamEndCapture"))?;
+        // SAFETY: It was just captured.
+        let ready = unsafe { result::graph::instantiate(graph, sys::CUgraphInstantiate_flags(0)) };
+        // SAFETY: What was made of it does not need it.
+        let _ = unsafe { result::graph::destroy(graph) };
+        let ready = ready.map_err(failed("cuGraphInstantiate"))?;
+        self.graphs.push(ready);
+        // SAFETY: Both are open.
+        let uploaded = unsafe { result::graph::upload(ready, self.stream) };
+        uploaded.map_err(failed("cuGraphUpload"))?;
+        Ok(Graph(self.graphs.len() - 1))
+    }
+
+    unsafe fn replay(&mut self, graph: Graph) -> Result<(), DeviceError> {
+        self.driver.bind()?;
+        // SAFETY: Both are open, and the caller has seen to the memory that the graph names.
+        unsafe { result::graph::launch(self.graphs[graph.0], self.stream) }.map_err(failed("cuGraphLaunch"))
+    }
+
+    fn wait(&mut self) -> Result<(), DeviceError> {
+        self.driver.bind()?;
+        // SAFETY: It is this stream, which is open.
+        unsafe { result::stream::synchronize(self.stream) }.map_err(failed("cuStreamSynchronize"))
+    }
+}
+
+impl Drop for DriverStream {
+    fn drop(&mut self) {
+        // What fails now has failed before, or frees nothing that anybody counts on.
+        drop(self.wait());
+        for &graph in &self.graphs {
+            // SAFETY: It is this stream's, and does not run any more.
+            let _ = unsafe { result::graph::exec_destroy(graph) };
+        }
+        // SAFETY: It is this stream, which nobody else has.
+        let _ = unsafe { result::stream::destroy(self.stream) };
+    }
+}
+
+/// The address of an argument's value.
+fn value_of(argument: &Argument) -> *mut c_void {
+    match argument {
+        Argument::Memory(address) => ptr::from_ref(&address.0).cast_mut().cast(),
+        Argument::Signed(number) => ptr::from_ref(number).cast_mut().cast(),
+        Argument::Unsigned(number) => ptr::from_ref(number).cast_mut().cast(),
+        Argument::Float(number) => ptr::from_ref(number).cast_mut().cast(),
+    }
+}
+
+/// What cuBLASLt wants to know of a product. It counts along columns, so what is a row here is a column there: the output,
+/// `[outputs]` a column, is the transposed weights, `[inputs]` a column, times the input, `[inputs]` a column.
+struct Descriptors {
+    operation: Operation,
+    weights: MatrixLayout,
+    input: MatrixLayout,
+    output: MatrixLayout,
+    preference: Preference,
+}
+
+impl Descriptors {
+    fn new(product: &Product) -> Result<Self, DeviceError> {
+        let layout = |rows, columns| MatrixLayout::new(product.precision, rows, columns);
+        Ok(Self {
+            operation: Operation::new(product)?,
+            weights: layout(product.inputs, product.outputs)?,
+            input: layout(product.inputs, product.rows)?,
+            output: layout(product.outputs, product.rows)?,
+            preference: Preference::new()?,
+        })
+    }
+
+    /// # Safety
+    /// The caller answers for the memory that `product` names, for as long as the stream works on it.
+    unsafe fn run(
+        &self,
+        product: &Product,
+        handle: blas_sys::cublasLtHandle_t,
+        stream: sys::CUstream,
+    ) -> Result<(), DeviceError> {
+        let Self { operation, weights, input, output, preference } = self;
+        // SAFETY: All of them were made before and are not destroyed.
+        let found = unsafe {
+            blas::get_matmul_algo_heuristic(
+                handle,
+                operation.0,
+                weights.0,
+                input.0,
+                output.0,
+                output.0,
+                preference.0,
+            )
+        };
+        let found = found.map_err(blas_failed("cublasLtMatmulAlgoGetHeuristic"))?;
+        let (one, zero) = (1.0_f32, 0.0_f32);
+        // SAFETY: As above, the memory is as the layouts say by the caller's word, and the factors are copied.
+        let done = unsafe {
+            blas::matmul(
+                handle,
+                operation.0,
+                ptr::from_ref(&one).cast(),
+                ptr::from_ref(&zero).cast(),
+                device_pointer(product.weights),
+                weights.0,
+                device_pointer(product.input),
+                input.0,
+                device_pointer(product.output),
+                output.0,
+                device_pointer(product.output),
+                output.0,
+                &raw const found.algo,
+                device_pointer(product.workspace),
+                WORKSPACE_BYTES,
+                stream.cast(),
+            )
+        };
+        done.map_err(blas_failed("cublasLtMatmul"))
+    }
+}
+
+/// An address as cuBLASLt takes it, which never looks there from the host.
+fn device_pointer(address: Address) -> *mut c_void {
+    ptr::without_provenance_mut(usize::try_from(address.0).expect("addresses are of 64 bits"))
+}
+
+/// A matrix that is a piece of memory without gaps.
+struct MatrixLayout(blas_sys::cublasLtMatrixLayout_t);
+
+impl MatrixLayout {
+    fn new(precision: Precision, rows: usize, columns: usize) -> Result<Self, DeviceError> {
+        let pitch = i64::try_from(rows).expect("the plan has counted it");
+        let layout = blas::create_matrix_layout(number_type(precision), rows as u64, columns as u64, pitch);
+        layout.map(Self).map_err(blas_failed("cublasLtMatrixLayoutCreate"))
+    }
+}
+
+impl Drop for MatrixLayout {
+    fn drop(&mut self) {
+        // SAFETY: Nobody else has it.
+        let _ = unsafe { blas::destroy_matrix_layout(self.0) };
+    }
+}
+
+/// What is done: a product with bias, and `ReLU` where it is asked for, summed in single precision.
+struct Operation(blas_sys::cublasLtMatmulDesc_t);
+
+impl Operation {
+    fn new(product: &Product) -> Result<Self, DeviceError> {
+        use blas_sys::cublasLtMatmulDescAttributes_t as Attribute;
+        let sums = blas_sys::cublasComputeType_t::CUBLAS_COMPUTE_32F;
+        let operation = blas::create_matmul_desc(sums, blas_sys::cudaDataType_t::CUDA_R_32F);
+        let operation = Self(operation.map_err(blas_failed("cublasLtMatmulDescCreate"))?);
+        let epilogue = if product.relu {
+            blas_sys::cublasLtEpilogue_t::CUBLASLT_EPILOGUE_RELU_BIAS
+        } else {
+            blas_sys::cublasLtEpilogue_t::CUBLASLT_EPILOGUE_BIAS
+        };
+        operation.set(Attribute::CUBLASLT_MATMUL_DESC_TRANSA, &TRANSPOSED)?;
+        operation.set(Attribute::CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue)?;
+        operation.set(Attribute::CUBLASLT_MATMUL_DESC_BIAS_POINTER, &product.bias.0)?;
+        Ok(operation)
+    }
+
+    fn set<T>(
+        &self,
+        attribute: blas_sys::cublasLtMatmulDescAttributes_t,
+        value: &T,
+    ) -> Result<(), DeviceError> {
+        let value: *const T = value;
+        // SAFETY: It is this operation, and the value, which is copied, is of the size that is said.
+        let set = unsafe { blas::set_matmul_desc_attribute(self.0, attribute, value.cast(), size_of::<T>()) };
+        set.map_err(blas_failed("cublasLtMatmulDescSetAttribute"))
+    }
+}
+
+impl Drop for Operation {
+    fn drop(&mut self) {
+        // SAFETY: Nobody else has it.
+        let _ = unsafe { blas::destroy_matmul_desc(self.0) };
+    }
+}
+
+/// What the choice of a kernel must keep to.
+struct Preference(blas_sys::cublasLtMatmulPreference_t);
+
+impl Preference {
+    fn new() -> Result<Self, DeviceError> {
+        let preference = blas::create_matmul_pref().map_err(blas_failed("cublasLtMatmulPreferenceCreate"))?;
+        let preference = Self(preference);
+        let (bytes, attribute) = (
+            WORKSPACE_BYTES,
+            blas_sys::cublasLtMatmulPreferenceAttributes_t::CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
+        );
+        // SAFETY: It is this preference, and the value, which is copied, is of the size that is said.
+        let set = unsafe {
+            blas::set_matmul_pref_attribute(
+                preference.0,
+                attribute,
+                ptr::from_ref(&bytes).cast(),
+                size_of::<usize>(),
+            )
+        };
+        set.map_err(blas_failed("cublasLtMatmulPreferenceSetAttribute"))?;
+        Ok(preference)
+    }
+}
+
+impl Drop for Preference {
+    fn drop(&mut self) {
+        // SAFETY: Nobody else has it.
+        let _ = unsafe { blas::destroy_matmul_pref(self.0) };
+    }
+}
+
+fn number_type(precision: Precision) -> blas_sys::cudaDataType_t {
+    match precision {
+        Precision::Single => blas_sys::cudaDataType_t::CUDA_R_32F,
+        Precision::Half => blas_sys::cudaDataType_t::CUDA_R_16F,
+    }
+}
+
+fn failed(call: &'static str) -> impl FnOnce(DriverError) -> DeviceError {
+    move |error| {
+        let text = error.error_string().map(|text| text.to_string_lossy().into_owned());
+        DeviceError { call, reason: text.unwrap_or_else(|_| format!("{:?}", error.0)) }
+    }
+}
+
+fn blas_failed(call: &'static str) -> impl FnOnce(CublasError) -> DeviceError {
+    move |error| DeviceError { call, reason: format!("{:?}", error.0) }
+}
+
+/// `CUBLAS_OP_T`.
+const TRANSPOSED: i32 = 1;

@@ -1,0 +1,334 @@
+//! A slot: one stream of a GPU, with memory and graphs of its own, as an [`Engine`].
+//!
+//! A batch is written to pinned memory, the graph of its bucket is replayed, and its scores are read: one copy in, the
+//! gather, the layers, the head, one copy out, all in the graph. Every graph has run once before the engine is handed
+//! out.
+//!
+//! An id outside of its table is read nowhere: the kernels take it for a row of zeros and say so, and the batch is answered with
+//! an error. The encoder makes no such ids.
+//!
+//! A device that failed may have failed for good, and whatever it answers afterwards is worth nothing: from then on the
+//! engine answers every batch with the error.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use super::{
+    device::{Address, Argument, DeviceError, Graph, Launch, Product, Stream},
+    memory::{Memory, Pinned},
+    plan::{Bucket, LayerPlan, Part, SlotLayout},
+    resident::Resident,
+};
+use crate::{
+    engine::{Engine, EngineError, network::LayerKind},
+    tensor::{Column, Rows, Signature, Values},
+};
+
+/// One slot of a version on a GPU.
+pub struct CudaEngine {
+    signature: Signature,
+    /// Declared first, so that it is dropped, and has waited, before the memory that its work touches.
+    slot: Slot,
+    failed: Option<DeviceError>,
+}
+
+/// What of an engine the device works with.
+struct Slot {
+    stream: Box<dyn Stream>,
+    /// One for each bucket.
+    graphs: Vec<Graph>,
+    pinned: Pinned,
+    memory: Memory,
+    resident: Arc<Resident>,
+}
+
+impl CudaEngine {
+    /// A slot for the rows of `signature`, whose graphs have all run once.
+    pub(super) fn open(resident: Arc<Resident>, signature: &Signature) -> Result<Self, DeviceError> {
+        let device = Arc::clone(&resident.device);
+        let SlotLayout { exchange, bytes, .. } = resident.plan.slot;
+        let memory = Memory::new(&device, bytes)?;
+        let pinned = Pinned::new(&device, exchange.bytes)?;
+        let stream = device.open_stream()?;
+        let mut slot = Slot { stream, graphs: Vec::new(), pinned, memory, resident };
+        slot.capture()?;
+        Ok(Self { signature: signature.clone(), slot, failed: None })
+    }
+
+    /// What the graph for `rows` takes on the device, with nothing of the host's in between: the mean over `times` replays in
+    /// a row, of a full batch.
+    pub fn time_replays(&mut self, rows: usize, times: u32) -> Result<Duration, EngineError> {
+        let limit = self.slot.resident.plan.max_rows();
+        let number = self.slot.resident.plan.bucket(rows).ok_or(EngineError::TooManyRows { rows, limit })?;
+        self.slot.write_sample(number);
+        let graph = self.slot.graphs[number];
+        let start = Instant::now();
+        for _ in 0..times {
+            // SAFETY: As in `Slot::replay`; nothing that is read is written to but by replays before.
+            unsafe { self.slot.stream.replay(graph) }?;
+        }
+        self.slot.stream.wait()?;
+        Ok(start.elapsed() / times.max(1))
+    }
+}
+
+impl Engine for CudaEngine {
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn run(&mut self, rows: &Rows, scores: &mut Vec<f32>) -> Result<(), EngineError> {
+        if let Some(error) = &self.failed {
+            return Err(EngineError::Device(error.clone()));
+        }
+        scores.clear();
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let plan = &self.slot.resident.plan;
+        let too_many = || EngineError::TooManyRows { rows: rows.len(), limit: plan.max_rows() };
+        let number = plan.bucket(rows.len()).ok_or_else(too_many)?;
+        self.slot.write(number, rows)?;
+        if let Err(error) = self.slot.replay(number) {
+            self.failed = Some(error.clone());
+            return Err(EngineError::Device(error));
+        }
+        scores.resize(rows.len(), 0.0);
+        self.slot.read(number, scores)
+    }
+}
+
+impl Slot {
+    fn bucket(&self, number: usize) -> Bucket {
+        self.resident.plan.buckets[number]
+    }
+
+    /// Captures the graph of each bucket. The work of each is done once before, which loads what is loaded late, and the
+    /// graph runs once after, so that no request pays for either.
+    fn capture(&mut self) -> Result<(), DeviceError> {
+        for number in 0..self.resident.plan.buckets.len() {
+            self.write_sample(number);
+            self.enqueue(number)?;
+            self.stream.wait()?;
+            self.stream.begin_capture()?;
+            let captured = self.enqueue(number);
+            // A capture is ended whatever happened in it, and what happened first is the reason.
+            let graph = self.stream.end_capture();
+            captured?;
+            self.graphs.push(graph?);
+            self.replay(number)?;
+        }
+        Ok(())
+    }
+
+    /// Writes a full batch of zeros, which are ids of every table. Where a smaller bucket has left its scores a larger one
+    /// reads how many rows there are, so nothing may run on what is there.
+    fn write_sample(&mut self, number: usize) {
+        let bucket = self.bucket(number);
+        self.pinned.write(0, &vec![0; bucket.end]);
+        self.write_header(bucket, bucket.rows);
+    }
+
+    fn write_header(&mut self, bucket: Bucket, rows: usize) {
+        let mut header = [0; Bucket::HEADER_BYTES];
+        let rows = u32::try_from(rows).expect("as few as its bucket's");
+        header[..4].copy_from_slice(&rows.to_le_bytes());
+        self.pinned.write(bucket.header, &header);
+    }
+
+    /// Writes a batch to where the graph of its bucket reads it.
+    fn write(&mut self, number: usize, rows: &Rows) -> Result<(), EngineError> {
+        let bucket = self.bucket(number);
+        self.write_header(bucket, rows.len());
+        let other = || EngineError::Signature("the rows are of another one".to_owned());
+        let (ids, dense) = match rows.columns() {
+            [ids] => (ids, None),
+            [ids, dense] => (ids, Some(dense)),
+            _ => return Err(other()),
+        };
+        match ids.values() {
+            Values::I32(ids) if ids.len() == rows.len() * self.resident.plan.id_columns => {
+                self.pinned.write(0, bytemuck::cast_slice(ids));
+            }
+            _ => return Err(other()),
+        }
+        match dense.map(Column::values) {
+            None if self.resident.plan.dense_columns == 0 => Ok(()),
+            Some(Values::F32(dense)) if dense.len() == rows.len() * self.resident.plan.dense_columns => {
+                self.pinned.write(bucket.dense, bytemuck::cast_slice(dense));
+                Ok(())
+            }
+            _ => Err(other()),
+        }
+    }
+
+    /// Runs the graph of a bucket and waits for it.
+    fn replay(&mut self, number: usize) -> Result<(), DeviceError> {
+        // SAFETY: The stream captured it, with memory of this slot and its version, which live as long as the slot; the
+        // slot waits for the work before it touches them again, here or, where that fails, when the stream is dropped.
+        unsafe { self.stream.replay(self.graphs[number]) }?;
+        self.stream.wait()
+    }
+
+    /// Reads the scores of a batch that was just computed.
+    fn read(&self, number: usize, scores: &mut [f32]) -> Result<(), EngineError> {
+        let bucket = self.bucket(number);
+        let mut fault = [0; 4];
+        self.pinned.read(bucket.header + Bucket::FAULT, &mut fault);
+        if fault != [0; 4] {
+            return Err(EngineError::Ids);
+        }
+        self.pinned.read(bucket.scores, bytemuck::cast_slice_mut(scores));
+        Ok(())
+    }
+
+    /// Puts the work of a bucket into the stream.
+    fn enqueue(&mut self, number: usize) -> Result<(), DeviceError> {
+        let bucket = self.bucket(number);
+        let exchange = self.part(self.resident.plan.slot.exchange);
+        let (from, bytes) = (self.pinned.at(0), bucket.scores);
+        // SAFETY: Both are as large as the largest bucket asks for, belong to this slot, which outlives its stream, and are
+        // left alone until the work is done. So it is for what is named below.
+        unsafe { self.stream.copy_in(exchange, from, bytes) }?;
+        self.gather(bucket)?;
+        let last = self.layers(bucket)?;
+        self.head(bucket, last)?;
+        let (to, bytes) = (self.pinned.at(bucket.header), bucket.end - bucket.header);
+        // SAFETY: As above.
+        unsafe { self.stream.copy_out(to, exchange.at(bucket.header), bytes) }
+    }
+
+    fn gather(&mut self, bucket: Bucket) -> Result<(), DeviceError> {
+        let Resident { plan, rows, .. } = &*self.resident;
+        let exchange = self.part(plan.slot.exchange);
+        let pitch = plan.input.pitch / plan.precision.per_chunk();
+        let arguments = [
+            Argument::Memory(exchange.at(bucket.header)),
+            Argument::Memory(exchange),
+            signed(plan.id_columns),
+            Argument::Memory(exchange.at(bucket.dense)),
+            signed(plan.dense_columns),
+            Argument::Memory(self.resident.at(plan.version.fields)),
+            signed(plan.version.fields.bytes / size_of::<kernels::Field>()),
+            Argument::Memory(self.resident.at(plan.version.embeddings)),
+            Argument::Unsigned(rows.embeddings),
+            signed(plan.embedding_chunks()),
+            signed(pitch),
+            Argument::Memory(self.part(plan.slot.input)),
+            Argument::Memory(exchange.at(bucket.header + Bucket::FAULT)),
+        ];
+        let kernel = kernels::GATHER.kernels[kernel_of(&self.resident)];
+        self.launch(kernel, bucket.rows * pitch, &arguments)
+    }
+
+    /// The layers before the last one; says where what they come to lies.
+    fn layers(&mut self, bucket: Bucket) -> Result<Address, DeviceError> {
+        let resident = Arc::clone(&self.resident);
+        let slot = &resident.plan.slot;
+        let (first, mut input) = (self.part(slot.input), self.part(slot.input));
+        for (layer, place) in resident.plan.layers.iter().zip(slot.hidden.iter().cycle()) {
+            let output = self.part(*place);
+            self.multiply(bucket, layer, (input, output))?;
+            if layer.kind == LayerKind::Cross {
+                self.cross(bucket, layer, [first, input, output])?;
+            }
+            input = output;
+        }
+        Ok(input)
+    }
+
+    fn multiply(
+        &mut self,
+        bucket: Bucket,
+        layer: &LayerPlan,
+        (input, output): (Address, Address),
+    ) -> Result<(), DeviceError> {
+        let product = Product {
+            precision: self.resident.plan.precision,
+            rows: bucket.rows,
+            inputs: layer.inputs.pitch,
+            outputs: layer.outputs.pitch,
+            input,
+            weights: self.resident.at(layer.weights),
+            bias: self.resident.at(layer.bias),
+            output,
+            relu: layer.kind == LayerKind::Relu,
+            workspace: self.part(self.resident.plan.slot.workspace),
+        };
+        // SAFETY: As in `enqueue`; the plan made each as large as its shape and the largest bucket ask for, and input and
+        // output are two of them.
+        unsafe { self.stream.multiply(&product) }
+    }
+
+    fn cross(
+        &mut self,
+        bucket: Bucket,
+        layer: &LayerPlan,
+        [first, input, sum]: [Address; 3],
+    ) -> Result<(), DeviceError> {
+        let plan = &self.resident.plan;
+        let pitch = layer.outputs.pitch / plan.precision.per_chunk();
+        let arguments = [
+            Argument::Memory(self.part(plan.slot.exchange).at(bucket.header)),
+            Argument::Memory(first),
+            Argument::Memory(input),
+            signed(pitch),
+            Argument::Memory(sum),
+        ];
+        let kernel = kernels::CROSS.kernels[kernel_of(&self.resident)];
+        self.launch(kernel, bucket.rows * pitch, &arguments)
+    }
+
+    fn head(&mut self, bucket: Bucket, hidden: Address) -> Result<(), DeviceError> {
+        let Resident { plan, rows, .. } = &*self.resident;
+        let exchange = self.part(plan.slot.exchange);
+        let arguments = [
+            Argument::Memory(exchange.at(bucket.header)),
+            Argument::Memory(hidden),
+            Argument::Memory(self.resident.at(plan.version.last)),
+            signed(plan.last_input.pitch / plan.precision.per_chunk()),
+            Argument::Memory(exchange),
+            signed(plan.id_columns),
+            Argument::Memory(self.resident.at(plan.version.wide)),
+            Argument::Unsigned(rows.wide),
+            // The wide weights carry it.
+            Argument::Float(0.0),
+            Argument::Memory(exchange.at(bucket.scores)),
+            Argument::Memory(exchange.at(bucket.header + Bucket::FAULT)),
+        ];
+        let kernel = kernels::HEAD.kernels[kernel_of(&self.resident)];
+        self.launch(kernel, bucket.rows * WARP, &arguments)
+    }
+
+    /// Launches `kernel` with at least so many threads.
+    fn launch(
+        &mut self,
+        kernel: &'static str,
+        threads: usize,
+        arguments: &[Argument],
+    ) -> Result<(), DeviceError> {
+        let grid = threads.div_ceil(Launch::BLOCK as usize);
+        let grid = u32::try_from(grid).expect("the plan has counted them");
+        // SAFETY: As in `enqueue`; the arguments are those that the kernel's file names, and the plan made what they point
+        // to as large as it says there.
+        unsafe { self.stream.launch(&Launch { kernel, grid, arguments }) }
+    }
+
+    fn part(&self, part: Part) -> Address {
+        self.memory.at(part.offset)
+    }
+}
+
+/// Which of a file's kernels: the one for single precision is the first.
+fn kernel_of(resident: &Resident) -> usize {
+    resident.plan.precision as usize
+}
+
+fn signed(number: usize) -> Argument {
+    Argument::Signed(i32::try_from(number).expect("the plan has counted it"))
+}
+
+/// Threads that compute a row's score.
+const WARP: usize = 32;

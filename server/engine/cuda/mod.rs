@@ -1,0 +1,200 @@
+//! Our own engine for NVIDIA GPUs: tables and weights stay in the GPU's memory, and a batch is one replay of a captured
+//! graph. CUDA is opened when the first model asks for it; a build, and a server without such a model, needs none of it.
+//! It has not run on a GPU yet: what is tested is tested on a fake of the device, which computes as the kernels do.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `device` | what is asked of a GPU: the seam |
+//! | `driver`, `compiler` | that by CUDA's driver and cuBLASLt, with kernels from NVRTC |
+//! | `memory` | memory that is given back |
+//! | `plan` | where everything of a network lies: pure |
+//! | `resident` | a version's tables and weights |
+//! | `engine` | a slot: a stream with its graphs |
+//! | `check` | kernels and products beside plain computations, where there is a GPU |
+//!
+//! What is unsafe is in `device`'s traits, and called by those that own what they name.
+
+#![allow(unsafe_code, reason = "a device's memory is named by addresses")]
+#![deny(clippy::undocumented_unsafe_blocks, clippy::multiple_unsafe_ops_per_block)]
+
+mod check;
+mod compiler;
+mod device;
+mod driver;
+mod engine;
+#[cfg(test)]
+mod fake;
+mod memory;
+mod plan;
+mod resident;
+#[cfg(test)]
+pub(crate) mod sample;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    num::NonZeroUsize,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError, Weak},
+};
+
+pub use self::{
+    check::Checked,
+    device::{Description, DeviceError, Precision},
+    engine::CudaEngine,
+    plan::PlanError,
+    resident::UploadError,
+};
+use self::{device::Device, driver::Driver, plan::Plan, resident::Resident};
+use super::{EngineError, Network};
+use crate::tensor::Signature;
+
+/// Which GPU, and where its kernels are kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CudaOptions {
+    /// The GPU's number, from 0.
+    pub device: usize,
+    /// The folder for compiled kernels; where there is none, every start compiles them.
+    pub cache: Option<PathBuf>,
+}
+
+/// How a model is computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CudaModelOptions {
+    /// What in.
+    pub precision: Precision,
+    /// The most rows of a batch.
+    pub max_rows: NonZeroUsize,
+    /// Engines that it is opened for.
+    pub slots: NonZeroUsize,
+}
+
+/// A GPU that models can be loaded to. It is opened when one is, and closed when the last of them is gone, so that one which
+/// failed for good is opened anew.
+pub struct Cuda {
+    options: CudaOptions,
+    opened: Mutex<Option<Weak<dyn Device>>>,
+}
+
+impl Cuda {
+    /// The GPU of `options`, which is not opened yet.
+    pub fn new(options: CudaOptions) -> Self {
+        Self { options, opened: Mutex::default() }
+    }
+
+    /// Whether there are the libraries that it takes, without which nothing can be loaded; asks for nothing else.
+    pub fn check_libraries() -> Result<(), EngineError> {
+        driver::check_libraries()
+    }
+
+    /// Loads the model file `model`, which must have the inputs and the output of `signature`.
+    pub fn load(
+        &self,
+        model: &Path,
+        signature: &Signature,
+        options: CudaModelOptions,
+    ) -> Result<CudaModel, EngineError> {
+        if self.opened().is_none() {
+            Self::check_libraries()?;
+        }
+        let network = Network::read(model, signature)?;
+        CudaModel::load(self.open()?, &network, signature, options)
+    }
+
+    /// Computes with each kernel what is known, on the GPU, and says what came of it.
+    pub fn check(&self) -> Result<(Description, Vec<Checked>), EngineError> {
+        Self::check_libraries()?;
+        let device = self.open()?;
+        Ok((device.description().clone(), check::check(&device)?))
+    }
+
+    /// The device, where it is open. One thread loads versions, so nobody opens it in between.
+    fn opened(&self) -> Option<Arc<dyn Device>> {
+        let opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        opened.as_ref()?.upgrade()
+    }
+
+    fn open(&self) -> Result<Arc<dyn Device>, EngineError> {
+        if let Some(device) = self.opened() {
+            return Ok(device);
+        }
+        let device: Arc<dyn Device> = Arc::new(Driver::open(&self.options)?);
+        tracing::info!(device = %device.description(), "CUDA is open");
+        *self.opened.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::downgrade(&device));
+        Ok(device)
+    }
+
+    /// A fake, open for as long as what comes beside it is kept.
+    #[cfg(test)]
+    pub(crate) fn on_a_fake() -> (Self, Arc<dyn std::any::Any + Send + Sync>) {
+        let fake = fake::Fake::new(8 << 30);
+        let device: Arc<dyn Device> = Arc::clone(&fake) as _;
+        let opened = Mutex::new(Some(Arc::downgrade(&device)));
+        (Self { options: CudaOptions::default(), opened }, fake)
+    }
+}
+
+/// A version in a GPU's memory, of which engines are opened.
+pub struct CudaModel {
+    resident: Arc<Resident>,
+    signature: Signature,
+}
+
+impl CudaModel {
+    fn load(
+        device: Arc<dyn Device>,
+        network: &Network,
+        signature: &Signature,
+        options: CudaModelOptions,
+    ) -> Result<Self, EngineError> {
+        let plan = Plan::new(network, options.precision, options.max_rows.get())?;
+        let needed = plan.bytes(options.slots.get()).unwrap_or(usize::MAX);
+        let free = device.free_bytes()?;
+        if needed > free.saturating_sub(RESERVED_BYTES) {
+            return Err(EngineError::Memory { needed, free, reserved: RESERVED_BYTES });
+        }
+        let resident = Arc::new(Resident::load(device, network, plan)?);
+        Ok(Self { resident, signature: signature.clone() })
+    }
+
+    /// A slot: an engine with a stream, pinned memory and graphs of its own, which have all run once.
+    pub fn open(&self) -> Result<CudaEngine, EngineError> {
+        Ok(CudaEngine::open(Arc::clone(&self.resident), &self.signature)?)
+    }
+
+    /// The batch sizes that its slots have graphs for, in ascending order.
+    pub fn bucket_rows(&self) -> Vec<usize> {
+        self.resident.plan.buckets.iter().map(|bucket| bucket.rows).collect()
+    }
+
+    /// The GPU.
+    pub fn description(&self) -> &Description {
+        self.resident.device.description()
+    }
+
+    /// What numbers it is computed in.
+    pub fn precision(&self) -> Precision {
+        self.resident.plan.precision
+    }
+
+    /// Bytes of the GPU that it takes with so many slots.
+    pub fn bytes(&self, slots: usize) -> usize {
+        self.resident.plan.bytes(slots).unwrap_or(usize::MAX)
+    }
+}
+
+/// Compiles the engine's kernels for `architecture`, as `sm_90`, into the folder `cache`, for which it takes no GPU, and says
+/// how many there are.
+pub fn compile(architecture: &str, cache: &Path) -> Result<usize, EngineError> {
+    driver::check_compiler()?;
+    let compiler = compiler::Compiler { architecture: architecture.to_owned(), cache: Some(cache) };
+    let mut kernels = 0;
+    for source in driver::SOURCES {
+        compiler.code(source)?;
+        kernels += source.kernels.len();
+    }
+    Ok(kernels)
+}
+
+/// What a load leaves free: graphs, kernels and cuBLASLt take memory too, and do not say how much.
+const RESERVED_BYTES: usize = 512 << 20;

@@ -1,0 +1,360 @@
+//! Where everything of a network lies in a GPU's memory, and how large it is: pure, checked arithmetic, done before anything
+//! is allocated.
+//!
+//! Kernels move sixteen bytes at once, so embeddings, rows of activations and weights are filled up with zeros to multiples
+//! of that. Weights are laid out for what they are multiplied with: zeros meet zeros, and a unit that is only there to
+//! fill up comes to zero.
+//!
+//! A slot's graphs are made for numbers of rows that a batch is rounded up to. Our kernels read from the device how many
+//! rows there are and skip the others; products of matrices compute them as well, which costs nothing while a batch is
+//! small and keeps the steps above that small.
+
+use super::device::{CHUNK_BYTES, Precision};
+use crate::engine::{
+    Network,
+    network::{Layer, LayerKind},
+};
+
+/// A network too large to count in what the kernels count in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the network has more {0} than the GPU's kernels can count")]
+pub struct PlanError(&'static str);
+
+/// A piece of an allocation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Part {
+    pub(super) offset: usize,
+    pub(super) bytes: usize,
+}
+
+/// The layout of a network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Plan {
+    pub(super) precision: Precision,
+    pub(super) id_columns: usize,
+    pub(super) dense_columns: usize,
+    /// The first layer's input.
+    pub(super) input: Spread,
+    pub(super) version: VersionLayout,
+    pub(super) slot: SlotLayout,
+    pub(super) layers: Vec<LayerPlan>,
+    /// What the last layer sees.
+    pub(super) last_input: Spread,
+    /// In ascending order; the last one is for the largest batch.
+    pub(super) buckets: Vec<Bucket>,
+}
+
+/// What the slots of a version share.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct VersionLayout {
+    pub(super) embeddings: Part,
+    pub(super) wide: Part,
+    pub(super) fields: Part,
+    pub(super) last: Part,
+    pub(super) bytes: usize,
+}
+
+/// What each slot has of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct SlotLayout {
+    /// The first layer's input.
+    pub(super) input: Part,
+    /// What layers leave, in turn.
+    pub(super) hidden: [Part; 2],
+    pub(super) workspace: Part,
+    /// What is exchanged with the host, which has as much pinned.
+    pub(super) exchange: Part,
+    pub(super) bytes: usize,
+}
+
+/// A layer before the last one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct LayerPlan {
+    pub(super) kind: LayerKind,
+    pub(super) inputs: Spread,
+    pub(super) outputs: Spread,
+    pub(super) weights: Part,
+    pub(super) bias: Part,
+}
+
+/// What is exchanged for batches of so many rows at most, by its offset: ids `[rows, id_columns]`, dense values
+/// `[rows, dense_columns]`, the header, scores `[rows]`. Everything to the end of the header goes to the device, and
+/// everything from its start comes back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Bucket {
+    pub(super) rows: usize,
+    pub(super) dense: usize,
+    /// The number of rows that there are, and the word that kernels raise for an id that is not.
+    pub(super) header: usize,
+    pub(super) scores: usize,
+    pub(super) end: usize,
+}
+
+/// How a row's numbers lie: in groups of one width that are each filled up to whole chunks, and a tail that is too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Spread {
+    groups: usize,
+    width: usize,
+    padded_width: usize,
+    /// Numbers from the start of a row to that of the next.
+    pub(super) pitch: usize,
+}
+
+impl Plan {
+    /// The layout of `network` for batches of up to `max_rows`.
+    pub(super) fn new(network: &Network, precision: Precision, max_rows: usize) -> Result<Self, PlanError> {
+        let input = Spread::new(
+            (network.fields.len(), network.embeddings.dimension()),
+            network.dense_columns,
+            precision,
+        )?;
+        let mut version = Layout::default();
+        let row_bytes = count(input.padded_width.checked_mul(precision.bytes()), "bytes in an embedding")?;
+        let [embeddings, wide, fields] = [
+            version.place(network.embeddings.rows(), row_bytes)?,
+            version.place(network.wide.rows(), 4)?,
+            version.place(network.fields.len(), size_of::<kernels::Field>())?,
+        ];
+        let mut layers: Vec<LayerPlan> = Vec::with_capacity(network.layers.len());
+        for layer in &network.layers {
+            let inputs = layers.last().map_or(input, |layer| layer.outputs);
+            layers.push(LayerPlan::new(layer, (input, inputs), precision, &mut version)?);
+        }
+        let last_input = layers.last().map_or(input, |layer| layer.outputs);
+        let last = version.place(last_input.pitch, precision.bytes())?;
+        let (id_columns, dense_columns) = (network.id_columns, network.dense_columns);
+        let buckets = bucket_rows(max_rows).into_iter();
+        let buckets: Result<Vec<_>, _> =
+            buckets.map(|rows| Bucket::new(rows, id_columns, dense_columns)).collect();
+        let buckets = buckets?;
+        let widest = layers.iter().map(|layer| layer.outputs.pitch).max().unwrap_or(0);
+        let slot = SlotLayout::new(max_rows, (input.pitch, widest), precision, &buckets)?;
+        check_counts(max_rows, input.pitch.max(widest))?;
+        let version = VersionLayout { embeddings, wide, fields, last, bytes: version.bytes };
+        Ok(Self { precision, id_columns, dense_columns, input, version, slot, layers, last_input, buckets })
+    }
+
+    /// The number of the smallest bucket that `rows` fit into.
+    pub(super) fn bucket(&self, rows: usize) -> Option<usize> {
+        let number = self.buckets.partition_point(|bucket| bucket.rows < rows);
+        (number < self.buckets.len()).then_some(number)
+    }
+
+    /// The most rows of a batch.
+    pub(super) fn max_rows(&self) -> usize {
+        self.buckets.last().map_or(0, |bucket| bucket.rows)
+    }
+
+    /// Bytes of the device for a version with so many slots.
+    pub(super) fn bytes(&self, slots: usize) -> Option<usize> {
+        self.slot.bytes.checked_mul(slots)?.checked_add(self.version.bytes)
+    }
+
+    /// Sixteen-byte chunks of an embedding.
+    pub(super) fn embedding_chunks(&self) -> usize {
+        self.input.padded_width / self.precision.per_chunk()
+    }
+}
+
+impl LayerPlan {
+    fn new(
+        layer: &Layer,
+        (first, inputs): (Spread, Spread),
+        precision: Precision,
+        version: &mut Layout,
+    ) -> Result<Self, PlanError> {
+        let outputs = match layer.kind {
+            LayerKind::Relu => Spread::new((1, layer.outputs), 0, precision)?,
+            // It is multiplied by the first layer's input, number by number.
+            LayerKind::Cross => first,
+        };
+        let row_bytes = count(inputs.pitch.checked_mul(precision.bytes()), "weights in a layer")?;
+        Ok(Self {
+            kind: layer.kind,
+            inputs,
+            outputs,
+            weights: version.place(outputs.pitch, row_bytes)?,
+            bias: version.place(outputs.pitch, precision.bytes())?,
+        })
+    }
+}
+
+impl SlotLayout {
+    fn new(
+        max_rows: usize,
+        (input, widest): (usize, usize),
+        precision: Precision,
+        buckets: &[Bucket],
+    ) -> Result<Self, PlanError> {
+        let mut layout = Layout::default();
+        let row = |pitch: usize| count(pitch.checked_mul(precision.bytes()), "numbers in a row");
+        let exchange = buckets.iter().map(|bucket| bucket.end).max().unwrap_or(0);
+        Ok(Self {
+            input: layout.place(max_rows, row(input)?)?,
+            hidden: [layout.place(max_rows, row(widest)?)?, layout.place(max_rows, row(widest)?)?],
+            workspace: layout.place(WORKSPACE_BYTES, 1)?,
+            exchange: layout.place(exchange, 1)?,
+            bytes: layout.bytes,
+        })
+    }
+}
+
+impl Bucket {
+    /// Bytes of the header, of which the first two words are used.
+    pub(super) const HEADER_BYTES: usize = CHUNK_BYTES;
+    /// Where in the header the kernels raise their word.
+    pub(super) const FAULT: usize = 4;
+
+    fn new(rows: usize, id_columns: usize, dense_columns: usize) -> Result<Self, PlanError> {
+        let words = |columns: usize| rows.checked_mul(columns)?.checked_mul(4);
+        let sum = |start: usize, words: Option<usize>| start.checked_add(words?);
+        let what = "rows in a batch";
+        let dense = count(sum(0, words(id_columns)), what)?;
+        let header = count(sum(dense, words(dense_columns)), what)?;
+        let header = count(header.checked_next_multiple_of(CHUNK_BYTES), what)?;
+        let scores = count(header.checked_add(Self::HEADER_BYTES), what)?;
+        let end = count(sum(scores, words(1)), what)?;
+        Ok(Self { rows, dense, header, scores, end })
+    }
+}
+
+impl Spread {
+    fn new((groups, width): (usize, usize), tail: usize, precision: Precision) -> Result<Self, PlanError> {
+        let padded = |numbers: usize| numbers.checked_next_multiple_of(precision.per_chunk());
+        let pitch = || groups.checked_mul(padded(width)?)?.checked_add(padded(tail)?);
+        let what = "numbers in a row";
+        Ok(Self { groups, width, padded_width: count(padded(width), what)?, pitch: count(pitch(), what)? })
+    }
+
+    /// Where number `index` of a row lies.
+    pub(super) fn place(&self, index: usize) -> usize {
+        let grouped = self.groups * self.width;
+        if index < grouped {
+            index / self.width * self.padded_width + index % self.width
+        } else {
+            self.groups * self.padded_width + index - grouped
+        }
+    }
+}
+
+/// An allocation that grows.
+#[derive(Default)]
+struct Layout {
+    bytes: usize,
+}
+
+impl Layout {
+    /// A place for so many rows of so many bytes.
+    fn place(&mut self, rows: usize, row_bytes: usize) -> Result<Part, PlanError> {
+        let what = "bytes of one kind";
+        let offset = count(self.bytes.checked_next_multiple_of(ALIGNMENT), what)?;
+        let bytes = count(rows.checked_mul(row_bytes), what)?;
+        self.bytes = count(offset.checked_add(bytes), what)?;
+        // No part starts behind the end, not even one of no bytes: a last one has a byte behind it.
+        self.bytes = count(self.bytes.checked_add(usize::from(bytes == 0)), what)?;
+        Ok(Part { offset, bytes })
+    }
+}
+
+/// Kernels count rows, columns, chunks and blocks in 31 bits.
+fn check_counts(max_rows: usize, pitch: usize) -> Result<(), PlanError> {
+    let fits = |number: usize| i32::try_from(number).ok().map(drop);
+    count(fits(pitch), "numbers in a row")?;
+    // A warp for each row of the head is the other launch that grows with the rows.
+    count(max_rows.checked_mul(pitch.max(32)).and_then(fits), "numbers in a batch")
+}
+
+/// Rows of the buckets: few where a batch costs the same whatever its size, then each at most half as large again.
+fn bucket_rows(max_rows: usize) -> Vec<usize> {
+    let next = |&rows: &usize| {
+        let next =
+            if rows.is_power_of_two() { rows.checked_mul(3)? / 2 } else { (rows / 3).checked_mul(4)? };
+        Some(next)
+    };
+    let small = [1, 8, 32, 128].into_iter();
+    let large = std::iter::successors(Some(256), next);
+    small.chain(large).take_while(|&rows| rows < max_rows).chain([max_rows]).collect()
+}
+
+fn count<T>(number: Option<T>, what: &'static str) -> Result<T, PlanError> {
+    number.ok_or(PlanError(what))
+}
+
+/// What every part starts at a multiple of; allocations do as well.
+pub(super) const ALIGNMENT: usize = 256;
+
+/// What a product of matrices may use meanwhile, as NVIDIA recommends for Hopper.
+pub(super) const WORKSPACE_BYTES: usize = 32 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::cuda::sample;
+
+    #[test]
+    fn buckets_are_few_below_256_rows_and_at_most_half_as_large_again_above() {
+        assert_eq!(bucket_rows(1), [1]);
+        assert_eq!(bucket_rows(8), [1, 8]);
+        assert_eq!(bucket_rows(100), [1, 8, 32, 100]);
+        assert_eq!(bucket_rows(4096), [1, 8, 32, 128, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096]);
+    }
+
+    #[test]
+    fn a_batch_goes_into_the_smallest_bucket_that_holds_it() {
+        let plan = Plan::new(&sample::wide_and_deep(), Precision::Single, 100).expect("small");
+        let rows = |rows| plan.bucket(rows).map(|number| plan.buckets[number].rows);
+        assert_eq!([0, 1, 2, 8, 9, 100].map(rows), [1, 1, 8, 8, 32, 100].map(Some));
+        assert_eq!(rows(101), None);
+        assert_eq!(plan.max_rows(), 100);
+    }
+
+    #[test]
+    fn numbers_lie_behind_zeros_that_fill_up_each_embedding() {
+        // Three embeddings of 5 numbers and 2 dense values, in chunks of 4.
+        let spread = Spread::new((3, 5), 2, Precision::Single).expect("small");
+        assert_eq!((spread.padded_width, spread.pitch), (8, 28));
+        assert_eq!([0, 4, 5, 14, 15, 16].map(|index| spread.place(index)), [0, 4, 8, 20, 24, 25]);
+        let half = Spread::new((3, 5), 2, Precision::Half).expect("small");
+        assert_eq!((half.padded_width, half.pitch), (8, 32));
+    }
+
+    #[test]
+    fn parts_are_apart_aligned_and_within_their_allocation() {
+        for network in sample::all() {
+            for precision in [Precision::Single, Precision::Half] {
+                let plan = Plan::new(&network, precision, 77).expect("small");
+                let VersionLayout { embeddings, wide, fields, last, bytes } = plan.version;
+                let layers = plan.layers.iter().flat_map(|layer| [layer.weights, layer.bias]);
+                check_parts([embeddings, wide, fields, last].into_iter().chain(layers).collect(), bytes);
+                let SlotLayout { input, hidden: [one, other], workspace, exchange, bytes } = plan.slot;
+                check_parts(vec![input, one, other, workspace, exchange], bytes);
+            }
+        }
+    }
+
+    fn check_parts(mut parts: Vec<Part>, bytes: usize) {
+        parts.sort_by_key(|part| part.offset);
+        for two in parts.windows(2) {
+            assert!(two[0].offset + two[0].bytes <= two[1].offset && two[0].offset < two[1].offset);
+        }
+        assert!(parts.iter().all(|part| part.offset.is_multiple_of(ALIGNMENT) && part.offset < bytes));
+        assert!(parts.iter().all(|part| part.offset + part.bytes <= bytes));
+    }
+
+    #[test]
+    fn what_is_exchanged_has_room_for_every_row() {
+        let bucket = Bucket::new(3, 2, 1).expect("small");
+        assert_eq!(bucket, Bucket { rows: 3, dense: 24, header: 48, scores: 64, end: 76 });
+    }
+
+    #[test]
+    fn sizes_that_cannot_be_counted_are_refused() {
+        let network = sample::wide_and_deep();
+        for rows in [usize::MAX, usize::MAX / 8, 1 << 30] {
+            assert!(Plan::new(&network, Precision::Single, rows).is_err(), "{rows}");
+        }
+        let plan = Plan::new(&network, Precision::Single, 8).expect("small");
+        assert_eq!(plan.bytes(2), Some(plan.version.bytes + 2 * plan.slot.bytes));
+        assert_eq!(plan.bytes(usize::MAX), None);
+    }
+}

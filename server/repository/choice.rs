@@ -1,0 +1,156 @@
+//! Which engine serves a version: what the configuration asks for or, where it leaves the choice, what the warm-up of each
+//! measured. Pure.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// What a configuration asks for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EngineWish {
+    /// ONNX Runtime on the processor.
+    #[default]
+    OnnxCpu,
+    /// Our own engine on a GPU; where it cannot be had, the version is not loaded.
+    Cuda,
+    /// The cheapest of those that can be had.
+    Auto,
+}
+
+impl EngineWish {
+    /// The engines to try, of which the first wins where two cost the same.
+    pub fn candidates(self) -> &'static [EngineKind] {
+        match self {
+            Self::OnnxCpu => &[EngineKind::OnnxCpu],
+            Self::Cuda => &[EngineKind::Cuda],
+            Self::Auto => &[EngineKind::OnnxCpu, EngineKind::Cuda],
+        }
+    }
+}
+
+/// What can serve a version.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EngineKind {
+    /// ONNX Runtime on the processor.
+    #[default]
+    OnnxCpu,
+    /// Our own engine on a GPU.
+    Cuda,
+}
+
+impl EngineKind {
+    /// Its name, as the configuration, metrics and answers have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::OnnxCpu => "onnx-cpu",
+            Self::Cuda => "cuda",
+        }
+    }
+}
+
+/// Why an engine serves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Because {
+    /// The configuration asks for it.
+    #[default]
+    Configured,
+    /// Its largest batch costs less than that of any other.
+    Cheapest,
+    /// No other can serve the version.
+    Only,
+}
+
+impl Because {
+    /// Its name, as metrics and answers have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Configured => "configured",
+            Self::Cheapest => "cheapest",
+            Self::Only => "only",
+        }
+    }
+}
+
+/// The engine that serves a version.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Choice {
+    /// Which.
+    #[serde(rename = "name")]
+    pub engine: EngineKind,
+    /// Why.
+    pub because: Because,
+    /// Why, in words, and what became of the others.
+    pub reason: String,
+}
+
+/// An engine that was tried: what its largest batch cost, or why it cannot serve.
+pub type Tried = (EngineKind, Result<Duration, String>);
+
+/// The engine to serve with, of those that `wish` asked for. `None` where none can.
+pub fn choose(wish: EngineWish, tried: &[Tried]) -> Option<Choice> {
+    let usable = tried.iter().filter_map(|(engine, cost)| Some((*engine, *cost.as_ref().ok()?)));
+    // Of those that cost the same, the first.
+    let (engine, cost) = usable.clone().min_by_key(|(_, cost)| *cost)?;
+    if wish != EngineWish::Auto {
+        let reason = "the configuration asks for it".to_owned();
+        return Some(Choice { engine, because: Because::Configured, reason });
+    }
+    let others = tried.iter().filter(|(other, _)| *other != engine);
+    let others: Vec<String> = others
+        .map(|(other, cost)| match cost {
+            Ok(cost) => format!("that of {} {cost:.0?}", other.name()),
+            Err(reason) => format!("{} cannot serve it ({reason})", other.name()),
+        })
+        .collect();
+    let because = if usable.count() > 1 { Because::Cheapest } else { Because::Only };
+    let reason = format!("its largest batch costs {cost:.0?}, {}", others.join(", "));
+    Some(Choice { engine, because, reason })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_asked_for_serves_and_of_several_the_cheapest() {
+        use EngineKind::{Cuda, OnnxCpu};
+        let cost = |microseconds| Ok(Duration::from_micros(microseconds));
+        let cannot = || Err("no GPU".to_owned());
+        let cases = [
+            (EngineWish::OnnxCpu, vec![(OnnxCpu, cost(9))], Some((OnnxCpu, Because::Configured))),
+            (EngineWish::Cuda, vec![(Cuda, cost(9))], Some((Cuda, Because::Configured))),
+            (EngineWish::Cuda, vec![(Cuda, cannot())], None),
+            (EngineWish::Auto, vec![(OnnxCpu, cost(9)), (Cuda, cost(8))], Some((Cuda, Because::Cheapest))),
+            (EngineWish::Auto, vec![(OnnxCpu, cost(8)), (Cuda, cost(9))], Some((OnnxCpu, Because::Cheapest))),
+            (EngineWish::Auto, vec![(OnnxCpu, cost(8)), (Cuda, cost(8))], Some((OnnxCpu, Because::Cheapest))),
+            (EngineWish::Auto, vec![(OnnxCpu, cost(8)), (Cuda, cannot())], Some((OnnxCpu, Because::Only))),
+            (EngineWish::Auto, vec![(OnnxCpu, cannot()), (Cuda, cost(8))], Some((Cuda, Because::Only))),
+            (EngineWish::Auto, vec![(OnnxCpu, cannot()), (Cuda, cannot())], None),
+        ];
+        for (wish, tried, expected) in cases {
+            let choice = choose(wish, &tried);
+            assert_eq!(choice.map(|choice| (choice.engine, choice.because)), expected, "{wish:?} {tried:?}");
+            let asked: Vec<_> = tried.iter().map(|(engine, _)| *engine).collect();
+            assert_eq!(asked, wish.candidates());
+        }
+    }
+
+    #[test]
+    fn the_reason_says_what_became_of_the_others() {
+        let reason = |cuda| {
+            let tried = [(EngineKind::OnnxCpu, Ok(Duration::from_micros(800))), (EngineKind::Cuda, cuda)];
+            choose(EngineWish::Auto, &tried).expect("one can").reason
+        };
+        assert_eq!(
+            reason(Ok(Duration::from_micros(60))),
+            "its largest batch costs 60µs, that of onnx-cpu 800µs"
+        );
+        assert_eq!(
+            reason(Err("no GPU".into())),
+            "its largest batch costs 800µs, cuda cannot serve it (no GPU)"
+        );
+    }
+}

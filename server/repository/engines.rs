@@ -1,0 +1,305 @@
+//! Opens the engines of a version: those that the configuration asks for, each checked against the golden rows and warmed
+//! up for every batch size, and of several the one to serve with.
+
+use std::{fmt, num::NonZeroUsize, path::PathBuf};
+
+use super::{
+    LoadError, Reaper,
+    choice::{Choice, EngineKind, Tried, choose},
+    golden::Golden,
+    manifest::Manifest,
+};
+use crate::{
+    batcher::Lane,
+    config::ModelOptions,
+    engine::{
+        BatchCost, Engine, OnnxEngine, OnnxRuntime,
+        cuda::{Cuda, CudaModel, CudaModelOptions},
+        ladder, warm_up,
+    },
+    tensor::Rows,
+};
+
+/// A version whose engines are to be opened.
+pub(super) struct Opening<'a> {
+    pub(super) runtime: &'a OnnxRuntime,
+    pub(super) cuda: &'a Cuda,
+    pub(super) reaper: &'a Reaper,
+    /// The model's file.
+    pub(super) model: PathBuf,
+    pub(super) manifest: &'a Manifest,
+    pub(super) golden: &'a Golden,
+    /// The golden rows in the model's input layout.
+    pub(super) rows: &'a Rows,
+    pub(super) options: &'a ModelOptions,
+}
+
+/// The engine to serve with, and what it takes to open more of them.
+pub(super) struct Opened {
+    pub(super) engine: Box<dyn Engine>,
+    /// What its batches cost.
+    pub(super) costs: Vec<BatchCost>,
+    pub(super) choice: Choice,
+    source: Source,
+}
+
+/// What engines are opened of.
+enum Source {
+    OnnxCpu,
+    Cuda(CudaModel),
+}
+
+/// An engine that was tried and can serve.
+struct Candidate {
+    engine: Box<dyn Engine>,
+    costs: Vec<BatchCost>,
+    source: Source,
+}
+
+impl Opening<'_> {
+    /// Tries the engines that the configuration asks for, and keeps the one to serve with. Where none can, the error is that
+    /// of the first.
+    pub(super) fn open(&self) -> Result<Opened, LoadError> {
+        let wish = self.options.engine;
+        let candidates = wish.candidates().iter().map(|&kind| (kind, self.try_out(kind)));
+        let mut candidates: Vec<_> = candidates.collect();
+        let tried: Vec<_> = candidates.iter().map(tried).collect();
+        let choice = choose(wish, &tried);
+        let is_chosen =
+            |(kind, _): &(EngineKind, _)| choice.as_ref().is_none_or(|choice| choice.engine == *kind);
+        let place = candidates.iter().position(is_chosen).expect("at least one was tried");
+        let Candidate { engine, costs, source } = candidates.swap_remove(place).1?;
+        Ok(Opened { engine, costs, choice: choice.unwrap_or_default(), source })
+    }
+
+    /// Another engine of the kind that serves.
+    pub(super) fn another(&self, opened: &Opened) -> Result<Box<dyn Engine>, LoadError> {
+        self.ready(&opened.source).map(|(engine, _)| engine)
+    }
+
+    fn try_out(&self, kind: EngineKind) -> Result<Candidate, LoadError> {
+        let source = match kind {
+            EngineKind::OnnxCpu => Source::OnnxCpu,
+            EngineKind::Cuda => Source::Cuda(self.load_to_gpu()?),
+        };
+        let (engine, costs) = self.ready(&source)?;
+        Ok(Candidate { engine, costs, source })
+    }
+
+    fn load_to_gpu(&self) -> Result<CudaModel, LoadError> {
+        let options = CudaModelOptions {
+            precision: self.options.cuda_precision,
+            max_rows: self.options.batching.max_batch_rows,
+            slots: self.options.instances.unwrap_or(CUDA_SLOTS),
+        };
+        Ok(self.cuda.load(&self.model, &self.manifest.signature, options)?)
+    }
+
+    /// An engine that has answered the golden rows and is warm. Whoever lets go of it leaves it to the reaper.
+    fn ready(&self, source: &Source) -> Result<(Box<dyn Engine>, Vec<BatchCost>), LoadError> {
+        let mut engine: Box<dyn Engine> = match source {
+            Source::OnnxCpu => {
+                Box::new(OnnxEngine::open(self.runtime, &self.model, &self.manifest.signature)?)
+            }
+            Source::Cuda(model) => Box::new(model.open()?),
+        };
+        self.golden.check(&mut *engine, self.rows)?;
+        let ladder = ladder(self.options.batching.max_batch_rows.get());
+        let costs = warm_up(&mut *engine, self.rows, &ladder)?;
+        Ok((Box::new(self.reaper.wrap(engine)), costs))
+    }
+}
+
+impl Opened {
+    /// The lane and the number of engines, where the configuration leaves them open and the engine decides them: a GPU has
+    /// threads that wait for it, so that no thread which serves does.
+    pub(super) fn defaults(&self) -> Option<(Lane, NonZeroUsize)> {
+        match self.source {
+            Source::OnnxCpu => None,
+            Source::Cuda(_) => Some((Lane::Threaded, CUDA_SLOTS)),
+        }
+    }
+}
+
+impl fmt::Display for Opened {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.choice.engine.name())?;
+        match &self.source {
+            Source::OnnxCpu => Ok(()),
+            Source::Cuda(model) => {
+                write!(f, " ({}, {} precision)", model.description(), model.precision().name())
+            }
+        }
+    }
+}
+
+fn tried((kind, candidate): &(EngineKind, Result<Candidate, LoadError>)) -> Tried {
+    let cost = match candidate {
+        Ok(candidate) => Ok(candidate.costs.last().map(|cost| cost.duration).unwrap_or_default()),
+        Err(error) => Err(in_words(error)),
+    };
+    (*kind, cost)
+}
+
+/// An error and what it comes from, in one line.
+fn in_words(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+/// Slots of a version on a GPU, unless somebody says otherwise: one computes while the other's batch comes and goes.
+const CUDA_SLOTS: NonZeroUsize = NonZeroUsize::new(2).expect("not zero");
+
+#[cfg(test)]
+mod tests {
+    use std::{env, fs, path::Path, thread};
+
+    use super::*;
+    use crate::{
+        config::RawConfig,
+        engine::{
+            Network,
+            cuda::{Precision, sample},
+        },
+        features::{Encoder, Schema, Value, Vocabulary},
+        repository::{Because, EngineWish, ModelName, VersionNumber, golden::GoldenError, manifest::Lineage},
+    };
+
+    /// A version of a network whose ids are those of two hashed features.
+    struct Made {
+        folder: tempfile::TempDir,
+        manifest: Manifest,
+        golden: Golden,
+        rows: Rows,
+    }
+
+    const SCHEMA: &str = r#"
+        feature = [
+          { name = "user", kind = "categorical", source = { hash = 8 } },
+          { name = "item", kind = "categorical", source = { hash = 8 } },
+          { name = "price", kind = "numeric", mean = 0.0, std = 1.0 },
+        ]
+    "#;
+
+    fn made(network: &Network, tolerance: f32) -> Made {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        fs::write(folder.path().join(Manifest::MODEL), sample::onnx(network)).expect("written");
+        let schema: Schema = toml::from_str(SCHEMA).expect("a schema");
+        let encoder = Encoder::new(schema, |_| Ok(Vocabulary::default())).expect("a layout");
+        assert!(encoder.wide_rows() <= sample::TABLE_ROWS);
+        let row = |id: u8| vec![Value::Int(id.into()), Value::Int((2 * id).into()), Value::Float(0.5)];
+        let mut golden = Golden { tolerance, input: (0..5).map(row).collect(), output: Vec::new() };
+        let rows = golden.encode(&encoder).expect("rows");
+        golden.output = network.score(&rows).expect("in memory").into_iter().map(narrow).collect();
+        let manifest = Manifest {
+            model: "shop".parse::<ModelName>().expect("a name"),
+            version: VersionNumber::FIRST,
+            kind: "dcn_v2".into(),
+            created: time::OffsetDateTime::UNIX_EPOCH,
+            parent: None,
+            signature: encoder.signature().clone(),
+            metrics: [].into(),
+            lineage: Lineage::default(),
+            files: [].into(),
+        };
+        Made { folder, manifest, golden, rows }
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "a score in double precision")]
+    fn narrow(score: f64) -> f32 {
+        score as f32
+    }
+
+    fn options(engine: EngineWish, cuda_precision: Precision) -> ModelOptions {
+        let defaults = RawConfig::default().parse().expect("the defaults").defaults;
+        ModelOptions { engine, cuda_precision, ..defaults }
+    }
+
+    /// The ONNX Runtime that the environment names, or else the one that `deploy/onnxruntime.sh` has fetched.
+    fn runtime() -> OnnxRuntime {
+        let named = ["MILLRACE_ONNXRUNTIME", "ORT_DYLIB_PATH"].into_iter().find_map(env::var_os);
+        let fetched = "target/wheels/onnxruntime/1.32.0/libonnxruntime.so.1.32.0";
+        let fetched = || Path::new(env!("CARGO_MANIFEST_DIR")).join(fetched);
+        OnnxRuntime::load(&named.map_or_else(fetched, PathBuf::from)).expect("run deploy/onnxruntime.sh")
+    }
+
+    /// Hands what was opened of `made` by `options` to `look`, with a GPU that is a fake.
+    fn opened(
+        made: &Made,
+        options: &ModelOptions,
+        look: impl FnOnce(&Opening<'_>, Result<Opened, LoadError>),
+    ) {
+        let (cuda, _device) = Cuda::on_a_fake();
+        let (reaper, reaper_thread) = Reaper::new();
+        let reaping = thread::spawn(|| reaper_thread.run());
+        let Made { folder, manifest, golden, rows } = made;
+        let model = folder.path().join(Manifest::MODEL);
+        let runtime = runtime();
+        let opening = Opening {
+            runtime: &runtime,
+            cuda: &cuda,
+            reaper: &reaper,
+            model,
+            manifest,
+            golden,
+            rows,
+            options,
+        };
+        look(&opening, opening.open());
+        drop(reaper);
+        reaping.join().expect("the reaper ends with the last engine");
+    }
+
+    #[test]
+    fn a_gpu_serves_where_it_is_asked_for_with_threads_and_two_slots() {
+        let made = made(&sample::deep_and_cross(), 1e-4);
+        opened(&made, &options(EngineWish::Cuda, Precision::Single), |opening, opened| {
+            let mut opened = opened.expect("fit");
+            assert_eq!(
+                (opened.choice.engine, opened.choice.because),
+                (EngineKind::Cuda, Because::Configured)
+            );
+            assert_eq!(opened.defaults(), Some((Lane::Threaded, CUDA_SLOTS)));
+            assert_eq!(opened.to_string(), "cuda (a fake, compute capability 9.0, single precision)");
+            let mut another = opening.another(&opened).expect("a second slot");
+            let (mut scores, mut others) = (Vec::new(), Vec::new());
+            opened.engine.run(&made.rows, &mut scores).expect("scores");
+            another.run(&made.rows, &mut others).expect("scores");
+            assert_eq!(scores, others);
+        });
+    }
+
+    #[test]
+    fn of_two_that_can_serve_the_cheaper_one_does() {
+        let made = made(&sample::deep_and_cross(), 1e-4);
+        opened(&made, &options(EngineWish::Auto, Precision::Single), |_, opened| {
+            let choice = opened.expect("fit").choice;
+            assert_eq!(choice.because, Because::Cheapest, "{choice:?}");
+            assert!(choice.reason.contains(", that of "), "{choice:?}");
+        });
+    }
+
+    #[test]
+    fn an_engine_that_is_off_the_golden_rows_does_not_serve() {
+        // Half precision is off by more than this.
+        let made = made(&sample::deep_and_cross(), 1e-6);
+        opened(&made, &options(EngineWish::Cuda, Precision::Half), |_, opened| {
+            assert!(matches!(opened.err(), Some(LoadError::Golden(GoldenError::Differs { .. }))));
+        });
+        opened(&made, &options(EngineWish::Auto, Precision::Half), |_, opened| {
+            let choice = opened.expect("the other is fit").choice;
+            assert_eq!((choice.engine, choice.because), (EngineKind::OnnxCpu, Because::Only));
+            assert!(choice.reason.contains("cuda cannot serve it (golden row "), "{choice:?}");
+        });
+    }
+
+    #[test]
+    fn a_model_that_the_gpu_does_not_compute_is_refused_with_what_is_in_the_way() {
+        let mut made = made(&sample::deep_and_cross(), 1e-4);
+        made.manifest.signature.output = "score".into();
+        opened(&made, &options(EngineWish::Cuda, Precision::Single), |_, opened| {
+            let error = in_words(&opened.err().expect("another output"));
+            assert!(error.starts_with("CUDA cannot compute the model: the graph is neither"), "{error}");
+        });
+    }
+}
