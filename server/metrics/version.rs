@@ -98,6 +98,8 @@ pub struct VersionFacts {
     pub engine: &'static str,
     /// Why that does.
     pub because: &'static str,
+    /// What it takes of a GPU's memory, where it is on one.
+    pub gpu_bytes: Option<usize>,
 }
 
 /// The metrics of one version for as long as it is loaded.
@@ -216,6 +218,9 @@ impl VersionSeries {
         gauge(recorder, "millrace_lane_info", &with(&[Label::new("lane", facts.lane)])).set(1.0);
         let queue_rows = gauge(recorder, "millrace_queue_rows", labels);
         queue_rows.increment(0.0);
+        if let Some(bytes) = facts.gpu_bytes {
+            gauge(recorder, "millrace_version_gpu_memory_bytes", labels).set(bytes as f64);
+        }
         if let Some((items, method)) = facts.catalogue {
             let method = Label::new("method", method);
             gauge(recorder, "millrace_catalogue_items", &with(&[method])).set(items as f64);

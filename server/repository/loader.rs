@@ -116,6 +116,8 @@ struct Instances {
     engines: Vec<Box<dyn Engine>>,
     costs: Vec<BatchCost>,
     choice: Choice,
+    /// What they take of a GPU's memory, where they are on one.
+    gpu_bytes: Option<usize>,
 }
 
 impl Loader {
@@ -163,7 +165,8 @@ impl Loader {
             rows: &rows,
             options,
         };
-        let Instances { lane, engines, costs, choice } = self.open_instances(&opening, (model, version))?;
+        let Instances { lane, engines, costs, choice, gpu_bytes } =
+            self.open_instances(&opening, (model, version))?;
         let source = Source {
             runtime: &self.runtime,
             folder: &folder,
@@ -182,6 +185,7 @@ impl Loader {
             catalogue: recommender.as_ref().map(|(it, _)| (it.catalogue().len(), it.method())),
             engine: choice.engine.name(),
             because: choice.because.name(),
+            gpu_bytes,
         };
         let metrics = self.metrics.version(model.as_str(), version.into(), facts);
         let batcher =
@@ -219,8 +223,9 @@ impl Loader {
         let more: Result<Vec<_>, _> = (1..instances).map(|_| opening.another(&opened)).collect();
         let more = more?;
         tracing::info!(%model, %version, engine = %opened, reason = %opened.choice.reason, "chosen");
+        let gpu_bytes = opened.gpu_bytes(instances);
         let Opened { engine, costs, choice, .. } = opened;
-        Ok(Instances { lane, engines: iter::once(engine).chain(more).collect(), costs, choice })
+        Ok(Instances { lane, engines: iter::once(engine).chain(more).collect(), costs, choice, gpu_bytes })
     }
 
     /// The lane, and the engine instances in it.
