@@ -5,7 +5,7 @@
 
 use std::{
     io::{self, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
     thread,
     time::{Duration, Instant},
@@ -106,7 +106,7 @@ struct Bench {
     encoder: Arc<Encoder>,
     catalogue: Arc<Catalogue>,
     recommender: Recommender,
-    row: Vec<Value>,
+    user: Rows,
 }
 
 impl Bench {
@@ -128,18 +128,21 @@ impl Bench {
         let source = Source {
             runtime,
             folder: folder.path(),
-            model: Manifest::MODEL,
             encoder: &encoder,
             rows: std::slice::from_ref(&row),
-            tolerance: 1e-5,
+            tolerance: 1e-4,
+            batch_rows: BATCH_ROWS,
             max_bytes: usize::MAX,
         };
         let room = Room { threads, queue: threads };
-        let (recommender, searching) = Recommender::open(source, Arc::clone(&catalogue), room, || {})?;
+        let open = || engine(runtime, folder.path(), &encoder);
+        let (recommender, searching) =
+            Recommender::open::<anyhow::Error>(source, Arc::clone(&catalogue), room, open, || true)?;
+        let user = catalogue.user(&encoder, &row)?;
         for thread in searching {
             thread::spawn(move || thread.run());
         }
-        Ok(Self { folder, encoder, catalogue, recommender, row })
+        Ok(Self { folder, encoder, catalogue, recommender, user })
     }
 
     /// Pairs a second of so many users who ask one question after the other.
@@ -148,7 +151,7 @@ impl Bench {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
             let mut pairs = 0;
             while Instant::now() < end {
-                let query = Query { row: self.row.clone(), k: 100, excluded: Vec::new(), candidates: None };
+                let query = Query { user: self.user.clone(), k: 100, excluded: Vec::new(), candidates: None };
                 runtime.block_on(self.recommender.ask(query, end + time + PATIENCE))?;
                 pairs += self.catalogue.len();
             }
@@ -159,20 +162,23 @@ impl Bench {
     /// The same of so many threads which encode and score one batch after the other.
     fn batches(&self, runtime: &OnnxRuntime, time: Duration, threads: usize) -> anyhow::Result<f64> {
         side_by_side(threads, time, |end| {
-            let model = self.folder.path().join(Manifest::MODEL);
-            let mut engine = OnnxEngine::open(runtime, &model, self.encoder.signature())?;
+            let mut engine = engine(runtime, self.folder.path(), &self.encoder)?;
             let (mut rows, mut scores, mut pairs) = (Rows::new(self.encoder.signature()), Vec::new(), 0);
             let mut items = (0..self.catalogue.count()).cycle();
             while Instant::now() < end {
                 rows.clear();
                 let batch = items.by_ref().take(BATCH_ROWS);
-                self.catalogue.encode(&self.encoder, &self.row, batch, &mut rows)?;
+                self.catalogue.encode(&self.encoder, &self.user, batch, &mut rows);
                 engine.run(&rows, &mut scores)?;
                 pairs += rows.len();
             }
             Ok(pairs)
         })
     }
+}
+
+fn engine(runtime: &OnnxRuntime, folder: &Path, encoder: &Encoder) -> anyhow::Result<Box<dyn Engine>> {
+    Ok(Box::new(OnnxEngine::open(runtime, &folder.join(Manifest::MODEL), encoder.signature())?))
 }
 
 /// What so many threads count a second, each until the end that it is told.

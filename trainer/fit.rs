@@ -146,7 +146,7 @@ impl FittedFeatures {
     }
 
     /// What the version recommends: the items of `rows`, each with the values of its last row. `None` where the log says
-    /// nothing of items, or callers send no id of theirs, or nothing else.
+    /// nothing of items, or callers send no id of theirs, or nothing else. Items whose id no catalogue can carry are left out.
     pub fn catalogue(
         &self,
         log: &Log,
@@ -169,7 +169,13 @@ impl FittedFeatures {
             columns.iter().map(|&(column, _)| owned(log.features[column].raw(row as usize))).collect()
         };
         let names: Vec<String> = columns.iter().map(|(_, config)| config.name.clone()).collect();
-        Catalogue::new(&self.encoder, id.name.clone(), &names, last.map(values).collect()).map(Some)
+        let place = names.iter().position(|name| *name == id.name).expect("one of them");
+        let items: Vec<Vec<Value>> =
+            last.map(values).filter(|item: &Vec<Value>| Catalogue::can_carry(&item[place])).collect();
+        if items.is_empty() {
+            return Ok(None);
+        }
+        Catalogue::new(&self.encoder, id.name.clone(), &names, items).map(Some)
     }
 
     /// The past as it was at the start of the window that holds `time`.

@@ -337,7 +337,8 @@ impl Run<'_> {
         let catalogue = trained.features.catalogue(log, split.training(), item);
         let Some(catalogue) = catalogue.map_err(PipelineError::Catalogue)? else { return Ok(()) };
         catalogue.write(version, trained.features.encoder()).map_err(PipelineError::Features)?;
-        self.tell(format_args!("listed {} items to recommend", catalogue.len()));
+        let (listed, all) = (catalogue.len(), Purchases::of(log, split.training()).items().len());
+        self.tell(format_args!("listed {listed} of {all} items to recommend"));
         Ok(())
     }
 

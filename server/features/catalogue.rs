@@ -64,23 +64,14 @@ pub enum CatalogueError {
     },
 }
 
-/// Why the row of a user with an item cannot be encoded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("value {position} of a row")]
-pub struct PairError {
-    /// The position in a row of the value.
-    pub position: usize,
-    /// What is wrong with it.
-    #[source]
-    pub source: FeatureError,
-}
-
 /// Items by their numbers, from 0 in the order of the file.
 #[derive(Debug)]
 pub struct Catalogue {
     id: String,
     /// The position in a row of each of an item's values.
     positions: Vec<usize>,
+    /// Of each position in a row, whether the value is the item's.
+    is_items: Vec<bool>,
     /// Which of an item's values is its id.
     id_column: usize,
     /// Item after item.
@@ -130,13 +121,21 @@ impl Catalogue {
         if items.is_empty() {
             return Err(CatalogueError::Empty);
         }
+        let mut row = Rows::new(encoder.signature());
+        row.push_zeroed();
         for (item, values) in items.iter().enumerate() {
-            check(encoder, &positions, (item, values))?;
+            check(encoder, &positions, (item, values), &mut row)?;
         }
         let ids: Vec<String> = items.iter().map(|values| text(&values[id_column])).collect();
         let numbers = Vocabulary::new(ids.iter().map(String::as_str))?;
         let values = items.into_iter().flatten().collect();
-        Ok(Self { id, positions, id_column, values, numbers })
+        let is_items = (0..encoder.width()).map(|position| positions.contains(&position)).collect();
+        Ok(Self { id, positions, is_items, id_column, values, numbers })
+    }
+
+    /// Whether `id` can be the id of an item: an integer, or a text that a vocabulary can have.
+    pub fn can_carry(id: &Value) -> bool {
+        Vocabulary::is_id(&text(id))
     }
 
     /// Writes the catalogue of a model whose rows `encoder` encodes into a version's folder.
@@ -181,40 +180,40 @@ impl Catalogue {
 
     /// Whether the value at `position` of a row is the item's.
     pub fn is_items(&self, position: usize) -> bool {
-        self.positions.contains(&position)
+        self.is_items[position]
     }
 
-    /// Appends a row for the user of `row` with each of `items` to `rows`. What `row` says of an item does not count. On an
-    /// error `rows` holds some of them.
+    /// The user of a positional row: a row of one, without what that says of an item.
+    pub fn user(&self, encoder: &Encoder, row: &[Value]) -> Result<Rows, FeatureError> {
+        let mut user = Rows::new(encoder.signature());
+        user.push_zeroed();
+        for (position, value) in row.iter().enumerate().filter(|&(position, _)| !self.is_items(position)) {
+            encoder.set(&mut user, position, value.raw())?;
+        }
+        Ok(user)
+    }
+
+    /// Appends a row for `user` with each of `items` to `rows`; `encoder` is the one that the catalogue was made with.
     pub fn encode(
         &self,
         encoder: &Encoder,
-        row: &[Value],
+        user: &Rows,
         items: impl IntoIterator<Item = u32>,
         rows: &mut Rows,
-    ) -> Result<(), PairError> {
+    ) {
         for item in items {
-            rows.push_zeroed();
-            for (position, value) in row.iter().enumerate().filter(|&(position, _)| !self.is_items(position))
-            {
-                set(encoder, rows, position, value)?;
-            }
+            rows.extend_from(user, 0..1);
             for (&position, value) in self.positions.iter().zip(self.item(item)) {
-                set(encoder, rows, position, value)?;
+                encoder.set(rows, position, value.raw()).expect("checked when the catalogue was made");
             }
             encoder.finish(rows);
         }
-        Ok(())
     }
 
     fn item(&self, item: u32) -> &[Value] {
         let width = self.positions.len();
         &self.values[item as usize * width..][..width]
     }
-}
-
-fn set(encoder: &Encoder, rows: &mut Rows, position: usize, value: &Value) -> Result<(), PairError> {
-    encoder.set(rows, position, value.raw()).map_err(|source| PairError { position, source })
 }
 
 /// The position in a row of each of `features`.
@@ -229,20 +228,19 @@ fn positions(encoder: &Encoder, features: &[String]) -> Result<Vec<usize>, Catal
     if positions.len() == encoder.width() { Err(CatalogueError::NoUser) } else { Ok(positions) }
 }
 
-/// Whether each of an item's values is one that its feature takes.
+/// Whether each of an item's values is one that its feature takes; `row` is there to be written to.
 fn check(
     encoder: &Encoder,
     positions: &[usize],
     (item, values): (usize, &[Value]),
+    row: &mut Rows,
 ) -> Result<(), CatalogueError> {
     if values.len() != positions.len() {
         return Err(CatalogueError::Width { item, values: values.len(), features: positions.len() });
     }
-    let mut row = Rows::new(encoder.signature());
-    row.push_zeroed();
     for (&position, value) in positions.iter().zip(values) {
         let feature = || encoder.sent_at(position).name.clone();
-        let set = encoder.set(&mut row, position, value.raw());
+        let set = encoder.set(row, position, value.raw());
         set.map_err(|source| CatalogueError::Value { item, feature: feature(), source })?;
     }
     Ok(())
@@ -302,8 +300,9 @@ mod tests {
     fn a_pair_is_encoded_as_a_caller_would_have_sent_it() {
         let (encoder, catalogue) = (encoder(), two());
         let user = [Value::Missing, Value::Int(7), Value::Missing];
+        let user = catalogue.user(&encoder, &user).expect("a user");
         let mut rows = Rows::new(encoder.signature());
-        catalogue.encode(&encoder, &user, [1, 0], &mut rows).expect("encoded");
+        catalogue.encode(&encoder, &user, [1, 0], &mut rows);
         let mut expected = Rows::new(encoder.signature());
         for row in [
             [RawValue::Int(7), RawValue::Int(7), RawValue::Float(2.5)],
@@ -318,11 +317,10 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_a_user_is_said_with_its_place() {
+    fn a_user_whose_values_cannot_be_encoded_is_refused() {
         let (encoder, catalogue) = (encoder(), two());
         let user = [Value::Missing, Value::Float(0.5), Value::Missing];
-        let error = catalogue.encode(&encoder, &user, [0], &mut Rows::new(encoder.signature()));
-        assert_eq!(error, Err(PairError { position: 1, source: FeatureError::NotAnId }));
+        assert_eq!(catalogue.user(&encoder, &user), Err(FeatureError::NotAnId));
     }
 
     #[test]

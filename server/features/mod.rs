@@ -18,7 +18,7 @@ mod vocabulary;
 
 pub use self::{
     affinity::{Affinity, AffinityTable},
-    catalogue::{Catalogue, CatalogueError, PairError},
+    catalogue::{Catalogue, CatalogueError},
     encoder::{Columns, Encoder, FeatureError, Place},
     history::{History, HistoryColumn, HistoryError, HistoryTable, Past},
     list::{List, ListColumns, ListInput, Pooling},

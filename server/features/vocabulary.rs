@@ -94,9 +94,14 @@ impl Vocabulary {
         Some(row.copied().unwrap_or(OUT_OF_VOCABULARY))
     }
 
+    /// Whether `id` is one that a line of the file can carry: 1 to 1024 bytes without line breaks.
+    pub fn is_id(id: &str) -> bool {
+        (1..=1024).contains(&id.len()) && !id.contains(['\n', '\r'])
+    }
+
     fn insert(&mut self, id: &str) -> Result<(), VocabularyError> {
         let row = self.rows();
-        if id.is_empty() || id.len() > 1024 || id.contains(['\n', '\r']) {
+        if !Self::is_id(id) {
             return Err(VocabularyError::Unwritable { row });
         }
         if row >= i32::MAX as usize {

@@ -116,7 +116,7 @@ impl HttpError {
                 }
             },
             Self::Recommend(error) => match error {
-                RecommendError::QueueFull => StatusCode::SERVICE_UNAVAILABLE,
+                RecommendError::QueueFull | RecommendError::NoTime => StatusCode::SERVICE_UNAVAILABLE,
                 RecommendError::Expired => StatusCode::GATEWAY_TIMEOUT,
                 _ => StatusCode::INTERNAL_SERVER_ERROR,
             },

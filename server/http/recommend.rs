@@ -53,8 +53,12 @@ async fn best(
         return Err(HttpError::NotJson);
     }
     let deadline = call.deadline(headers)?;
-    let read = body::read(body, &serving.limits, &serving.room).await?;
-    let query = recommend::decode(&read.bytes, version.encoder(), recommender.catalogue())?;
+    recommender.admits()?;
+    let query = {
+        // What waits for a search takes none of the room for bodies.
+        let read = body::read(body, &serving.limits, &serving.room).await?;
+        recommend::decode(&read.bytes, version.encoder(), recommender.catalogue())?
+    };
     let best = recommender.ask(query, deadline).await?;
     let mut answer = Vec::new();
     recommend::encode(&best, recommender.catalogue(), &mut answer);

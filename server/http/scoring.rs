@@ -92,7 +92,9 @@ impl Call {
             HttpError::Score(ScoreError::QueueFull) | HttpError::Recommend(RecommendError::QueueFull) => {
                 metrics.shed(Shed::Queue);
             }
-            HttpError::Score(ScoreError::NoTime) => metrics.shed(Shed::Deadline),
+            HttpError::Score(ScoreError::NoTime) | HttpError::Recommend(RecommendError::NoTime) => {
+                metrics.shed(Shed::Deadline)
+            }
             HttpError::Score(ScoreError::Overloaded) => metrics.shed(Shed::Overload),
             error if self.outcome == Outcome::Error => {
                 let Manifest { model, version, .. } = self.version.manifest();

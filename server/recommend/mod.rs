@@ -10,26 +10,30 @@
 //! Whichever way its pairs are scored, an answer is what scoring each of them by the model would have come to.
 
 mod best;
+mod load;
+mod open;
 mod rows;
 mod search;
 mod towers;
 
-use std::{path::Path, sync::Arc, time::Instant};
+use std::{
+    panic::{self, AssertUnwindSafe},
+    sync::Arc,
+    time::Instant,
+};
 
 use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
 use tokio::sync::oneshot;
 
-pub use self::best::Scored;
+pub use self::{
+    best::Scored,
+    open::{OpenError, Source},
+};
 use self::{
-    rows::WholeRows,
-    search::{Block, Pairs, search},
-    towers::{Towers, item_vectors},
+    load::Load,
+    search::{Pairs, search},
 };
-use crate::{
-    engine::{Engine, EngineError, OnnxEngine, OnnxRuntime, PairEngine},
-    features::{Catalogue, Encoder, PairError, Value},
-    tensor::Rows,
-};
+use crate::{engine::EngineError, features::Catalogue, tensor::Rows};
 
 /// Why a question got no answer.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +42,9 @@ pub enum RecommendError {
     /// As many questions wait as may.
     #[error("the model's queue of recommendations is full")]
     QueueFull,
+    /// By what searches cost, the answer would come too late.
+    #[error("the model has too much to search to answer before the deadline")]
+    NoTime,
     /// The deadline passed before the items were searched.
     #[error("the deadline passed before the model answered")]
     Expired,
@@ -47,75 +54,19 @@ pub enum RecommendError {
     /// The engine failed.
     #[error("the engine failed")]
     Engine(#[from] EngineError),
-    /// The user's values, or an item's, cannot be encoded.
-    #[error("a value cannot be encoded")]
-    Pair(#[from] PairError),
     /// The engine answered something that is no score.
     #[error("the model's score for an item is not a finite number")]
     NotFinite,
-    /// The thread went away while it searched, which only a panic inside it can cause.
+    /// The search ended without an answer, which only a panic in it can cause.
     #[error("the search stopped")]
     Lost,
-}
-
-/// Why a version's catalogue cannot be searched.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum OpenError {
-    /// The engine refused a file of the version.
-    #[error(transparent)]
-    Engine(#[from] EngineError),
-    /// The items' vectors would take more memory than they may.
-    #[error(
-        "the vectors of {items} items, {width} numbers and a bias each, would take more than max_catalogue_bytes ({limit})"
-    )]
-    TooLarge {
-        /// Items.
-        items: usize,
-        /// Numbers in a vector.
-        width: usize,
-        /// Bytes that they may take.
-        limit: usize,
-    },
-    /// Some item could not be scored.
-    #[error("an item cannot be scored")]
-    Score(#[from] RecommendError),
-    /// The towers answer something else than the model.
-    #[error("item {item}: the towers score it {found}, the model {expected}")]
-    Differs {
-        /// The item, from 0.
-        item: u32,
-        /// What the towers come to.
-        found: f32,
-        /// What the model answers.
-        expected: f32,
-    },
-}
-
-/// What is known of a version when it is loaded.
-#[derive(Clone, Copy)]
-pub struct Source<'a> {
-    /// What computes.
-    pub runtime: &'a OnnxRuntime,
-    /// The version's folder.
-    pub folder: &'a Path,
-    /// The model's file in it.
-    pub model: &'a str,
-    /// What encodes its rows.
-    pub encoder: &'a Arc<Encoder>,
-    /// Rows that the model takes, at least one, whose users stand for all.
-    pub rows: &'a [Vec<Value>],
-    /// How far the towers' probabilities may be from the model's.
-    pub tolerance: f32,
-    /// The most bytes that the items' vectors may take.
-    pub max_bytes: usize,
 }
 
 /// What is asked of a catalogue.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Query {
-    /// A positional row; what it says of an item does not count.
-    pub row: Vec<Value>,
+    /// A row of one, with what callers say of the user and nothing of an item.
+    pub user: Rows,
     /// How many items, from 1.
     pub k: usize,
     /// Items that are not to be answered, ascending.
@@ -124,11 +75,28 @@ pub struct Query {
     pub candidates: Option<Vec<u32>>,
 }
 
+impl Query {
+    /// The items that are to be scored, of a catalogue of so many.
+    fn items(&self, catalogue: usize) -> usize {
+        self.candidates.as_ref().map_or(catalogue, Vec::len)
+    }
+}
+
+/// How many answer, and how many may wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// Threads; where there are none, nothing is recommended.
+    pub threads: usize,
+    /// Questions that may wait for one of them.
+    pub queue: usize,
+}
+
 /// The items of a version, to be asked for the best.
 pub struct Recommender {
     catalogue: Arc<Catalogue>,
     method: &'static str,
     questions: Sender<Question>,
+    load: Arc<Load>,
 }
 
 /// One of the threads that answer; somebody has to run it. It ends once its [`Recommender`] is dropped.
@@ -136,6 +104,7 @@ pub struct RecommendThread {
     questions: Receiver<Question>,
     items: u32,
     pairs: Box<dyn Pairs>,
+    load: Arc<Load>,
 }
 
 struct Question {
@@ -144,35 +113,22 @@ struct Question {
     reply: oneshot::Sender<Result<Vec<Scored>, RecommendError>>,
 }
 
-/// How many answer, and how many may wait.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Room {
-    /// Threads, at least one.
-    pub threads: usize,
-    /// Questions that may wait for one of them.
-    pub queue: usize,
-}
-
 impl Recommender {
-    /// Makes `catalogue` ready to be asked, with the threads that somebody has to run. `between` is called after each block
-    /// of items that was looked at.
-    pub fn open(
-        source: Source<'_>,
+    /// Puts together what was opened, with the threads that somebody has to run.
+    fn new(
         catalogue: Arc<Catalogue>,
-        room: Room,
-        between: impl FnMut(),
-    ) -> Result<(Self, Vec<RecommendThread>), OpenError> {
-        let (sender, receiver) = bounded(room.queue);
-        let has_towers = source.folder.join(PairEngine::FILE).is_file();
-        let searched = if has_towers {
-            by_towers(source, &catalogue, room.threads, between)?
-        } else {
-            by_rows(source, &catalogue, room.threads)?
+        method: &'static str,
+        (searchers, load): (Vec<Box<dyn Pairs>>, Load),
+        queue: usize,
+    ) -> (Self, Vec<RecommendThread>) {
+        let (questions, receiver) = bounded(queue);
+        let load = Arc::new(load);
+        let thread = |pairs| {
+            let (questions, load) = (receiver.clone(), Arc::clone(&load));
+            RecommendThread { questions, items: catalogue.count(), pairs, load }
         };
-        let thread = |pairs| RecommendThread { questions: receiver.clone(), items: catalogue.count(), pairs };
-        let threads = searched.into_iter().map(thread).collect();
-        let method = if has_towers { "towers" } else { "rows" };
-        Ok((Self { catalogue, method, questions: sender }, threads))
+        let threads = searchers.into_iter().map(thread).collect();
+        (Self { catalogue, method, questions, load }, threads)
     }
 
     /// What it can recommend.
@@ -185,16 +141,29 @@ impl Recommender {
         self.method
     }
 
+    /// Whether there is room for a question that was not read yet. What this says no to need not be read.
+    pub fn admits(&self) -> Result<(), RecommendError> {
+        if self.questions.is_full() { Err(RecommendError::QueueFull) } else { Ok(()) }
+    }
+
     /// The best items for `query`, best first, with their probabilities.
     ///
     /// # Cancel safety
     /// Dropping the future ends the search after the block that is being scored.
     pub async fn ask(&self, query: Query, deadline: Instant) -> Result<Vec<Scored>, RecommendError> {
+        let items = query.items(self.catalogue.len());
+        let now = tokio::time::Instant::now().into_std();
+        if now + self.load.expected(items) > deadline {
+            return Err(RecommendError::NoTime);
+        }
         let (reply, answer) = oneshot::channel();
-        match self.questions.try_send(Question { query, deadline, reply }) {
-            Ok(()) => {}
-            Err(TrySendError::Full(_)) => return Err(RecommendError::QueueFull),
-            Err(TrySendError::Disconnected(_)) => return Err(RecommendError::Lost),
+        self.load.add(items);
+        if let Err(error) = self.questions.try_send(Question { query, deadline, reply }) {
+            self.load.remove(items);
+            return Err(match error {
+                TrySendError::Full(_) => RecommendError::QueueFull,
+                TrySendError::Disconnected(_) => RecommendError::Lost,
+            });
         }
         match tokio::time::timeout_at(deadline.into(), answer).await {
             Ok(Ok(result)) => result,
@@ -207,101 +176,49 @@ impl Recommender {
 impl RecommendThread {
     /// Answers what is asked until nobody can ask any more.
     pub fn run(mut self) {
-        while let Ok(Question { query, deadline, reply }) = self.questions.recv() {
-            let go_on = || {
-                if reply.is_closed() {
-                    return Err(RecommendError::Cancelled);
-                }
-                if Instant::now() >= deadline { Err(RecommendError::Expired) } else { Ok(()) }
-            };
-            let best = search(&mut *self.pairs, self.items, &query, go_on);
-            // Whoever asked may have gone away since.
-            let _ = reply.send(best);
+        while let Ok(question) = self.questions.recv() {
+            let items = question.query.items(self.items as usize);
+            self.answer(question, items);
+            self.load.remove(items);
         }
     }
-}
 
-impl Source<'_> {
-    fn engine(&self) -> Result<OnnxEngine, EngineError> {
-        OnnxEngine::open(self.runtime, &self.folder.join(self.model), self.encoder.signature())
-    }
-}
-
-/// So many searchers by towers, which share the items' vectors and were held against the model.
-fn by_towers(
-    source: Source<'_>,
-    catalogue: &Arc<Catalogue>,
-    threads: usize,
-    between: impl FnMut(),
-) -> Result<Vec<Box<dyn Pairs>>, OpenError> {
-    let items = Arc::new(item_vectors(source, catalogue, between)?);
-    let open = |_| Towers::open(source, catalogue, &items);
-    let mut towers = (0..threads).map(open).collect::<Result<Vec<_>, _>>()?;
-    if let Some(first) = towers.first_mut() {
-        compare(source, catalogue, first, &mut source.engine()?)?;
-    }
-    Ok(towers.into_iter().map(|towers| Box::new(towers) as Box<dyn Pairs>).collect())
-}
-
-/// So many searchers with an engine each.
-fn by_rows(
-    source: Source<'_>,
-    catalogue: &Arc<Catalogue>,
-    threads: usize,
-) -> Result<Vec<Box<dyn Pairs>>, OpenError> {
-    let open = |_| -> Result<Box<dyn Pairs>, OpenError> {
-        let engine = Box::new(source.engine()?);
-        Ok(Box::new(WholeRows::new(source.encoder, catalogue, engine)))
-    };
-    (0..threads).map(open).collect()
-}
-
-/// Asks the towers and the model for the same pairs: those of some users with items from all over the catalogue.
-fn compare(
-    source: Source<'_>,
-    catalogue: &Catalogue,
-    pairs: &mut dyn Pairs,
-    engine: &mut dyn Engine,
-) -> Result<(), OpenError> {
-    let Source { encoder, tolerance, .. } = source;
-    let count = catalogue.count();
-    let items: Vec<u32> = (0..count).step_by(catalogue.len().div_ceil(COMPARED_ITEMS)).collect();
-    let (mut found, mut expected, mut rows) = (Vec::new(), Vec::new(), Rows::new(encoder.signature()));
-    for row in source.rows.iter().take(COMPARED_USERS) {
-        pairs.begin(row)?;
-        pairs.score(&Block::Chosen(&items), &mut found)?;
-        rows.clear();
-        catalogue.encode(encoder, row, items.iter().copied(), &mut rows).map_err(RecommendError::Pair)?;
-        engine.run(&rows, &mut expected)?;
-        for ((&item, &score), &expected) in items.iter().zip(&found).zip(&expected) {
-            let found = pairs.probability(score);
-            // Written so that a NaN on either side counts as a difference.
-            let within = (found - expected).abs() <= tolerance;
-            if !within {
-                return Err(OpenError::Differs { item, found, expected });
+    fn answer(&mut self, Question { query, deadline, reply }: Question, items: usize) {
+        let go_on = || {
+            if reply.is_closed() {
+                return Err(RecommendError::Cancelled);
             }
+            if Instant::now() >= deadline { Err(RecommendError::Expired) } else { Ok(()) }
+        };
+        let start = Instant::now();
+        // A search begins anew whatever the one before has left behind, so a panic in one ends that one alone.
+        let best = AssertUnwindSafe(|| search(&mut *self.pairs, self.items, &query, go_on));
+        let best = panic::catch_unwind(best).unwrap_or(Err(RecommendError::Lost));
+        if best.is_ok() {
+            self.load.learn(items, start.elapsed());
         }
+        // Whoever asked may have gone away since.
+        let _ = reply.send(best);
     }
-    Ok(())
 }
-
-/// Items that towers and model are compared on, about.
-const COMPARED_ITEMS: usize = 64;
-/// Users that they are compared on, at most.
-const COMPARED_USERS: usize = 8;
 
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
+    use super::search::Block;
     use super::*;
-    use crate::features::{Schema, Vocabulary};
+    use crate::{
+        features::{Encoder, Schema, Value, Vocabulary},
+        tensor::{DType, Signature, TensorSpec},
+    };
 
     /// Scores items by their numbers.
     struct ByNumber;
 
     impl Pairs for ByNumber {
-        fn begin(&mut self, _: &[Value]) -> Result<(), RecommendError> {
+        fn begin(&mut self, user: &Rows) -> Result<(), RecommendError> {
+            assert_eq!(user.len(), 1, "a row of one");
             Ok(())
         }
 
@@ -334,13 +251,17 @@ mod tests {
         let encoder = Encoder::new(schema, |_| Ok(Vocabulary::default())).expect("a layout");
         let items = (0..3).map(|item| vec![Value::Int(item)]).collect();
         let catalogue = Catalogue::new(&encoder, "item".into(), &["item".into()], items).expect("items");
-        let (sender, questions) = bounded(1);
-        let thread = RecommendThread { questions, items: catalogue.count(), pairs: Box::new(ByNumber) };
-        (Recommender { catalogue: Arc::new(catalogue), method: "rows", questions: sender }, thread)
+        let load = Load::new(1, Duration::from_millis(1));
+        let searchers: (Vec<Box<dyn Pairs>>, _) = (vec![Box::new(ByNumber)], load);
+        let (recommender, mut threads) = Recommender::new(Arc::new(catalogue), "rows", searchers, 1);
+        (recommender, threads.remove(0))
     }
 
     fn query() -> Query {
-        Query { row: vec![Value::Int(1), Value::Missing], k: 1, excluded: Vec::new(), candidates: None }
+        let input = TensorSpec { name: "ids".into(), dtype: DType::I32, width: 2 };
+        let mut user = Rows::new(&Signature { inputs: vec![input], output: "score".into() });
+        user.push_zeroed();
+        Query { user, k: 1, excluded: Vec::new(), candidates: None }
     }
 
     fn soon() -> Instant {
@@ -377,5 +298,27 @@ mod tests {
         drop(thread);
         let answer = recommender.ask(query(), soon()).await;
         assert!(matches!(answer, Err(RecommendError::Lost)), "{answer:?}");
+    }
+
+    #[tokio::test]
+    async fn a_search_that_panics_is_lost_alone() {
+        let (recommender, thread) = recommender();
+        let searching = std::thread::spawn(|| thread.run());
+        let no_user = Query { user: Rows::new(&Signature { inputs: vec![], output: "".into() }), ..query() };
+        let lost = recommender.ask(no_user, soon()).await;
+        assert!(matches!(lost, Err(RecommendError::Lost)), "{lost:?}");
+        recommender.ask(query(), soon()).await.expect("an item");
+        drop(recommender);
+        searching.join().expect("it goes on");
+    }
+
+    #[tokio::test]
+    async fn who_could_not_be_answered_in_time_is_told_so_at_once() {
+        let (recommender, _thread) = recommender();
+        // Three items take three milliseconds.
+        let now = Instant::now();
+        let answer = recommender.ask(query(), now + Duration::from_millis(2)).await;
+        assert!(matches!(answer, Err(RecommendError::NoTime)), "{answer:?}");
+        assert!(recommender.admits().is_ok());
     }
 }

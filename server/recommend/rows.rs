@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     engine::Engine,
-    features::{Catalogue, Encoder, Value},
+    features::{Catalogue, Encoder},
     tensor::Rows,
 };
 
@@ -18,39 +18,46 @@ pub(super) struct WholeRows {
     encoder: Arc<Encoder>,
     catalogue: Arc<Catalogue>,
     engine: Box<dyn Engine>,
-    user: Vec<Value>,
+    user: Rows,
+    /// The most rows that the engine takes at once.
+    batch_rows: usize,
     rows: Rows,
 }
 
 impl WholeRows {
     /// The model that `engine` computes.
-    pub(super) fn new(encoder: &Arc<Encoder>, catalogue: &Arc<Catalogue>, engine: Box<dyn Engine>) -> Self {
+    pub(super) fn new(
+        encoder: &Arc<Encoder>,
+        catalogue: &Arc<Catalogue>,
+        engine: Box<dyn Engine>,
+        batch_rows: usize,
+    ) -> Self {
         Self {
             encoder: Arc::clone(encoder),
             catalogue: Arc::clone(catalogue),
+            user: Rows::new(engine.signature()),
+            batch_rows,
             rows: Rows::new(engine.signature()),
             engine,
-            user: Vec::new(),
         }
     }
 }
 
 impl Pairs for WholeRows {
-    fn begin(&mut self, row: &[Value]) -> Result<(), RecommendError> {
-        self.user.clear();
-        self.user.extend_from_slice(row);
+    fn begin(&mut self, user: &Rows) -> Result<(), RecommendError> {
+        self.user.clone_from(user);
         Ok(())
     }
 
     fn score(&mut self, block: &Block<'_>, scores: &mut Vec<f32>) -> Result<(), RecommendError> {
         self.rows.clear();
         let items = (0..block.len()).map(|place| block.item(place));
-        self.catalogue.encode(&self.encoder, &self.user, items, &mut self.rows)?;
+        self.catalogue.encode(&self.encoder, &self.user, items, &mut self.rows);
         Ok(self.engine.run(&self.rows, scores)?)
     }
 
     fn block_items(&self) -> usize {
-        MOST_BLOCK_ITEMS
+        self.batch_rows.min(MOST_BLOCK_ITEMS)
     }
 
     /// It is what the model answers.

@@ -6,12 +6,12 @@ use super::{
     Query, RecommendError,
     best::{Best, Scored},
 };
-use crate::features::Value;
+use crate::tensor::Rows;
 
 /// Scores one user with many items.
 pub(super) trait Pairs: Send {
-    /// Begins with the user of `row`, a positional row.
-    fn begin(&mut self, row: &[Value]) -> Result<(), RecommendError>;
+    /// Begins with `user`, a row of one without an item.
+    fn begin(&mut self, user: &Rows) -> Result<(), RecommendError>;
 
     /// Replaces the contents of `scores` by one score for each item of `block`, in their order. The better the greater.
     fn score(&mut self, block: &Block<'_>, scores: &mut Vec<f32>) -> Result<(), RecommendError>;
@@ -60,7 +60,7 @@ pub(super) fn search(
 ) -> Result<Vec<Scored>, RecommendError> {
     let (mut best, mut scores) = (Best::new(query.k), Vec::new());
     go_on()?;
-    pairs.begin(&query.row)?;
+    pairs.begin(&query.user)?;
     for block in blocks(query.candidates.as_deref(), items, pairs.block_items()) {
         go_on()?;
         pairs.score(&block, &mut scores)?;
@@ -104,14 +104,15 @@ pub(super) const MOST_BLOCK_ITEMS: usize = 4096;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tensor::{DType, Signature, TensorSpec, Values};
 
     /// Scores an item by what `score` says of it and the user's number; its probability is half of that.
-    struct Numbers(fn(i64, u32) -> f32, i64);
+    struct Numbers(fn(i32, u32) -> f32, i32);
 
     impl Pairs for Numbers {
-        fn begin(&mut self, row: &[Value]) -> Result<(), RecommendError> {
-            let Value::Int(user) = row[0] else { panic!("a number") };
-            self.1 = user;
+        fn begin(&mut self, user: &Rows) -> Result<(), RecommendError> {
+            let Values::I32(ids) = user.columns()[0].values() else { panic!("an id") };
+            self.1 = ids[0];
             Ok(())
         }
 
@@ -132,17 +133,21 @@ mod tests {
     }
 
     fn query(k: usize) -> Query {
-        Query { row: vec![Value::Int(3)], k, excluded: Vec::new(), candidates: None }
+        let input = TensorSpec { name: "ids".into(), dtype: DType::I32, width: 1 };
+        let mut user = Rows::new(&Signature { inputs: vec![input], output: "score".into() });
+        user.push_zeroed();
+        user.last_i32(0)[0] = 3;
+        Query { user, k, excluded: Vec::new(), candidates: None }
     }
 
-    fn items(score: fn(i64, u32) -> f32, query: &Query) -> Vec<u32> {
+    fn items(score: fn(i32, u32) -> f32, query: &Query) -> Vec<u32> {
         let found = search(&mut Numbers(score, 0), 10_000, query, || Ok(())).expect("items");
         found.iter().map(|scored| scored.item).collect()
     }
 
     /// Far apart items are the best, so that they are in several blocks.
-    fn scattered(user: i64, item: u32) -> f32 {
-        (i64::from(item) * (7919 + user) % 10_007) as f32
+    fn scattered(user: i32, item: u32) -> f32 {
+        (u64::from(item) * u64::from(7919 + user.unsigned_abs()) % 10_007) as f32
     }
 
     #[test]

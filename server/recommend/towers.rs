@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     engine::{EngineError, PairEngine, Side, TowerEngine, Vectors},
-    features::{Catalogue, Encoder, Value},
+    features::{Catalogue, Encoder},
     tensor::Rows,
 };
 
@@ -55,14 +55,15 @@ impl Towers {
     }
 }
 
-/// The vectors of all items; `between` is called after each block of them.
+/// The vectors of all items. After each block of them `between` says whether to go on.
 pub(super) fn item_vectors(
     source: Source<'_>,
     catalogue: &Catalogue,
-    mut between: impl FnMut(),
+    mut between: impl FnMut() -> bool,
 ) -> Result<Vectors, OpenError> {
     let Source { runtime, folder, encoder, rows: users, max_bytes, .. } = source;
-    let user = users.first().expect("a row stands for the user");
+    let user = users.first().map_or(&[][..], Vec::as_slice);
+    let user = catalogue.user(encoder, user).map_err(OpenError::User)?;
     let mut tower = TowerEngine::open(runtime, folder, Side::Item, encoder.signature())?;
     let (items, width) = (catalogue.len(), tower.width());
     let bytes = items.checked_mul(width + 1).and_then(|numbers| numbers.checked_mul(size_of::<f32>()));
@@ -73,18 +74,21 @@ pub(super) fn item_vectors(
     let mut rows = Rows::new(encoder.signature());
     for block in ranges(catalogue.count(), MOST_BLOCK_ITEMS) {
         rows.clear();
-        catalogue.encode(encoder, user, block, &mut rows).map_err(RecommendError::Pair)?;
+        catalogue.encode(encoder, &user, block, &mut rows);
         tower.run(&rows, &mut vectors)?;
-        between();
+        if !between() {
+            return Err(OpenError::Stopped);
+        }
     }
-    Ok(vectors)
+    let is_finite = vectors.vectors.iter().chain(&vectors.biases).all(|number| number.is_finite());
+    if is_finite { Ok(vectors) } else { Err(OpenError::NotFinite) }
 }
 
 impl Pairs for Towers {
-    fn begin(&mut self, row: &[Value]) -> Result<(), RecommendError> {
+    fn begin(&mut self, user: &Rows) -> Result<(), RecommendError> {
         self.rows.clear();
-        // Any item does, for the user's tower does not look at it.
-        self.catalogue.encode(&self.encoder, row, [0], &mut self.rows).map_err(RecommendError::Pair)?;
+        // Any item does, for the user's tower does not look at it; and there is one.
+        self.catalogue.encode(&self.encoder, user, [0], &mut self.rows);
         self.user.clear();
         Ok(self.tower.run(&self.rows, &mut self.user)?)
     }

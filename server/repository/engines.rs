@@ -40,11 +40,11 @@ pub(super) struct Opened {
     /// What its batches cost.
     pub(super) costs: Vec<BatchCost>,
     pub(super) choice: Choice,
-    source: Source,
+    pub(super) origin: Origin,
 }
 
 /// What engines are opened of.
-enum Source {
+pub(super) enum Origin {
     Onnx(Provider),
     Cuda(CudaModel),
 }
@@ -53,7 +53,7 @@ enum Source {
 struct Candidate {
     engine: Box<dyn Engine>,
     costs: Vec<BatchCost>,
-    source: Source,
+    origin: Origin,
 }
 
 impl Opening<'_> {
@@ -68,23 +68,23 @@ impl Opening<'_> {
         let is_chosen =
             |(kind, _): &(EngineKind, _)| choice.as_ref().is_none_or(|choice| choice.engine == *kind);
         let place = candidates.iter().position(is_chosen).expect("at least one was tried");
-        let Candidate { engine, costs, source } = candidates.swap_remove(place).1?;
-        Ok(Opened { engine, costs, choice: choice.unwrap_or_default(), source })
+        let Candidate { engine, costs, origin } = candidates.swap_remove(place).1?;
+        Ok(Opened { engine, costs, choice: choice.unwrap_or_default(), origin })
     }
 
     /// Another engine of the kind that serves.
-    pub(super) fn another(&self, opened: &Opened) -> Result<Box<dyn Engine>, LoadError> {
-        self.ready(&opened.source).map(|(engine, _)| engine)
+    pub(super) fn another(&self, origin: &Origin) -> Result<Box<dyn Engine>, LoadError> {
+        self.ready(origin).map(|(engine, _)| engine)
     }
 
     fn try_out(&self, kind: EngineKind) -> Result<Candidate, LoadError> {
-        let source = match kind {
-            EngineKind::OnnxCpu => Source::Onnx(Provider::Cpu),
-            EngineKind::OnnxCuda => Source::Onnx(Provider::Cuda(self.cuda.device())),
-            EngineKind::Cuda => Source::Cuda(self.load_to_gpu()?),
+        let origin = match kind {
+            EngineKind::OnnxCpu => Origin::Onnx(Provider::Cpu),
+            EngineKind::OnnxCuda => Origin::Onnx(Provider::Cuda(self.cuda.device())),
+            EngineKind::Cuda => Origin::Cuda(self.load_to_gpu()?),
         };
-        let (engine, costs) = self.ready(&source)?;
-        Ok(Candidate { engine, costs, source })
+        let (engine, costs) = self.ready(&origin)?;
+        Ok(Candidate { engine, costs, origin })
     }
 
     fn load_to_gpu(&self) -> Result<CudaModel, LoadError> {
@@ -97,13 +97,13 @@ impl Opening<'_> {
     }
 
     /// An engine that has answered the golden rows and is warm. Whoever lets go of it leaves it to the reaper.
-    fn ready(&self, source: &Source) -> Result<(Box<dyn Engine>, Vec<BatchCost>), LoadError> {
-        let mut engine: Box<dyn Engine> = match source {
-            &Source::Onnx(provider) => {
+    fn ready(&self, origin: &Origin) -> Result<(Box<dyn Engine>, Vec<BatchCost>), LoadError> {
+        let mut engine: Box<dyn Engine> = match origin {
+            &Origin::Onnx(provider) => {
                 let signature = &self.manifest.signature;
                 Box::new(OnnxEngine::open_on(provider, self.runtime, &self.model, signature)?)
             }
-            Source::Cuda(model) => Box::new(model.open()?),
+            Origin::Cuda(model) => Box::new(model.open()?),
         };
         self.golden.check(&mut *engine, self.rows)?;
         let ladder = ladder(self.options.batching.max_batch_rows.get());
@@ -115,19 +115,19 @@ impl Opening<'_> {
 impl Opened {
     /// What so many engines take of a GPU's memory, where they are on one.
     pub(super) fn gpu_bytes(&self, engines: usize) -> Option<usize> {
-        match &self.source {
+        match &self.origin {
             // What ONNX Runtime takes of a GPU, it does not say.
-            Source::Onnx(_) => None,
-            Source::Cuda(model) => Some(model.bytes(engines)),
+            Origin::Onnx(_) => None,
+            Origin::Cuda(model) => Some(model.bytes(engines)),
         }
     }
 
     /// The lane and the number of engines, where the configuration leaves them open and the engine decides them: a GPU has
     /// threads that wait for it, so that no thread which serves does.
     pub(super) fn defaults(&self) -> Option<(Lane, NonZeroUsize)> {
-        match self.source {
-            Source::Onnx(Provider::Cpu) => None,
-            Source::Onnx(Provider::Cuda(_)) | Source::Cuda(_) => Some((Lane::Threaded, CUDA_SLOTS)),
+        match self.origin {
+            Origin::Onnx(Provider::Cpu) => None,
+            Origin::Onnx(Provider::Cuda(_)) | Origin::Cuda(_) => Some((Lane::Threaded, CUDA_SLOTS)),
         }
     }
 }
@@ -135,9 +135,9 @@ impl Opened {
 impl fmt::Display for Opened {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.choice.engine.name())?;
-        match &self.source {
-            Source::Onnx(_) => Ok(()),
-            Source::Cuda(model) => {
+        match &self.origin {
+            Origin::Onnx(_) => Ok(()),
+            Origin::Cuda(model) => {
                 write!(f, " ({}, {} precision)", model.description(), model.precision().name())
             }
         }
@@ -272,7 +272,7 @@ mod tests {
             );
             assert_eq!(opened.defaults(), Some((Lane::Threaded, CUDA_SLOTS)));
             assert_eq!(opened.to_string(), "cuda (a fake, compute capability 9.0, single precision)");
-            let mut another = opening.another(&opened).expect("a second slot");
+            let mut another = opening.another(&opened.origin).expect("a second slot");
             let (mut scores, mut others) = (Vec::new(), Vec::new());
             opened.engine.run(&made.rows, &mut scores).expect("scores");
             another.run(&made.rows, &mut others).expect("scores");

@@ -17,8 +17,8 @@ use std::{
 use crossbeam::queue::ArrayQueue;
 
 use super::{
-    Choice, Layout, ModelName, Reaper, Version, VersionNumber,
-    engines::{Opened, Opening},
+    Choice, Layout, ModelName, Reaped, Reaper, Version, VersionNumber,
+    engines::{Opened, Opening, Origin},
     golden::{Golden, GoldenError},
     manifest::{Manifest, ManifestError},
     pace::Pace,
@@ -80,15 +80,16 @@ pub enum Beside<'a> {
 }
 
 impl Beside<'_> {
-    /// What to call between pieces of work that takes long.
-    fn give_way(self) -> impl FnMut() {
+    /// What to call between pieces of work that takes long; whether it is still wanted.
+    fn give_way(self) -> impl FnMut() -> bool {
         let mut pace = Pace::new();
         move || {
-            if let Self::Requests { stopping } = self
-                && !stopping.load(Ordering::Relaxed)
-            {
-                pace.rest();
+            let Self::Requests { stopping } = self else { return true };
+            if stopping.load(Ordering::Relaxed) {
+                return false;
             }
+            pace.rest();
+            true
         }
     }
 }
@@ -116,6 +117,8 @@ struct Instances {
     engines: Vec<Box<dyn Engine>>,
     costs: Vec<BatchCost>,
     choice: Choice,
+    /// What more of them are opened of.
+    origin: Origin,
     /// What they take of a GPU's memory, where they are on one.
     gpu_bytes: Option<usize>,
 }
@@ -165,18 +168,18 @@ impl Loader {
             rows: &rows,
             options,
         };
-        let Instances { lane, engines, costs, choice, gpu_bytes } =
+        let Instances { lane, engines, costs, choice, origin, gpu_bytes } =
             self.open_instances(&opening, (model, version))?;
         let source = Source {
             runtime: &self.runtime,
             folder: &folder,
-            model: Manifest::MODEL,
             encoder: &encoder,
             rows: &golden.input,
             tolerance: golden.tolerance,
+            batch_rows: options.batching.max_batch_rows.get(),
             max_bytes: options.max_catalogue_bytes.get(),
         };
-        let recommender = recommender(source, options, beside)?;
+        let recommender = recommender(source, options, beside, || opening.another(&origin))?;
         tracing::info!(%model, %version, lane = lane.name(), costs = %Costs(&costs), "ready");
         let facts = VersionFacts {
             quality: manifest.metrics.clone(),
@@ -192,8 +195,9 @@ impl Loader {
             BatcherOptions { lane, batching: options.batching, costs, metrics: Arc::clone(&metrics) };
         let (batcher, threads) = Batcher::new(engines, batcher);
         start(threads, model)?;
+        let in_memory = Arc::new(self.reaper.wrap(InMemory::new(Arc::clone(&self.metrics))));
         let recommender = recommender.map(|(recommender, threads)| {
-            start_recommending(threads, model).map(|()| self.reaper.wrap(recommender))
+            start_recommending(threads, model, &in_memory).map(|()| self.reaper.wrap(recommender))
         });
         let recommender = recommender.transpose()?;
         let buffers = ArrayQueue::new(Version::BUFFERS);
@@ -208,7 +212,7 @@ impl Loader {
             choice,
             example: golden.input.into_iter().next().unwrap_or_default(),
             buffers,
-            _in_memory: self.reaper.wrap(InMemory::new(Arc::clone(&self.metrics))),
+            _in_memory: in_memory,
         })
     }
 
@@ -220,12 +224,13 @@ impl Loader {
     ) -> Result<Instances, LoadError> {
         let opened = opening.open()?;
         let (lane, instances) = self.lane_and_instances(&opened, opening.options);
-        let more: Result<Vec<_>, _> = (1..instances).map(|_| opening.another(&opened)).collect();
+        let more: Result<Vec<_>, _> = (1..instances).map(|_| opening.another(&opened.origin)).collect();
         let more = more?;
         tracing::info!(%model, %version, engine = %opened, reason = %opened.choice.reason, "chosen");
         let gpu_bytes = opened.gpu_bytes(instances);
-        let Opened { engine, costs, choice, .. } = opened;
-        Ok(Instances { lane, engines: iter::once(engine).chain(more).collect(), costs, choice, gpu_bytes })
+        let Opened { engine, costs, choice, origin } = opened;
+        let engines = iter::once(engine).chain(more).collect();
+        Ok(Instances { lane, engines, costs, choice, origin, gpu_bytes })
     }
 
     /// The lane, and the engine instances in it.
@@ -249,7 +254,11 @@ impl Loader {
 
 /// Compares the files with their hashes, which for a large table takes seconds of a core.
 fn verify(manifest: &Manifest, folder: &Path, beside: Beside<'_>) -> Result<(), LoadError> {
-    Ok(manifest.verify_in_pieces(folder, beside.give_way())?)
+    let mut go_on = beside.give_way();
+    manifest.verify_in_pieces(folder, || {
+        go_on();
+    })?;
+    Ok(())
 }
 
 /// What recommends items, with the threads that it needs, where the version has a catalogue and somebody wants it searched.
@@ -257,12 +266,14 @@ fn recommender(
     source: Source<'_>,
     options: &ModelOptions,
     beside: Beside<'_>,
+    open: impl FnMut() -> Result<Box<dyn Engine>, LoadError>,
 ) -> Result<Option<(Recommender, Vec<RecommendThread>)>, LoadError> {
-    let Some(catalogue) = Catalogue::read(source.folder, source.encoder)? else { return Ok(None) };
     if options.recommend.threads == 0 {
         return Ok(None);
     }
-    Ok(Some(Recommender::open(source, Arc::new(catalogue), options.recommend, beside.give_way())?))
+    let Some(catalogue) = Catalogue::read(source.folder, source.encoder)? else { return Ok(None) };
+    let catalogue = Arc::new(catalogue);
+    Recommender::open(source, catalogue, options.recommend, open, beside.give_way()).map(Some)
 }
 
 /// The lane for an engine by the cost of its largest batch.
@@ -281,11 +292,20 @@ fn start(threads: Vec<EngineThread>, model: &ModelName) -> Result<(), LoadError>
     Ok(())
 }
 
-fn start_recommending(threads: Vec<RecommendThread>, model: &ModelName) -> Result<(), LoadError> {
+fn start_recommending(
+    threads: Vec<RecommendThread>,
+    model: &ModelName,
+    in_memory: &Arc<Reaped<InMemory>>,
+) -> Result<(), LoadError> {
     for searching in threads {
         let thread = thread::Builder::new().name(format!("items {model}"));
         // It ends by itself as well.
-        thread.spawn(move || searching.run()).map_err(LoadError::Thread)?;
+        let in_memory = Arc::clone(in_memory);
+        let search = move || {
+            searching.run();
+            drop(in_memory);
+        };
+        thread.spawn(search).map_err(LoadError::Thread)?;
     }
     Ok(())
 }

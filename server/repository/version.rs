@@ -26,8 +26,9 @@ pub struct Version {
     pub(super) choice: Choice,
     pub(super) example: Vec<Value>,
     pub(super) buffers: ArrayQueue<Rows>,
-    /// Declared last, so that it reaches the reaper after everything that takes memory.
-    pub(super) _in_memory: Reaped<InMemory>,
+    /// Declared last, so that it reaches the reaper after everything that takes memory. The threads that recommend keep it as
+    /// well, until they have let go of what they search.
+    pub(super) _in_memory: Arc<Reaped<InMemory>>,
 }
 
 /// A version that takes memory, as the metrics count it, until this is dropped.

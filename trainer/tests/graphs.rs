@@ -93,9 +93,16 @@ impl Exported {
 
     /// The same features in one network, whose first layer can be taken apart.
     pub(crate) fn of_sides(max_inline_bytes: u64) -> Self {
-        let encoder = crate::encoder(LISTS);
+        Self::of_owners(LISTS, |name| ["user", "hour", "shelves"].contains(&name), max_inline_bytes)
+    }
+
+    /// The features of `schema` in one network; `is_users` says whose each is.
+    pub(crate) fn of_owners(schema: &str, is_users: impl Fn(&str) -> bool, max_inline_bytes: u64) -> Self {
+        let encoder = crate::encoder(schema);
+        let owner = |name: &str| if is_users(name) { Owner::User } else { Owner::Item };
+        let sides = Towers::of(&encoder, owner).expect("no feature is of both");
         let config = ModelConfig { embedding_dimension: DIMENSION, ..ModelConfig::default() };
-        let shapes = (ModelShape::of(&encoder), Some(sides(&encoder)));
+        let shapes = (ModelShape::of(&encoder), Some(sides));
         Self::of_config(("two sides", &encoder), shapes, &config, max_inline_bytes)
     }
 

@@ -9,9 +9,9 @@ use std::{
 };
 
 use millrace::{
-    engine::{Engine, OnnxEngine},
-    features::{Catalogue, Encoder, Value},
-    recommend::{Query, Recommender, Room, Scored, Source},
+    engine::{Engine, OnnxEngine, Side},
+    features::{Catalogue, Encoder},
+    recommend::{OpenError, Query, Recommender, Room, Scored, Source},
     repository::{golden::Golden, manifest::Manifest},
     tensor::Rows,
 };
@@ -36,16 +36,16 @@ impl Listed {
         let folder = artifact.expect("trained").version();
         let encoder = Arc::new(Encoder::read(&folder.join(Manifest::FEATURES)).expect("features"));
         let golden = Golden::read(&folder).expect("golden rows");
-        let recommender = recommender(&folder, &encoder, &golden);
+        let recommender = recommender(&folder, &encoder, &golden, 1 << 20).expect("a recommender");
         let model = folder.join(Manifest::MODEL);
         let engine = OnnxEngine::open(&crate::runtime(), &model, encoder.signature()).expect("a model");
         Self { encoder, golden, engine, recommender, _shop: shop }
     }
 
-    /// The score of `row`'s user with each item, by the model.
-    fn every_pair(&mut self, row: &[Value]) -> Vec<f32> {
+    /// The score of `user` with each item, by the model.
+    fn every_pair(&mut self, user: &Rows) -> Vec<f32> {
         let (catalogue, mut rows) = (self.recommender.catalogue(), Rows::new(self.encoder.signature()));
-        catalogue.encode(&self.encoder, row, 0..catalogue.count(), &mut rows).expect("rows");
+        catalogue.encode(&self.encoder, user, 0..catalogue.count(), &mut rows);
         let mut scores = Vec::new();
         self.engine.run(&rows, &mut scores).expect("scores");
         scores
@@ -59,7 +59,7 @@ impl Listed {
 
     /// Fails unless `query` is answered with the best items that it leaves.
     fn assert_best(&mut self, query: Query) {
-        let scores = self.every_pair(&query.row);
+        let scores = self.every_pair(&query.user);
         let is_left = |item: &u32| {
             let chosen = query.candidates.as_ref().is_none_or(|chosen| chosen.contains(item));
             chosen && !query.excluded.contains(item)
@@ -84,7 +84,8 @@ impl Listed {
         let count = self.recommender.catalogue().count();
         assert!(count > 300, "{count} of 500 items were shown");
         for row in self.golden.input.clone().into_iter().take(5) {
-            let query = |k| Query { row: row.clone(), k, excluded: Vec::new(), candidates: None };
+            let user = self.recommender.catalogue().user(&self.encoder, &row).expect("a user");
+            let query = |k| Query { user: user.clone(), k, excluded: Vec::new(), candidates: None };
             self.assert_best(query(1));
             self.assert_best(query(1000));
             let best = self.ask(query(10));
@@ -98,25 +99,55 @@ impl Listed {
     }
 }
 
-fn recommender(folder: &Path, encoder: &Arc<Encoder>, golden: &Golden) -> Recommender {
+/// The recommender of a version's folder, whose threads run.
+fn recommender(
+    folder: &Path,
+    encoder: &Arc<Encoder>,
+    golden: &Golden,
+    max_bytes: usize,
+) -> Result<Recommender, OpenError> {
     let runtime = crate::runtime();
     let source = Source {
         runtime: &runtime,
         folder,
-        model: Manifest::MODEL,
         encoder,
         rows: &golden.input,
         tolerance: golden.tolerance,
-        max_bytes: 1 << 20,
+        batch_rows: 100,
+        max_bytes,
     };
     let catalogue = Catalogue::read(folder, encoder).expect("a catalogue").expect("there");
+    let open = || -> Result<Box<dyn Engine>, OpenError> {
+        let model = folder.join(Manifest::MODEL);
+        Ok(Box::new(OnnxEngine::open(&runtime, &model, encoder.signature())?))
+    };
     let room = Room { threads: 2, queue: 1 };
-    let (recommender, threads) =
-        Recommender::open(source, Arc::new(catalogue), room, || {}).expect("a recommender");
+    let (recommender, threads) = Recommender::open(source, Arc::new(catalogue), room, open, || true)?;
     for searching in threads {
         thread::spawn(move || searching.run());
     }
-    recommender
+    Ok(recommender)
+}
+
+#[test]
+fn towers_of_another_model_and_vectors_that_take_too_much_are_refused() {
+    let shop = Shop::open();
+    let version = |seed| {
+        let pipeline = Pipeline { seed, ..shop.labelled() };
+        let artifact = with_run(&shop, &pipeline, &mut Vec::new(), |run| run.train(&shop.artifact()));
+        artifact.expect("trained").version()
+    };
+    let other = std::fs::read(version(8).join(Side::Item.file())).expect("a tower");
+    let folder = version(7);
+    let encoder = Arc::new(Encoder::read(&folder.join(Manifest::FEATURES)).expect("features"));
+    let golden = Golden::read(&folder).expect("golden rows");
+    let open = |max_bytes| recommender(&folder, &encoder, &golden, max_bytes).map(|_| ());
+    open(1 << 20).expect("its own towers");
+    let refused = open(1000);
+    assert!(matches!(refused, Err(OpenError::TooLarge { width: 16, limit: 1000, .. })), "{refused:?}");
+    std::fs::write(folder.join(Side::Item.file()), other).expect("written");
+    let refused = open(1 << 20);
+    assert!(matches!(refused, Err(OpenError::Differs { .. })), "{refused:?}");
 }
 
 #[test]

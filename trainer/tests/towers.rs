@@ -26,30 +26,72 @@ fn vectors(model: &Exported, side: Side, rows: &Rows) -> Vectors {
     vectors
 }
 
+/// Fails unless both sides of `model` come to what it answers.
+fn assert_sides_agree(model: &Exported) {
+    let rows = model.rows(300);
+    let expected = model.score(&model.single(), &rows);
+    let [users, items] = [Side::User, Side::Item].map(|side| vectors(model, side, &rows));
+    let width = users.vectors.len() / rows.len();
+    let runtime = crate::runtime();
+    let mut pairs = PairEngine::open(&runtime, model.folder(), width).expect("pairs");
+    let (mut user, mut logits, mut found) = (Vectors::default(), Vec::new(), Vec::new());
+    for row in 0..300 {
+        user.choose(&users, &[row]);
+        // The user of the row with the items of all of them, among which its own is one.
+        pairs.run(&user, items.slice(0..rows.len()), &mut logits).expect("logits");
+        found.push(1.0 / (1.0 + (-logits[row as usize]).exp()));
+    }
+    let distance = distance(&found, &expected);
+    assert!(distance < 1e-5, "{}: {distance}", model.name);
+}
+
 #[test]
 fn what_both_sides_come_to_is_what_the_model_answers() {
     for max_inline_bytes in [MAX_INLINE_BYTES, 256] {
         for model in models(max_inline_bytes) {
-            let rows = model.rows(300);
-            let expected = model.score(&model.single(), &rows);
-            let [users, items] = [Side::User, Side::Item].map(|side| vectors(&model, side, &rows));
-            let width = users.vectors.len() / rows.len();
-            let runtime = crate::runtime();
-            let mut pairs = PairEngine::open(&runtime, model.folder(), width).expect("pairs");
-            let (mut user, mut logits, mut found) = (Vectors::default(), Vec::new(), Vec::new());
-            for row in 0..300 {
-                user.choose(&users, &[row]);
-                // The user of the row with the items of all of them, among which its own is one.
-                pairs.run(&user, items.slice(0..rows.len()), &mut logits).expect("logits");
-                found.push(1.0 / (1.0 + (-logits[row as usize]).exp()));
-            }
-            let distance = distance(&found, &expected);
-            assert!(distance < 1e-5, "{}: {distance}", model.name);
+            assert_sides_agree(&model);
             for file in [Side::User.file(), Side::Item.file()].map(|file| model.folder().join(file)) {
                 assert_eq!(external(&file) > 0, max_inline_bytes == 256, "{}", model.name);
                 assert!(!file.with_extension("onnx.data").exists(), "the tables are the model's");
             }
         }
+    }
+}
+
+/// Features of every kind, several of each, between which either side has its own.
+const MANY: &str = r#"
+    feature = [
+      { name = "n0", kind = "numeric", mean = 0.0, std = 1.0 },
+      { name = "c0", kind = "categorical", source = { hash = 30 } },
+      { name = "l0", values = { max = 3, pooling = "mean" }, kind = "categorical", source = { hash = 20 } },
+      { name = "n1", kind = "numeric", mean = 0.0, std = 1.0 },
+      { name = "c1", kind = "categorical", source = { hash = 40 } },
+      { name = "n2", kind = "numeric", mean = 0.0, std = 1.0 },
+      { name = "l1", values = { max = 2, pooling = "sum" }, kind = "categorical", source = { hash = 10 } },
+      { name = "c2", kind = "categorical", source = { hash = 50 } },
+      { name = "n3", kind = "numeric", mean = 0.0, std = 1.0 },
+      { name = "c3", kind = "categorical", source = { hash = 60 } },
+    ]
+    cross = [{ features = ["c0", "c2"], buckets = 30 }, { features = ["c1", "c3"], buckets = 70 }]
+"#;
+
+#[test]
+fn sides_may_lie_between_each_other_in_any_way() {
+    // Of the even and the odd ones, of which a cross has either, each is the user's or the item's by a bit; numbers and lists
+    // by more bits of their own.
+    for bits in [0b0000_0001_u32, 0b0101_0110, 0b1111_1101, 0b0010_1010, 0b1001_0101, 0b0110_0010] {
+        let bit = |at: u32| bits >> at & 1 == 1;
+        let is_users = |name: &str| match name {
+            "c0" | "c2" => bit(0),
+            "c1" | "c3" => !bit(0),
+            "n0" => bit(1),
+            "n1" => bit(2),
+            "n2" => bit(3),
+            "n3" => bit(4),
+            "l0" => bit(5),
+            _ => bit(6),
+        };
+        assert_sides_agree(&Exported::of_owners(MANY, is_users, MAX_INLINE_BYTES));
     }
 }
 
