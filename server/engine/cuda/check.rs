@@ -57,9 +57,11 @@ impl Checked {
     }
 }
 
-/// Checks everything that an engine runs.
-pub(super) fn check(device: &Arc<dyn Device>) -> Result<Vec<Checked>, DeviceError> {
-    let mut bench = Bench { device: Arc::clone(device), stream: Arc::clone(device).open_stream()? };
+/// Checks everything that an engine runs, by launches for up to `max_rows`.
+pub(super) fn check(device: &Arc<dyn Device>, max_rows: usize) -> Result<Vec<Checked>, DeviceError> {
+    let batches = BATCHES.into_iter().filter(|&(_, bucket)| bucket <= max_rows).collect();
+    let stream = Arc::clone(device).open_stream()?;
+    let mut bench = Bench { stream, device: Arc::clone(device), batches };
     let mut all = Vec::new();
     for precision in [Precision::Single, Precision::Half] {
         all.push(bench.check_gather(precision)?);
@@ -75,6 +77,7 @@ struct Bench {
     /// Declared first, so that it has waited before memory is given back.
     stream: Box<dyn Stream>,
     device: Arc<dyn Device>,
+    batches: Vec<(usize, usize)>,
 }
 
 /// Rows that there are, of how many the launch is made for.
@@ -84,7 +87,7 @@ impl Bench {
     fn check_gather(&mut self, precision: Precision) -> Result<Checked, DeviceError> {
         let mut checked = Checked::new(&format!("gather_{}", suffix(precision)), 8.0 * step(precision));
         for (dimension, dense_columns) in [(1, 0), (4, 3), (5, 1), (16, 0), (33, 9)] {
-            for (rows, bucket) in BATCHES {
+            for (rows, bucket) in self.batches.clone() {
                 let case = Gather::new(precision, (dimension, dense_columns), (rows, bucket));
                 self.gather(&case, &mut checked)?;
             }
@@ -139,7 +142,7 @@ impl Bench {
     fn check_cross(&mut self, precision: Precision) -> Result<Checked, DeviceError> {
         let mut checked = Checked::new(&format!("cross_{}", suffix(precision)), 8.0 * step(precision));
         for width in [8, 40, 264] {
-            for (rows, bucket) in BATCHES {
+            for (rows, bucket) in self.batches.clone() {
                 let mut numbers = Numbers(3);
                 let mut matrix = || encode(precision, &numbers.take(bucket * width, 2.0));
                 let [first, input, sums] = [matrix(), matrix(), matrix()];
@@ -171,7 +174,7 @@ impl Bench {
     fn check_head(&mut self, precision: Precision) -> Result<Checked, DeviceError> {
         let mut checked = Checked::new(&format!("head_{}", suffix(precision)), 1e-5);
         for (units, bias) in [(8, 0.5), (24, -0.25), (264, 0.0), (8, -200.0), (8, 200.0)] {
-            for (rows, bucket) in BATCHES {
+            for (rows, bucket) in self.batches.clone() {
                 self.head((precision, units, bias), (rows, bucket), &mut checked)?;
             }
         }
@@ -188,7 +191,7 @@ impl Bench {
         let hidden = encode(precision, &numbers.take(bucket * units, 1.0));
         let weights = encode(precision, &numbers.take(units, 0.5));
         let wide = numbers.take(TABLE_ROWS as usize, 1.0);
-        let ids = numbers.ids(bucket * ID_COLUMNS, rows > 5);
+        let ids = numbers.ids(bucket * ID_COLUMNS, rows > 3);
         let [hidden_at, weights_at] = [self.put(&hidden)?, self.put(&weights)?];
         let ids_at = self.put(&ids.iter().flat_map(|id| id.to_le_bytes()).collect::<Vec<_>>())?;
         let [count, wide_at] = [self.put(&words(&[rows]))?, self.put(&encode(Precision::Single, &wide))?];
@@ -360,7 +363,7 @@ impl Gather {
     ) -> Self {
         let mut numbers = Numbers(5);
         let table = numbers.take(TABLE_ROWS as usize * dimension, 2.0);
-        let ids = numbers.ids(bucket * ID_COLUMNS, rows > 5);
+        let ids = numbers.ids(bucket * ID_COLUMNS, rows > 3);
         let dense = numbers.take(bucket * dense_columns, 2.0);
         Self { precision, dimension, dense_columns, rows, bucket, table, ids, dense }
     }
@@ -495,7 +498,7 @@ mod tests {
     fn a_device_that_computes_as_the_kernels_say_passes_and_gets_everything_back() {
         let fake = Fake::new(0);
         let device: Arc<dyn Device> = Arc::clone(&fake) as _;
-        let all = check(&device).expect("a device that does not fail");
+        let all = check(&device, usize::MAX).expect("a device that does not fail");
         assert_eq!(all.len(), 8);
         for checked in all {
             assert!(checked.passed(), "{checked:?}");

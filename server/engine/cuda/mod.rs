@@ -1,6 +1,7 @@
 //! Our own engine for NVIDIA GPUs: tables and weights stay in the GPU's memory, and a batch is one replay of a captured
 //! graph. CUDA is opened when the first model asks for it; a build, and a server without such a model, needs none of it.
-//! It has not run on a GPU yet: what is tested is tested on a fake of the device, which computes as the kernels do.
+//! It has not run on a GPU yet: the engine is tested on a fake of the device, which computes as the kernels do, and the
+//! driver on libraries that stand for CUDA's.
 //!
 //! | file | holds |
 //! |---|---|
@@ -21,6 +22,8 @@ mod check;
 mod compiler;
 mod device;
 mod driver;
+#[cfg(test)]
+mod emulated;
 mod engine;
 #[cfg(test)]
 mod fake;
@@ -105,7 +108,7 @@ impl Cuda {
     pub fn check(&self) -> Result<(Description, Vec<Checked>), EngineError> {
         Self::check_libraries()?;
         let device = self.open()?;
-        Ok((device.description().clone(), check::check(&device)?))
+        Ok((device.description().clone(), check::check(&device, usize::MAX)?))
     }
 
     /// The device, where it is open. One thread loads versions, so nobody opens it in between.
