@@ -100,7 +100,7 @@ impl Bench {
         let (chunks, pitch) = (case.chunks(), case.pitch());
         let [count, ids, dense] = [
             self.put(&words(&[rows]))?,
-            self.put(&case.ids.iter().flat_map(|id| id.to_le_bytes()).collect::<Vec<_>>())?,
+            self.put(&id_bytes(&case.ids))?,
             self.put(&encode(Precision::Single, &case.dense))?,
         ];
         let fields =
@@ -128,14 +128,11 @@ impl Bench {
         let found = self.fetch(input.at(0), bytes)?;
         checked.cases += 1;
         let (there, rest) = found.split_at(rows * pitch * 16);
-        checked.expect(rest.iter().all(|&byte| byte == POISON), "rows that are not there were written");
+        checked.expect(rest.iter().all(|&byte| byte == POISON), NOT_THERE);
         let (expected, outside) = case.expected();
         checked.compare(&decode(precision, there), &expected);
         let fault = self.fetch(fault.at(0), 4)?;
-        checked.expect(
-            (fault != [0; 4]) == outside,
-            "an id outside of the table was not told of, or one within was",
-        );
+        checked.expect((fault != [0; 4]) == outside, NOT_TOLD);
         Ok(())
     }
 
@@ -160,7 +157,7 @@ impl Bench {
                 let found = self.fetch(sums_at.at(0), sums.len())?;
                 checked.cases += 1;
                 let there = rows * width * precision.bytes();
-                checked.expect(found[there..] == sums[there..], "rows that are not there were written");
+                checked.expect(found[there..] == sums[there..], NOT_THERE);
                 let [first, input, sums] =
                     [first, input, sums].map(|bytes| decode(precision, &bytes[..there]));
                 let expected =
@@ -175,68 +172,41 @@ impl Bench {
         let mut checked = Checked::new(&format!("head_{}", suffix(precision)), 1e-5);
         for (units, bias) in [(8, 0.5), (24, -0.25), (264, 0.0), (8, -200.0), (8, 200.0)] {
             for (rows, bucket) in self.batches.clone() {
-                self.head((precision, units, bias), (rows, bucket), &mut checked)?;
+                let case = Head::new(precision, (units, bias), (rows, bucket));
+                self.head(&case, &mut checked)?;
             }
         }
         Ok(checked)
     }
 
-    fn head(
-        &mut self,
-        (precision, units, bias): (Precision, usize, f32),
-        (rows, bucket): (usize, usize),
-        checked: &mut Checked,
-    ) -> Result<(), DeviceError> {
-        let mut numbers = Numbers(7);
-        let hidden = encode(precision, &numbers.take(bucket * units, 1.0));
-        let weights = encode(precision, &numbers.take(units, 0.5));
-        let wide = numbers.take(TABLE_ROWS as usize, 1.0);
-        let ids = numbers.ids(bucket * ID_COLUMNS, rows > 3);
-        let [hidden_at, weights_at] = [self.put(&hidden)?, self.put(&weights)?];
-        let ids_at = self.put(&ids.iter().flat_map(|id| id.to_le_bytes()).collect::<Vec<_>>())?;
-        let [count, wide_at] = [self.put(&words(&[rows]))?, self.put(&encode(Precision::Single, &wide))?];
+    fn head(&mut self, case: &Head, checked: &mut Checked) -> Result<(), DeviceError> {
+        let Head { precision, rows, bucket, .. } = *case;
+        let [hidden, weights] = [self.put(&case.hidden)?, self.put(&case.weights)?];
+        let [count, ids] = [self.put(&words(&[rows]))?, self.put(&id_bytes(&case.ids))?];
+        let wide = self.put(&encode(Precision::Single, &case.wide))?;
         let [scores, fault] = [self.put(&vec![POISON; bucket * 4])?, self.put(&[0; 4])?];
         let arguments = [
             Argument::Memory(count.at(0)),
-            Argument::Memory(hidden_at.at(0)),
-            Argument::Memory(weights_at.at(0)),
-            signed(units / precision.per_chunk()),
-            Argument::Memory(ids_at.at(0)),
+            Argument::Memory(hidden.at(0)),
+            Argument::Memory(weights.at(0)),
+            signed(case.units / precision.per_chunk()),
+            Argument::Memory(ids.at(0)),
             signed(ID_COLUMNS),
-            Argument::Memory(wide_at.at(0)),
+            Argument::Memory(wide.at(0)),
             Argument::Unsigned(TABLE_ROWS),
-            Argument::Float(bias),
+            Argument::Float(case.bias),
             Argument::Memory(scores.at(0)),
             Argument::Memory(fault.at(0)),
         ];
         self.launch(kernels::HEAD.kernels[precision as usize], bucket * 32, &arguments)?;
         let found = self.fetch(scores.at(0), bucket * 4)?;
         checked.cases += 1;
-        checked.expect(
-            found[rows * 4..].iter().all(|&byte| byte == POISON),
-            "rows that are not there were written",
-        );
-        let (hidden, weights) = (decode(precision, &hidden), decode(precision, &weights));
-        let mut outside = false;
-        let expected = (0..rows).map(|row| {
-            let products =
-                hidden[row * units..][..units].iter().zip(&weights).map(|(unit, weight)| unit * weight);
-            let mut logit = f64::from(bias) + products.sum::<f64>();
-            for &id in &ids[row * ID_COLUMNS..][..ID_COLUMNS] {
-                match usize::try_from(id).ok().and_then(|id| wide.get(id)) {
-                    Some(&weight) => logit += f64::from(weight),
-                    None => outside = true,
-                }
-            }
-            1.0 / (1.0 + (-logit).exp())
-        });
-        let expected: Vec<f64> = expected.collect();
-        checked.compare(&decode(Precision::Single, &found[..rows * 4]), &expected);
+        let (there, rest) = found.split_at(rows * 4);
+        checked.expect(rest.iter().all(|&byte| byte == POISON), NOT_THERE);
+        let (expected, outside) = case.expected();
+        checked.compare(&decode(Precision::Single, there), &expected);
         let fault = self.fetch(fault.at(0), 4)?;
-        checked.expect(
-            (fault != [0; 4]) == outside,
-            "an id outside of the table was not told of, or one within was",
-        );
+        checked.expect((fault != [0; 4]) == outside, NOT_TOLD);
         Ok(())
     }
 
@@ -291,11 +261,10 @@ impl Bench {
             "something was written behind the output",
         );
         let [input, weights, bias] = [input, weights, bias].map(|bytes| decode(precision, &bytes));
-        let mut expected = Vec::with_capacity(rows * outputs);
-        for row in input.chunks_exact(inputs) {
-            for (weights, bias) in weights.chunks_exact(inputs).zip(&bias) {
-                let sum = bias + row.iter().zip(weights).map(|(number, weight)| number * weight).sum::<f64>();
-                expected.push(if relu { sum.max(0.0) } else { sum });
+        let mut expected = products(&input, &weights, &bias);
+        if relu {
+            for number in &mut expected {
+                *number = number.max(0.0);
             }
         }
         checked.compare(&decode(precision, &found[..bytes]), &expected);
@@ -340,6 +309,8 @@ const FIELDS: [kernels::Field; 3] = [
 ];
 const ID_COLUMNS: usize = 6;
 const TABLE_ROWS: u32 = 50;
+const NOT_THERE: &str = "rows that are not there were written";
+const NOT_TOLD: &str = "an id outside of the table was not told of, or one within was";
 /// As a number, NaN in single precision and in half.
 const POISON: u8 = 0xff;
 
@@ -407,6 +378,62 @@ impl Gather {
     }
 }
 
+/// A batch for the head.
+struct Head {
+    precision: Precision,
+    units: usize,
+    bias: f32,
+    rows: usize,
+    bucket: usize,
+    hidden: Vec<u8>,
+    weights: Vec<u8>,
+    wide: Vec<f32>,
+    ids: Vec<i32>,
+}
+
+impl Head {
+    fn new(precision: Precision, (units, bias): (usize, f32), (rows, bucket): (usize, usize)) -> Self {
+        let mut numbers = Numbers(7);
+        let hidden = encode(precision, &numbers.take(bucket * units, 1.0));
+        let weights = encode(precision, &numbers.take(units, 0.5));
+        let wide = numbers.take(TABLE_ROWS as usize, 1.0);
+        let ids = numbers.ids(bucket * ID_COLUMNS, rows > 3);
+        Self { precision, units, bias, rows, bucket, hidden, weights, wide, ids }
+    }
+
+    /// The scores of the rows that there are, and whether an id of theirs lies outside of the table.
+    fn expected(&self) -> (Vec<f64>, bool) {
+        let (hidden, weights) = (decode(self.precision, &self.hidden), decode(self.precision, &self.weights));
+        let mut outside = false;
+        let score = |row: usize| {
+            let hidden = &hidden[row * self.units..][..self.units];
+            let products = hidden.iter().zip(&weights).map(|(unit, weight)| unit * weight);
+            let mut logit = f64::from(self.bias) + products.sum::<f64>();
+            for &id in &self.ids[row * ID_COLUMNS..][..ID_COLUMNS] {
+                match usize::try_from(id).ok().and_then(|id| self.wide.get(id)) {
+                    Some(&weight) => logit += f64::from(weight),
+                    None => outside = true,
+                }
+            }
+            1.0 / (1.0 + (-logit).exp())
+        };
+        ((0..self.rows).map(score).collect(), outside)
+    }
+}
+
+/// Each row of `input` times each row of `weights`, and its bias.
+fn products(input: &[f64], weights: &[f64], bias: &[f64]) -> Vec<f64> {
+    let inputs = weights.len() / bias.len();
+    let sum = |row: &[f64], weights: &[f64]| -> f64 {
+        row.iter().zip(weights).map(|(number, weight)| number * weight).sum()
+    };
+    let mut sums = Vec::with_capacity(input.len() / inputs * bias.len());
+    for row in input.chunks_exact(inputs) {
+        sums.extend(weights.chunks_exact(inputs).zip(bias).map(|(weights, bias)| bias + sum(row, weights)));
+    }
+    sums
+}
+
 /// Rows of `width` numbers, each filled up with zeros to whole chunks.
 fn pad(numbers: &[f32], width: usize, precision: Precision) -> Vec<f32> {
     let pitch = width.next_multiple_of(precision.per_chunk());
@@ -434,6 +461,10 @@ fn decode(precision: Precision, bytes: &[u8]) -> Vec<f64> {
             bytes.as_chunks().0.iter().map(|&bytes| f16::from_le_bytes(bytes).to_f64()).collect()
         }
     }
+}
+
+fn id_bytes(ids: &[i32]) -> Vec<u8> {
+    ids.iter().flat_map(|id| id.to_le_bytes()).collect()
 }
 
 fn words(numbers: &[usize]) -> Vec<u8> {
