@@ -1,5 +1,5 @@
 # Each target is a line or two over plain cargo; what it needs beyond Debian's packages it fetches itself.
-.PHONY: demo test bench loadtest loadtest-peers overload train-retail train-adult bench-train tensorrt tensorrt-check tensorrt-memcheck gpu-check gpu-bundle mlflow-check
+.PHONY: demo test bench loadtest loadtest-peers overload train-retail train-adult bench-train bench-recommend tensorrt tensorrt-check tensorrt-memcheck gpu-check gpu-bundle mlflow-check
 
 # What a failed recipe has begun is not taken for done the next time.
 .DELETE_ON_ERROR:
@@ -25,6 +25,10 @@ test:
 bench:
 	cargo build --release -p millrace-trainer
 	$(WITH_ONNXRUNTIME) MILLRACE_BENCH_VERSION="$$(python3 loadtest/repository.py $(TARGET))" && export MILLRACE_BENCH_VERSION && cargo bench --quiet -p millrace --bench stages -- $(ARGS)
+
+## Pairs of a user with an item a second: a catalogue that is searched, and batches as predict would score them.
+bench-recommend:
+	$(WITH_ONNXRUNTIME) cargo bench --quiet -p millrace-trainer --bench recommend -- $(ARGS)
 
 ## The server beside a bare hyper server, by wrk and oha, for some 45 minutes; ARGS="--quick" only tries the harness.
 loadtest: $(TARGET)/tools/bin/oha

@@ -15,7 +15,7 @@ use millrace::{
     codec::json,
     engine::{Engine, EngineError, OnnxEngine, OnnxRuntime},
     features::Encoder,
-    metrics::{Metrics, Outcome, VersionFacts},
+    metrics::{Dialect, Metrics, Outcome, VersionFacts},
     repository::{ModelName, VersionNumber, golden::Golden, manifest::Manifest},
     tensor::{Rows, Signature},
 };
@@ -168,7 +168,7 @@ fn counting(criterion: &mut Criterion) {
     criterion.bench_function("count", |bencher| {
         bencher.iter(|| {
             let series = version.series();
-            series.request(Outcome::Ok, black_box(Duration::from_micros(150)));
+            series.request(Dialect::Predict, Outcome::Ok, black_box(Duration::from_micros(150)));
             series.queued(Duration::from_micros(20));
             // As the server does every second, so that samples do not pile up.
             samples += 1;

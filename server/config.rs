@@ -17,6 +17,7 @@ use serde::Deserialize;
 use crate::{
     batcher::{Batching, Lane},
     engine::cuda::{CudaOptions, Precision},
+    recommend::Room,
     repository::{EngineWish, ModelName, NameError, Policy, VersionNumber},
 };
 
@@ -136,6 +137,12 @@ pub struct RawModel {
     pub standing_wait_ms: Option<u64>,
     /// How long a request may take, unless it says so itself.
     pub request_timeout_ms: Option<u64>,
+    /// Threads that search the catalogue of a version which has one; 0 for no recommendations.
+    pub recommend_threads: Option<usize>,
+    /// Requests for recommendations that may wait for one of them.
+    pub max_recommend_queue: Option<usize>,
+    /// The most bytes that the vectors of a version's items may take.
+    pub max_catalogue_bytes: Option<usize>,
 }
 
 /// Which versions a configuration file wants served.
@@ -215,6 +222,10 @@ pub struct ModelOptions {
     pub batching: Batching,
     /// How long a request may take, unless it says so itself.
     pub request_timeout: Duration,
+    /// Who searches the catalogue of a version that has one; nobody does where there are no threads.
+    pub recommend: Room,
+    /// The most bytes that the vectors of a version's items may take.
+    pub max_catalogue_bytes: NonZeroUsize,
 }
 
 impl RawConfig {
@@ -311,6 +322,20 @@ impl RawModel {
                 standing_wait,
             },
             request_timeout,
+            recommend: self.recommend(defaults)?,
+            max_catalogue_bytes: count(
+                self.max_catalogue_bytes.or(defaults.max_catalogue_bytes),
+                1 << 30,
+                "max_catalogue_bytes",
+            )?,
+        })
+    }
+
+    fn recommend(&self, defaults: &Self) -> Result<Room, ConfigError> {
+        let queue = self.max_recommend_queue.or(defaults.max_recommend_queue);
+        Ok(Room {
+            threads: self.recommend_threads.or(defaults.recommend_threads).unwrap_or(1),
+            queue: count(queue, 64, "max_recommend_queue")?.get(),
         })
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! The modules in the order in which a request meets them: [`app`] starts everything, [`workers`] serve; [`http`] listens and routes;
 //! [`codec`] and [`features`] turn a body into a model's inputs; the version that answers comes from the
-//! [`repository`]; its [`batcher`] joins requests and its [`engine`] computes them. [`metrics`] count what happens,
+//! [`repository`]; its [`batcher`] joins requests and its [`engine`] computes them; [`recommend`] searches a whole catalogue
+//! for the best items. [`metrics`] count what happens,
 //! [`quality`] measures how good scores are, for the trainer too.
 
 pub mod app;
@@ -17,6 +18,8 @@ pub mod features;
 pub mod repository;
 
 pub mod batcher;
+pub mod recommend;
+
 pub mod engine;
 pub mod tensor;
 

@@ -5,8 +5,8 @@ use std::{collections::HashMap, ops::Range};
 
 use millrace::{
     features::{
-        CategoricalSource, Cross, Encoder, Feature, FeatureError, FeatureKind, Past, RawValue, Schema,
-        SchemaError, Transform, Value, Vocabulary, VocabularyError,
+        Catalogue, CatalogueError, CategoricalSource, Cross, Encoder, Feature, FeatureError, FeatureKind,
+        Past, RawKind, RawValue, Schema, SchemaError, Transform, Value, Vocabulary, VocabularyError,
     },
     tensor::Rows,
 };
@@ -14,10 +14,11 @@ use rand::Rng;
 use rayon::prelude::*;
 
 use crate::{
-    config::{Encoding, FeatureConfig, ListConfig},
+    config::{Encoding, FeatureConfig, ListConfig, Owner},
     examples::Example,
     history::{HistoryConfig, HistoryPlan},
     log::{FeatureColumn, Ids, Log},
+    purchases::Purchases,
     quantiles::boundaries,
     random::Random,
     windows::{self, WindowsConfig},
@@ -142,6 +143,33 @@ impl FittedFeatures {
     pub fn raw_row(&self, log: &Log, example: &Example) -> Vec<Value> {
         let columns = self.sent.iter().zip(&log.features);
         columns.map(|(config, column)| owned(column.raw(example.row(config.of)))).collect()
+    }
+
+    /// What the version recommends: the items of `rows`, each with the values of its last row. `None` where the log says
+    /// nothing of items, or callers send no id of theirs, or nothing else.
+    pub fn catalogue(
+        &self,
+        log: &Log,
+        rows: Range<usize>,
+        item: Option<&str>,
+    ) -> Result<Option<Catalogue>, CatalogueError> {
+        let owned_by_item = |(_, config): &(usize, &FeatureConfig)| config.of == Owner::Item;
+        let columns: Vec<(usize, &FeatureConfig)> =
+            self.sent.iter().enumerate().filter(owned_by_item).collect();
+        let is_id = |config: &FeatureConfig| {
+            Some(&*config.column) == item && config.encoding.raw() == RawKind::Id && config.values.is_none()
+        };
+        let Some((_, id)) = columns.iter().find(|(_, config)| is_id(config)) else { return Ok(None) };
+        if columns.len() == self.sent.len() {
+            return Ok(None);
+        }
+        let bought = Purchases::of(log, rows);
+        let last = bought.items().iter().filter_map(|&item| bought.last_row_of_item(item));
+        let values = |row: u32| {
+            columns.iter().map(|&(column, _)| owned(log.features[column].raw(row as usize))).collect()
+        };
+        let names: Vec<String> = columns.iter().map(|(_, config)| config.name.clone()).collect();
+        Catalogue::new(&self.encoder, id.name.clone(), &names, last.map(values).collect()).map(Some)
     }
 
     /// The past as it was at the start of the window that holds `time`.

@@ -46,7 +46,7 @@ pub mod artifact;
 pub mod check;
 pub mod onnx;
 pub mod onnx_file;
-pub mod tower_files;
+mod tower_files;
 
 pub mod element_types;
 pub mod half_precision;

@@ -22,10 +22,15 @@
 //! Two towers are apart until they are multiplied: what the user's needs is called `user_...`, ends in `user_vector`
 //! and `user_bias`, and reads the columns of the user alone, and so with the item's. The logit is the product of the
 //! vectors and both biases; the scale is in the user's vector. Large tables go to a file of their own.
+//!
+//! Wide & Deep whose columns are each the user's or the item's alone can be taken apart as well, at its first layer, which is
+//! the sum of what it makes of either side. So written beside the model, what an item comes to need not be computed again
+//! for each user.
 
 use std::{borrow::Cow, path::Path};
 
 use millrace::{
+    engine::PairEngine,
     features::{ListColumns, Pooling},
     repository::manifest::Manifest,
 };
@@ -35,9 +40,9 @@ use onnx_rs::ast::{
 };
 
 use crate::{
-    model::{Deep, InputLayout, LayerKind, LayerWeights, Tower, TwoTowers, WideDeep},
+    model::{Deep, InputLayout, LayerKind, LayerWeights, ModelShape, Tower, Towers, TwoTowers, WideDeep},
     onnx_file::{self, FileError},
-    tower_files,
+    tower_files::{self, Sides},
 };
 
 /// Why a model could not be written.
@@ -49,28 +54,105 @@ pub enum ExportError {
     File(#[from] FileError),
 }
 
-/// Writes `model` into `folder`, its tables of more than `max_inline_bytes` to a file of their own, and where it has two
-/// towers each to a file as well.
-pub fn export(model: &WideDeep, folder: &Path, max_inline_bytes: u64) -> Result<(), ExportError> {
+/// Writes `model` into `folder`, its tables of more than `max_inline_bytes` to a file of their own; and where it knows its
+/// users and items apart, which `sides` tells of a model that has no towers, what each side comes to, and what both together,
+/// to files as well.
+pub fn export(
+    model: &WideDeep,
+    sides: Option<&Towers>,
+    folder: &Path,
+    max_inline_bytes: u64,
+) -> Result<(), ExportError> {
     let plan = Plan::of(model);
     let path = folder.join(Manifest::MODEL);
     onnx_file::write::<ExportError>(&plan.model(), &path, max_inline_bytes, |index, to| {
         let written = to.write_all(plan.tensors[index].numbers.bytes());
         Ok(written.map_err(|source| FileError::Write { path: path.clone(), source })?)
     })?;
-    if let Deep::Towers(towers) = model.deep() {
-        tower_files::write(folder, towers.outputs())?;
+    if let Some(split) = Split::of(model, sides) {
+        let (whole, pairs, width) = (&split.whole.model(), &split.pairs.model(), split.width);
+        tower_files::write(folder, &Sides { whole, pairs, width })?;
     }
     Ok(())
+}
+
+/// A model with its sides apart: the graph that makes the vector and the bias of each, and the one that goes on from those
+/// of a user and of many items.
+struct Split<'m> {
+    whole: Plan<'m>,
+    pairs: Plan<'m>,
+    /// Numbers in a vector.
+    width: usize,
+}
+
+impl<'m> Split<'m> {
+    /// `None` where the model looks at both sides together: it crosses them, or it has features of one alone.
+    fn of(model: &'m WideDeep, sides: Option<&Towers>) -> Option<Self> {
+        match model.deep() {
+            Deep::Towers(towers) => {
+                let width = towers.outputs();
+                Some(Self { whole: Plan::of(model), pairs: Plan::products(width), width })
+            }
+            Deep::Layers(tower) => Self::of_layers(model, tower, sides?),
+        }
+    }
+
+    /// The first layer is a sum over its inputs, and so the sum of what it makes of the user's and of the item's.
+    fn of_layers(model: &'m WideDeep, tower: &'m Tower, sides: &Towers) -> Option<Self> {
+        let layers: Vec<_> = tower.network().layers().collect();
+        let (first, rest) = layers.split_first().filter(|(first, _)| first.kind == LayerKind::Relu)?;
+        let shape = model.shape();
+        let dimension = model.embeddings().dimension();
+        let inputs = [&sides.user, &sides.item].map(|side| {
+            InputLayout::new(side.ids.iter().copied(), &shape.lists, side.dense.iter().copied(), dimension)
+        });
+        let is_whole = inputs.iter().all(|inputs| inputs.width() > 0)
+            && [&sides.user, &sides.item].iter().all(|side| !side.wide().is_empty());
+        if !is_whole {
+            return None;
+        }
+        let mut whole = Plan::new("Wide & Deep with its sides apart, trained for Millrace.", shape);
+        let last = rest.last().expect("there is an output layer");
+        let wide = whole.wide(model, last.bias[0]);
+        let embeddings = whole.embeddings(model);
+        let nothing = vec![0.0; first.outputs];
+        let parts = [("user_", &sides.user, first.bias.to_vec()), ("item_", &sides.item, nothing)];
+        for ((prefix, side, bias), inputs) in parts.into_iter().zip(&inputs) {
+            let deep = whole.deep_input(&embeddings, inputs, prefix);
+            let places = tower.inputs().places_of(inputs).into_iter();
+            let weights: Vec<f32> = places
+                .flat_map(|place| &first.weights[place * first.outputs..][..first.outputs])
+                .copied()
+                .collect();
+            let shape = [inputs.width(), first.outputs];
+            let weights = whole.floats(&format!("{prefix}weights_0"), &shape, weights);
+            let bias = whole.floats(&format!("{prefix}bias_0"), &[first.outputs], bias);
+            whole.node(OpType::Gemm, [deep, weights, bias], &format!("{prefix}vector"));
+            whole.wide_sum(&wide, &side.wide(), (prefix, &format!("{prefix}bias")));
+        }
+        let width = first.outputs;
+        Some(Self { whole, pairs: Plan::layers_of_pairs(width, rest), width })
+    }
 }
 
 /// The graph with names and numbers of its own, which the syntax tree then borrows.
 struct Plan<'m> {
     doc: &'static str,
+    /// The names, types and widths of the inputs, and whether each is of one row alone.
+    inputs: Vec<PlannedInput>,
+    output: &'static str,
     columns: usize,
     dense: usize,
     tensors: Vec<Tensor<'m>>,
     nodes: Vec<PlannedNode>,
+}
+
+struct PlannedInput {
+    name: &'static str,
+    kind: DataType,
+    width: usize,
+    /// Whether it is of one row, and not of a batch.
+    is_single: bool,
 }
 
 struct Tensor<'m> {
@@ -100,13 +182,68 @@ impl<'m> Plan<'m> {
             Deep::Layers(_) => "Wide & Deep, trained for Millrace.",
             Deep::Towers(_) => "Two towers, trained for Millrace.",
         };
-        let (columns, dense) = (shape.columns, shape.dense);
-        let mut plan = Self { doc, columns, dense, tensors: Vec::new(), nodes: Vec::new() };
+        let mut plan = Self::new(doc, shape);
         let logit = match model.deep() {
             Deep::Layers(tower) => plan.layers(model, tower),
             Deep::Towers(towers) => plan.towers(model, towers),
         };
         plan.node(OpType::Sigmoid, [logit], OUTPUT);
+        plan
+    }
+
+    /// A graph of nothing yet, which takes rows.
+    fn new(doc: &'static str, shape: &ModelShape) -> Self {
+        let batch = |name, kind, width| PlannedInput { name, kind, width, is_single: false };
+        let mut inputs = vec![batch(IDS, DataType::Int32, shape.columns)];
+        if shape.dense > 0 {
+            inputs.push(batch(DENSE, DataType::Float, shape.dense));
+        }
+        let (columns, dense) = (shape.columns, shape.dense);
+        Self { doc, inputs, output: OUTPUT, columns, dense, tensors: Vec::new(), nodes: Vec::new() }
+    }
+
+    /// A graph of nothing yet, which takes the vector of a user and those of items, of so many numbers, with their biases.
+    fn of_pairs(width: usize) -> Self {
+        let [user_vector, user_bias, item_vector, item_bias] = PairEngine::INPUTS;
+        let input = |name, width, is_single| PlannedInput { name, kind: DataType::Float, width, is_single };
+        let inputs = vec![
+            input(user_vector, width, true),
+            input(user_bias, 1, true),
+            input(item_vector, width, false),
+            input(item_bias, 1, false),
+        ];
+        let doc = "The logits of a user with items, trained for Millrace.";
+        let (tensors, nodes) = (Vec::new(), Vec::new());
+        Self { doc, inputs, output: PairEngine::OUTPUT, columns: 0, dense: 0, tensors, nodes }
+    }
+
+    /// The biases of a user with each item.
+    fn pair_biases(&mut self) -> String {
+        let [_, user_bias, _, item_bias] = PairEngine::INPUTS.map(str::to_owned);
+        self.node(OpType::Add, [item_bias, user_bias], "biases")
+    }
+
+    /// The logits of two towers: a product with each item's vector.
+    fn products(width: usize) -> Self {
+        let mut plan = Self::of_pairs(width);
+        let biases = plan.pair_biases();
+        let [user_vector, _, item_vector, _] = PairEngine::INPUTS.map(str::to_owned);
+        plan.node(OpType::Gemm, [item_vector, user_vector, biases], PairEngine::OUTPUT);
+        plan.attribute(integer("transB", 1));
+        plan
+    }
+
+    /// The logits of the layers behind the first one, which the vectors are the halves of.
+    fn layers_of_pairs(width: usize, rest: &[LayerWeights<'m>]) -> Self {
+        let (last, hidden) = rest.split_last().expect("there is an output layer");
+        let mut plan = Self::of_pairs(width);
+        let [user_vector, _, item_vector, _] = PairEngine::INPUTS.map(str::to_owned);
+        let sum = plan.node(OpType::Add, [item_vector, user_vector], "layer_0");
+        let first = plan.node(OpType::Relu, [sum], "active_0");
+        let deep = plan.hidden_layers(&first, hidden, "pair_");
+        let weights = plan.floats("weights_last", &[last.inputs, last.outputs], last.weights);
+        let biases = plan.pair_biases();
+        plan.node(OpType::Gemm, [deep, weights, biases], PairEngine::OUTPUT);
         plan
     }
 
@@ -301,17 +438,13 @@ impl<'m> Plan<'m> {
     }
 
     fn model(&self) -> Model<'_> {
-        let mut input = vec![value(IDS, DataType::Int32, self.columns)];
-        if self.dense > 0 {
-            input.push(value(DENSE, DataType::Float, self.dense));
-        }
         let graph = Graph {
             name: "ranking",
             node: self.nodes.iter().map(PlannedNode::node).collect(),
             initializer: self.tensors.iter().map(Tensor::proto).collect(),
             doc_string: "The probability that it happens, for each row of a batch.",
-            input,
-            output: vec![value(OUTPUT, DataType::Float, 1)],
+            input: self.inputs.iter().map(PlannedInput::value).collect(),
+            output: vec![value(self.output, DataType::Float, 1)],
             ..Graph::default()
         };
         Model {
@@ -323,6 +456,13 @@ impl<'m> Plan<'m> {
             graph: Some(graph),
             ..Model::default()
         }
+    }
+}
+
+impl PlannedInput {
+    fn value(&self) -> ValueInfo<'static> {
+        let batch = if self.is_single { Dimension::Value(1) } else { Dimension::Param("batch") };
+        typed(self.name, self.kind, [batch, Dimension::Value(size(self.width))])
     }
 }
 
@@ -367,8 +507,12 @@ fn integer(name: &'static str, value: i64) -> Attribute<'static> {
 
 /// A tensor `[batch, width]` at the graph's edge.
 pub(crate) fn value(name: &str, kind: DataType, width: usize) -> ValueInfo<'_> {
+    typed(name, kind, [Dimension::Param("batch"), Dimension::Value(size(width))])
+}
+
+fn typed<'a>(name: &'a str, kind: DataType, shape: [Dimension<'a>; 2]) -> ValueInfo<'a> {
     let dimension = |value| TensorShapeDimension { value, ..TensorShapeDimension::default() };
-    let dim = vec![dimension(Dimension::Param("batch")), dimension(Dimension::Value(size(width)))];
+    let dim = shape.map(dimension).into();
     let tensor = TensorTypeProto { elem_type: kind, shape: Some(TensorShape { dim }) };
     let kind = TypeProto { value: Some(TypeValue::Tensor(tensor)), ..TypeProto::default() };
     ValueInfo { name, r#type: Some(kind), ..ValueInfo::default() }

@@ -12,6 +12,7 @@ use std::{
 
 use millrace::{
     engine::OnnxRuntime,
+    features::CatalogueError,
     repository::{
         golden::Golden,
         manifest::{self, Lineage, Manifest},
@@ -81,6 +82,9 @@ pub enum PipelineError {
     /// Writing the artifact.
     #[error(transparent)]
     Artifact(#[from] ArtifactError),
+    /// The items of the log are no catalogue.
+    #[error("the items to recommend")]
+    Catalogue(#[source] CatalogueError),
     /// Writing the features.
     #[error("the features cannot be written")]
     Features(#[source] io::Error),
@@ -145,6 +149,7 @@ impl Run<'_> {
         let metrics = self.evaluate(&log, &split, &trained, (&scores, &holdout.label))?;
         let version = artifact::prepare(folder)?;
         self.export(&trained, &version, &holdout, &scores)?;
+        self.list(&trained, &log, &split, &version)?;
         self.refer(&log, &split, &trained, &version)?;
         let lineage = self.lineage(&log, &split, &sources);
         let kind = self.pipeline.model.kind().to_owned();
@@ -301,7 +306,8 @@ impl Run<'_> {
         holdout: &Holdout,
         scores: &[f32],
     ) -> Result<(), PipelineError> {
-        onnx::export(&trained.model, version, self.pipeline.export.max_inline_bytes)?;
+        let sides = trained.sides(self.pipeline);
+        onnx::export(&trained.model, sides.as_ref(), version, self.pipeline.export.max_inline_bytes)?;
         let features = version.join(Manifest::FEATURES);
         trained.features.encoder().write(&features).map_err(PipelineError::Features)?;
         let mut opened = Opened::open(self.runtime, version)?;
@@ -316,6 +322,22 @@ impl Run<'_> {
             "exported; ONNX Runtime agrees on {} rows within {largest:.1e}",
             holdout.label.len()
         ));
+        Ok(())
+    }
+
+    /// Writes down what the version can recommend, where the log says what was there.
+    fn list(
+        &mut self,
+        trained: &Trained,
+        log: &Log,
+        split: &Split,
+        version: &Path,
+    ) -> Result<(), PipelineError> {
+        let item = self.pipeline.data.item.as_deref();
+        let catalogue = trained.features.catalogue(log, split.training(), item);
+        let Some(catalogue) = catalogue.map_err(PipelineError::Catalogue)? else { return Ok(()) };
+        catalogue.write(version, trained.features.encoder()).map_err(PipelineError::Features)?;
+        self.tell(format_args!("listed {} items to recommend", catalogue.len()));
         Ok(())
     }
 

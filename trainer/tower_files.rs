@@ -1,41 +1,64 @@
-//! The towers of a two-tower model as ONNX files of their own, beside the model: `user_tower.onnx` and
-//! `item_tower.onnx`, which retrieval over a whole catalogue needs. The server computes with the model alone.
+//! The sides of a model that knows users and items apart, as ONNX files of their own beside the model, for the server to
+//! search a whole catalogue with: `user_tower.onnx` and `item_tower.onnx`, and `pairs.onnx`, which goes on from both.
 //!
-//! A tower is the part of the model's graph that its outputs follow from, node by node: `user_vector`
-//! `[batch, numbers]` and `user_bias` `[batch, 1]`, and the same of the item. It takes the same rows as the model, and
-//! an input that it does not look at is none of its own. The logit is the product of both vectors with both biases
-//! added to it. Tables beside the model stay the model's own; a tower's file refers to them.
+//! A tower is the part of a graph that its outputs follow from, node by node: `user_vector` `[batch, numbers]` and
+//! `user_bias` `[batch, 1]`, and the same of the item. It takes the same rows as the model, and an input that it does not look
+//! at is none of its own. `pairs.onnx` makes the logits of one user with any number of items from these. Tables beside the
+//! model stay the model's own; these files refer to them.
 
 use std::{collections::BTreeSet, fs, path::Path};
 
-use millrace::repository::manifest::Manifest;
-use onnx_rs::ast::{DataType, Graph, Model, ValueInfo};
+use millrace::{
+    engine::{PairEngine, Side},
+    repository::manifest::Manifest,
+};
+use onnx_rs::ast::{DataType, Graph, Model, TensorProto, ValueInfo};
 
 use crate::{
     onnx,
     onnx_file::{FileError, OnnxFile},
 };
 
-/// The file of the tower of `side`, which is `user` or `item`.
-pub fn file_name(side: &str) -> String {
-    format!("{side}_tower.onnx")
+/// What the files are made of.
+pub(crate) struct Sides<'a> {
+    /// A graph in which the towers are apart.
+    pub(crate) whole: &'a Model<'a>,
+    /// The graph that goes on from them.
+    pub(crate) pairs: &'a Model<'a>,
+    /// Numbers in a vector.
+    pub(crate) width: usize,
 }
 
-/// Writes both towers of the model in `folder`, whose vectors have so many numbers, beside it.
-pub fn write(folder: &Path, vector: usize) -> Result<(), FileError> {
+/// Writes both towers and what goes on from them beside the model in `folder`. Where one of their tensors is the model's too,
+/// by its name and shape, it is taken from there.
+pub(crate) fn write(folder: &Path, sides: &Sides<'_>) -> Result<(), FileError> {
     let file = OnnxFile::read(&folder.join(Manifest::MODEL))?;
     let model = file.model()?;
-    for side in ["user", "item"] {
-        let names = [format!("{side}_vector"), format!("{side}_bias")];
-        let outputs = [(names[0].as_str(), vector), (names[1].as_str(), 1)];
+    let tables = model.graph.as_ref().map_or(&[][..], |graph| &graph.initializer);
+    for side in [Side::User, Side::Item] {
+        let [vector, bias] = side.outputs();
+        let outputs = [(vector, sides.width), (bias, 1)];
         let outputs = outputs.map(|(name, width)| onnx::value(name, DataType::Float, width));
-        let graph = model.graph.as_ref().map(|graph| part(graph, outputs.into()));
-        let tower = Model { graph, doc_string: "One of two towers, trained for Millrace.", ..model.clone() };
-        let path = folder.join(file_name(side));
-        let written = fs::write(&path, onnx_rs::encode(&tower));
-        written.map_err(|source| FileError::Write { path, source })?;
+        let graph = sides.whole.graph.as_ref().map(|graph| part(graph, outputs.into()));
+        let doc_string = "One side of a model, trained for Millrace.";
+        save(&folder.join(side.file()), Model { graph, doc_string, ..sides.whole.clone() }, tables)?;
     }
-    Ok(())
+    save(&folder.join(PairEngine::FILE), sides.pairs.clone(), tables)
+}
+
+fn save(path: &Path, model: Model<'_>, tables: &[TensorProto<'_>]) -> Result<(), FileError> {
+    let graph = model.graph.as_ref().map(|graph| {
+        let tensors = graph.initializer.iter();
+        let initializer = tensors.map(|tensor| of_model(tensor, tables).unwrap_or(tensor).clone()).collect();
+        Graph { initializer, ..graph.clone() }
+    });
+    let written = fs::write(path, onnx_rs::encode(&Model { graph, ..model }));
+    written.map_err(|source| FileError::Write { path: path.to_path_buf(), source })
+}
+
+/// The same tensor as the model has it, whose numbers may lie beside the model.
+fn of_model<'t, 'a>(tensor: &TensorProto<'_>, tables: &'t [TensorProto<'a>]) -> Option<&'t TensorProto<'a>> {
+    tables.iter().find(|table| table.name() == tensor.name() && table.dims() == tensor.dims())
 }
 
 /// The part of `graph` that `outputs` follow from.
@@ -50,16 +73,12 @@ fn part<'a>(graph: &Graph<'a>, outputs: Vec<ValueInfo<'a>>) -> Graph<'a> {
         }
     }
     nodes.reverse();
+    let is_needed = |tensor: &&TensorProto<'_>| needed.contains(tensor.name());
     Graph {
         name: "tower",
         doc_string: "A vector and a bias for each row of a batch.",
         node: nodes,
-        initializer: graph
-            .initializer
-            .iter()
-            .filter(|tensor| needed.contains(tensor.name()))
-            .cloned()
-            .collect(),
+        initializer: graph.initializer.iter().filter(is_needed).cloned().collect(),
         input: graph.input.iter().filter(|input| needed.contains(input.name)).cloned().collect(),
         output: outputs,
         value_info: Vec::new(),

@@ -59,6 +59,11 @@ pub struct Trained {
 }
 
 impl Trained {
+    /// The columns of users and those of items; `None` where some follow from both.
+    pub fn sides(&self, pipeline: &Pipeline) -> Option<Towers> {
+        sides(&self.features, pipeline)
+    }
+
     /// The probability of each of `examples`.
     pub fn score(&self, log: &Log, examples: &[Example]) -> Result<Vec<f32>, TrainError> {
         Ok(self.model.score(&self.features.encode(log, examples)?))
@@ -227,11 +232,15 @@ fn shape(features: &FittedFeatures, pipeline: &Pipeline) -> ModelShape {
     if pipeline.model.architecture() != Architecture::TwoTower {
         return shape;
     }
-    let owner = |name: &str| {
+    shape.with_towers(sides(features, pipeline).expect("what a pipeline of two towers is checked for"))
+}
+
+/// The columns of users and those of items; `None` where some follow from both.
+fn sides(features: &FittedFeatures, pipeline: &Pipeline) -> Option<Towers> {
+    Towers::of(features.encoder(), |name| {
         let config = pipeline.features.iter().find(|config| config.name == name);
         config.expect("every feature is the pipeline's").of
-    };
-    shape.with_towers(Towers::of(features.encoder(), owner))
+    })
 }
 
 /// The weighted share of positives; `None` without examples.

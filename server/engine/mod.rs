@@ -7,6 +7,7 @@
 pub mod cuda;
 pub mod network;
 mod onnx;
+mod towers;
 
 use std::{
     path::PathBuf,
@@ -17,6 +18,7 @@ use self::cuda::{DeviceError, PlanError, UploadError};
 pub use self::{
     network::{Network, NetworkError},
     onnx::{OnnxEngine, OnnxRuntime},
+    towers::{PairEngine, Side, TowerEngine, Vectors},
 };
 use crate::tensor::{Rows, Signature};
 

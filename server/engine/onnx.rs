@@ -17,7 +17,7 @@ use ort::{
 };
 
 use super::{Engine, EngineError};
-use crate::tensor::{Column, DType, Rows, Signature, Values};
+use crate::tensor::{Column, DType, Rows, Signature, TensorSpec, Values};
 
 /// A loaded ONNX Runtime. The library can be loaded once in a process, so this is the one process global: every
 /// server in the process uses the library that the first of them named.
@@ -45,6 +45,11 @@ impl OnnxRuntime {
         Ok(Self { environment })
     }
 
+    /// Opens a model file.
+    pub(super) fn open(&self, model: &Path) -> Result<Session, EngineError> {
+        build(&self.environment, model).map_err(EngineError::Runtime)
+    }
+
     /// The library's own description of its build.
     pub fn build_info(&self) -> &'static str {
         ort::info()
@@ -69,7 +74,7 @@ impl OnnxEngine {
 
     /// Opens the model file `model`, which must have the inputs and the output of `signature`.
     pub fn open(runtime: &OnnxRuntime, model: &Path, signature: &Signature) -> Result<Self, EngineError> {
-        let session = build(&runtime.environment, model).map_err(EngineError::Runtime)?;
+        let session = runtime.open(model)?;
         check(&session, signature)?;
         Ok(Self { session, signature: signature.clone() })
     }
@@ -127,7 +132,7 @@ fn run<'i, 'v: 'i, const N: usize>(
     Ok(())
 }
 
-fn input(column: &Column, rows: usize) -> Result<SessionInputValue<'_>, EngineError> {
+pub(super) fn input(column: &Column, rows: usize) -> Result<SessionInputValue<'_>, EngineError> {
     let shape = [rows, column.width()];
     let tensor = match column.values() {
         Values::F32(values) => TensorRef::from_array_view((shape, values.as_slice())).map(Into::into),
@@ -143,18 +148,12 @@ fn check(session: &Session, signature: &Signature) -> Result<(), EngineError> {
         return Err(EngineError::Signature(text));
     }
     for (outlet, declared) in inputs.iter().zip(&signature.inputs) {
-        let dtype = match declared.dtype {
-            DType::F32 => TensorElementType::Float32,
-            DType::I32 => TensorElementType::Int32,
-        };
-        let width = i64::try_from(declared.width).unwrap_or(i64::MAX);
-        if outlet.name() != declared.name || !is_tensor(outlet, dtype, &[-1, width]) {
+        if !is_input(outlet, declared) {
+            let TensorSpec { name, dtype, width } = declared;
             let text = format!(
-                "input `{}` {}, declared `{}` {:?} [-1, {width}]",
+                "input `{}` {}, declared `{name}` {dtype:?} [-1, {width}]",
                 outlet.name(),
                 outlet.dtype(),
-                declared.name,
-                declared.dtype
             );
             return Err(EngineError::Signature(text));
         }
@@ -177,7 +176,17 @@ fn check(session: &Session, signature: &Signature) -> Result<(), EngineError> {
     }
 }
 
-fn is_tensor(outlet: &Outlet, dtype: TensorElementType, shape: &[i64]) -> bool {
+/// Whether `outlet` is the input that `declared` says.
+pub(super) fn is_input(outlet: &Outlet, declared: &TensorSpec) -> bool {
+    let dtype = match declared.dtype {
+        DType::F32 => TensorElementType::Float32,
+        DType::I32 => TensorElementType::Int32,
+    };
+    let width = i64::try_from(declared.width).unwrap_or(i64::MAX);
+    outlet.name() == declared.name && is_tensor(outlet, dtype, &[-1, width])
+}
+
+pub(super) fn is_tensor(outlet: &Outlet, dtype: TensorElementType, shape: &[i64]) -> bool {
     let value = outlet.dtype();
     value.tensor_type() == Some(dtype) && value.tensor_shape().is_some_and(|found| &found[..] == shape)
 }

@@ -5,6 +5,7 @@
 //! It holds no model weights and knows nothing of JSON.
 
 mod affinity;
+mod catalogue;
 mod encoder;
 mod history;
 mod list;
@@ -17,6 +18,7 @@ mod vocabulary;
 
 pub use self::{
     affinity::{Affinity, AffinityTable},
+    catalogue::{Catalogue, CatalogueError, PairError},
     encoder::{Columns, Encoder, FeatureError, Place},
     history::{History, HistoryColumn, HistoryError, HistoryTable, Past},
     list::{List, ListColumns, ListInput, Pooling},

@@ -15,8 +15,9 @@ use hyper::{
 use super::format::Format;
 use crate::{
     batcher::ScoreError,
-    codec::{binary, json},
+    codec::{binary, json, recommend},
     metrics::Outcome,
+    recommend::RecommendError,
     repository::{NameError, RequestError},
 };
 
@@ -33,10 +34,14 @@ pub(super) enum HttpError {
     NoModel,
     #[error("the model has no such version that is served")]
     NoVersion,
+    #[error("the version has no catalogue of items to recommend")]
+    NoCatalogue,
     #[error("the method must be {0}")]
     Method(&'static str),
     #[error("the content type must be application/json or application/octet-stream")]
     ContentType,
+    #[error("the content type must be application/json")]
+    NotJson,
     #[error("the content encoding must be identity")]
     ContentEncoding,
     #[error("the headers are larger than {limit} bytes")]
@@ -70,6 +75,10 @@ pub(super) enum HttpError {
     #[error(transparent)]
     Score(#[from] ScoreError),
     #[error(transparent)]
+    Query(#[from] recommend::QueryError),
+    #[error(transparent)]
+    Recommend(#[from] RecommendError),
+    #[error(transparent)]
     Repository(#[from] RequestError),
     #[error("not ready: {0}")]
     NotReady(&'static str),
@@ -79,9 +88,9 @@ impl HttpError {
     /// The status that says whose fault it was.
     pub(super) fn status(&self) -> StatusCode {
         match self {
-            Self::NoRoute | Self::NoModel | Self::NoVersion => StatusCode::NOT_FOUND,
+            Self::NoRoute | Self::NoModel | Self::NoVersion | Self::NoCatalogue => StatusCode::NOT_FOUND,
             Self::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
-            Self::ContentType | Self::ContentEncoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::ContentType | Self::NotJson | Self::ContentEncoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::HeadersTooLarge { .. } => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::BodyTimeout(_) => StatusCode::REQUEST_TIMEOUT,
@@ -92,6 +101,7 @@ impl HttpError {
             | Self::Name(_)
             | Self::Order { .. }
             | Self::Json(_)
+            | Self::Query(_)
             | Self::Binary(_)
             | Self::AnyVersion => StatusCode::BAD_REQUEST,
             Self::NoRoomForBody | Self::NotReady(_) => StatusCode::SERVICE_UNAVAILABLE,
@@ -104,6 +114,11 @@ impl HttpError {
                 ScoreError::Engine(_) | ScoreError::NotFinite { .. } | ScoreError::Lost => {
                     StatusCode::INTERNAL_SERVER_ERROR
                 }
+            },
+            Self::Recommend(error) => match error {
+                RecommendError::QueueFull => StatusCode::SERVICE_UNAVAILABLE,
+                RecommendError::Expired => StatusCode::GATEWAY_TIMEOUT,
+                _ => StatusCode::INTERNAL_SERVER_ERROR,
             },
             Self::Repository(error) => match error {
                 RequestError::NoModel | RequestError::NoVersion(_) => StatusCode::NOT_FOUND,

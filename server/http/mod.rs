@@ -4,6 +4,7 @@
 //!
 //! ```text
 //! listener ─▶ router ─▶ predict (a dialect) ─▶ scoring ─▶ format, body ─▶ codec, features ─▶ batcher
+//!          ├▶ recommend ─▶ a version's catalogue
 //!          └▶ admin, health (the management port)          any failure ─▶ error
 //! ```
 
@@ -14,6 +15,7 @@ mod format;
 mod health;
 mod listener;
 mod predict;
+mod recommend;
 mod request_id;
 mod router;
 mod scoring;
@@ -65,6 +67,9 @@ impl Serving {
             Ok(()) => match Route::of(request.uri.path()) {
                 Some(Route::Predict(target)) => {
                     predict::answer(self, target, &request, &mut body, started).await
+                }
+                Some(Route::Recommend(target)) => {
+                    recommend::answer(self, target, &request, &mut body, started).await
                 }
                 None => Err(HttpError::NoRoute),
             },

@@ -26,12 +26,13 @@ use super::{
 use crate::{
     codec::{binary, json},
     features::{Columns, Encoder, Place, Value},
+    metrics::Dialect,
     repository::{Choice, ModelName, Version, VersionNumber},
     tensor::{DType, Rows, TensorSpec},
 };
 
 /// The header that says which version answered.
-const MODEL_VERSION: HeaderName = HeaderName::from_static("x-model-version");
+pub(super) const MODEL_VERSION: HeaderName = HeaderName::from_static("x-model-version");
 
 /// Answers a request to the model that `target` names.
 pub(super) async fn answer(
@@ -55,7 +56,7 @@ async fn predict(
     body: &mut Incoming,
     started: Instant,
 ) -> Result<Response<Full<Bytes>>, HttpError> {
-    let mut call = Call::begin(serving, target, started)?;
+    let mut call = Call::begin(serving, target, Dialect::Predict, started)?;
     let mut response = match call.score(serving, headers, body, decode).await {
         Ok(scores) => encode(Format::of_answer(headers), &scores),
         Err(error) => error.response(),
@@ -104,10 +105,23 @@ struct Description<'a> {
     max_rows: usize,
     /// What computes it, and why.
     engine: &'a Choice,
+    /// What it recommends, if it does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    catalogue: Option<Catalogue<'a>>,
     /// Measures before it was published.
     metrics: &'a BTreeMap<String, f64>,
     /// A body that the model is known to score.
     example: Example<'a>,
+}
+
+/// The items that a version recommends.
+#[derive(Serialize)]
+struct Catalogue<'a> {
+    items: usize,
+    /// The feature of their ids.
+    id: &'a str,
+    /// How pairs are scored: `towers`, or whole `rows`.
+    method: &'static str,
 }
 
 /// One input of the model, for callers that encode rows themselves.
@@ -174,6 +188,11 @@ fn describe(serving: &Serving, target: Target<'_>) -> Result<Response<Full<Bytes
         inputs: inputs.iter().map(|input| Input::of(input, &columns, encoder.id_ranges())).collect(),
         max_rows: version.batcher().batching().max_batch_rows.get(),
         engine: version.choice(),
+        catalogue: version.recommender().map(|recommender| Catalogue {
+            items: recommender.catalogue().len(),
+            id: recommender.catalogue().id_feature(),
+            method: recommender.method(),
+        }),
         metrics: &manifest.metrics,
         example: Example { input: [version.example()] },
     };
@@ -183,7 +202,7 @@ fn describe(serving: &Serving, target: Target<'_>) -> Result<Response<Full<Bytes
     Ok(response)
 }
 
-fn version_header(version: &Version) -> HeaderValue {
+pub(super) fn version_header(version: &Version) -> HeaderValue {
     HeaderValue::from(u64::from(version.number()))
 }
 

@@ -8,6 +8,8 @@
 pub(super) enum Route<'a> {
     /// `/api/predict/{model}` and `/api/predict/{model}/versions/{version}`.
     Predict(Target<'a>),
+    /// `/api/recommend/{model}` and `/api/recommend/{model}/versions/{version}`.
+    Recommend(Target<'a>),
 }
 
 /// The model, and perhaps the version, that a request names.
@@ -20,12 +22,17 @@ pub(super) struct Target<'a> {
 impl<'a> Route<'a> {
     /// The route that `path` takes.
     pub(super) fn of(path: &'a str) -> Option<Self> {
-        let rest = path.strip_prefix("/api/predict/")?;
+        let (verb, rest) = path.strip_prefix("/api/")?.split_once('/')?;
         let (model, version) = match rest.split_once('/') {
             None => (rest, None),
             Some((model, rest)) => (model, Some(rest.strip_prefix("versions/")?)),
         };
-        Some(Self::Predict(Target { model, version }))
+        let target = Target { model, version };
+        match verb {
+            "predict" => Some(Self::Predict(target)),
+            "recommend" => Some(Self::Recommend(target)),
+            _ => None,
+        }
     }
 }
 
@@ -36,9 +43,13 @@ mod tests {
     #[test]
     fn the_table_of_paths() {
         let predict = |model, version| Some(Route::Predict(Target { model, version }));
+        let recommend = |model, version| Some(Route::Recommend(Target { model, version }));
         for (path, expected) in [
             ("/api/predict/shop", predict("shop", None)),
             ("/api/predict/shop/versions/3", predict("shop", Some("3"))),
+            ("/api/recommend/shop", recommend("shop", None)),
+            ("/api/recommend/shop/versions/3", recommend("shop", Some("3"))),
+            ("/api/forget/shop", None),
             // What is no name names no model, which the repository knows best.
             ("/api/predict/", predict("", None)),
             ("/api/predict/..", predict("..", None)),

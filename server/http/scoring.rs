@@ -1,7 +1,7 @@
 //! A request for scores, whatever its dialect: the one path from a body to the scores of its rows.
 //!
-//! A dialect brings what it alone knows, how rows stand in a body and how scores are written; what every request for
-//! scores has in common is here: the version that answers it, its deadline, its bounds, and its place in the metrics.
+//! A dialect brings what it alone knows, how rows stand in a body and how scores are written; what every request to a
+//! model has in common is here: the version that answers it, its deadline, its bounds, and its place in the metrics.
 
 use std::{
     error::Error,
@@ -19,7 +19,8 @@ use super::{Serving, body, error::HttpError, format::Format, router::Target};
 use crate::{
     batcher::{Priority, ScoreError, Scores, Terms},
     features::Encoder,
-    metrics::{Metrics, Outcome, Shed},
+    metrics::{Dialect, Metrics, Outcome, Shed},
+    recommend::RecommendError,
     repository::{Live, Version, manifest::Manifest},
     tensor::Rows,
 };
@@ -30,22 +31,28 @@ const REQUEST_TIMEOUT: HeaderName = HeaderName::from_static("x-request-timeout-m
 /// The header by which a request asks to go before or after others.
 const REQUEST_PRIORITY: HeaderName = HeaderName::from_static("x-request-priority");
 
-/// A request for scores from the moment that it named its version. Dropping it counts how it ended; one that is
+/// A request to a model from the moment that it named its version. Dropping it counts how it ended; one that is
 /// dropped on the way was cancelled.
 pub(super) struct Call {
     version: Arc<Version>,
     /// Whether the request says that it means this version.
     names_version: bool,
+    dialect: Dialect,
     started: Instant,
     outcome: Outcome,
 }
 
 impl Call {
     /// Begins with the version that answers: the one that the target names, else the current one.
-    pub(super) fn begin(serving: &Serving, target: Target<'_>, started: Instant) -> Result<Self, HttpError> {
+    pub(super) fn begin(
+        serving: &Serving,
+        target: Target<'_>,
+        dialect: Dialect,
+        started: Instant,
+    ) -> Result<Self, HttpError> {
         let (_, version) = find(serving, target)?;
         let names_version = target.version.is_some();
-        Ok(Self { version, names_version, started, outcome: Outcome::Cancelled })
+        Ok(Self { version, names_version, dialect, started, outcome: Outcome::Cancelled })
     }
 
     /// The version that answers.
@@ -66,21 +73,28 @@ impl Call {
         decode: impl FnOnce(Format, &[u8], &Encoder, &mut Rows, usize) -> Result<(), HttpError>,
     ) -> Result<Scores, HttpError> {
         let result = self.compute(serving, headers, body, decode).await;
-        match &result {
-            Ok(_) => self.outcome = Outcome::Ok,
-            Err(error) => self.note(error, &serving.metrics),
-        }
+        self.end(&result, &serving.metrics);
         result
+    }
+
+    /// Counts how the request ended.
+    pub(super) fn end<T>(&mut self, result: &Result<T, HttpError>, metrics: &Metrics) {
+        match result {
+            Ok(_) => self.outcome = Outcome::Ok,
+            Err(error) => self.note(error, metrics),
+        }
     }
 
     fn note(&mut self, error: &HttpError, metrics: &Metrics) {
         self.outcome = error.outcome();
         match error {
             HttpError::NoRoomForBody => metrics.shed(Shed::Bytes),
-            HttpError::Score(ScoreError::QueueFull) => metrics.shed(Shed::Queue),
+            HttpError::Score(ScoreError::QueueFull) | HttpError::Recommend(RecommendError::QueueFull) => {
+                metrics.shed(Shed::Queue);
+            }
             HttpError::Score(ScoreError::NoTime) => metrics.shed(Shed::Deadline),
             HttpError::Score(ScoreError::Overloaded) => metrics.shed(Shed::Overload),
-            HttpError::Score(error) if self.outcome == Outcome::Error => {
+            error if self.outcome == Outcome::Error => {
                 let Manifest { model, version, .. } = self.version.manifest();
                 tracing::error!(%model, %version, error = error as &dyn Error, "a request failed");
             }
@@ -121,7 +135,7 @@ impl Call {
     }
 
     /// When the answer is too late: the model's time after the request came in, or less if the request says so.
-    fn deadline(&self, headers: &HeaderMap) -> Result<Instant, HttpError> {
+    pub(super) fn deadline(&self, headers: &HeaderMap) -> Result<Instant, HttpError> {
         let longest = self.version.request_timeout();
         let Some(asked) = headers.get(REQUEST_TIMEOUT) else { return Ok(self.started + longest) };
         let asked = asked.to_str().ok().and_then(|text| text.parse::<u64>().ok()).filter(|&ms| ms > 0);
@@ -132,7 +146,7 @@ impl Call {
 
 impl Drop for Call {
     fn drop(&mut self) {
-        self.version.metrics().series().request(self.outcome, self.started.elapsed());
+        self.version.metrics().series().request(self.dialect, self.outcome, self.started.elapsed());
     }
 }
 

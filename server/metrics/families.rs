@@ -83,7 +83,7 @@ pub const FAMILIES: &[Family] = &[
         "millrace_unrouted_requests_total",
         Kind::Counter,
         &[],
-        "Requests that reached no model: no such path, method or model, or headers that are too large.",
+        "Requests that reached no model: no such path, method, model or catalogue, or headers that are too large.",
     ),
     server(
         "millrace_shed_total",
@@ -127,6 +127,28 @@ pub const FAMILIES: &[Family] = &[
         &[],
         "Versions that take memory: those that are loaded, and retired ones that are not dropped yet.",
     ),
+    server(
+        "millrace_gpu_info",
+        Kind::Gauge,
+        &["gpu", "name", "driver"],
+        "Always 1; the labels say which GPUs there are, by NVML.",
+    ),
+    server(
+        "millrace_gpu_utilization_ratio",
+        Kind::Gauge,
+        &["gpu"],
+        "The share of NVML's last sample period, of a second at most, in which a kernel ran.",
+    ),
+    server(
+        "millrace_gpu_memory_used_bytes",
+        Kind::Gauge,
+        &["gpu"],
+        "Memory of the GPU that is taken, whoever takes it.",
+    ),
+    server("millrace_gpu_memory_bytes", Kind::Gauge, &["gpu"], "Memory of the GPU."),
+    server("millrace_gpu_power_watts", Kind::Gauge, &["gpu"], "What the GPU draws."),
+    server("millrace_gpu_clock_hertz", Kind::Gauge, &["gpu"], "The clock of the GPU's multiprocessors."),
+    server("millrace_gpu_temperature_celsius", Kind::Gauge, &["gpu"], "The temperature of the GPU."),
     version(
         "millrace_requests_total",
         Kind::Counter,
@@ -138,6 +160,12 @@ pub const FAMILIES: &[Family] = &[
         SECONDS,
         VERSION,
         "Time from the request's headers to its answer, for requests answered with scores.",
+    ),
+    version(
+        "millrace_recommend_duration_seconds",
+        SECONDS,
+        VERSION,
+        "Time from the request's headers to its answer, for requests answered with items.",
     ),
     version(
         "millrace_queue_duration_seconds",
@@ -179,10 +207,22 @@ pub const FAMILIES: &[Family] = &[
         "What a batch of this many rows cost while the version warmed up.",
     ),
     version(
+        "millrace_catalogue_items",
+        Kind::Gauge,
+        &["model", "version", "method"],
+        "Items that the version recommends; the label says whether its pairs are scored by towers or as whole rows.",
+    ),
+    version(
         "millrace_engine_info",
         Kind::Gauge,
         &["model", "version", "engine", "because"],
         "Always 1; the labels say what computes batches, onnx-cpu or cuda, and why: configured, cheapest (of those that auto tried), or only (no other could serve the version).",
+    ),
+    version(
+        "millrace_version_gpu_memory_bytes",
+        Kind::Gauge,
+        VERSION,
+        "What a version on a GPU takes of its memory: tables, weights, and what each engine works in.",
     ),
     version(
         "millrace_lane_info",

@@ -5,6 +5,7 @@
 //! a version label are kept apart: they end some time after their version does, where those of the server never end.
 
 mod families;
+mod gpus;
 mod version;
 
 use std::{
@@ -19,8 +20,10 @@ use metrics_util::MetricKindMask;
 
 pub use self::{
     families::{FAMILIES, Family, Kind},
-    version::{CloseReason, Dropped, Outcome, VersionFacts, VersionMetrics, VersionSeries},
+    version::{CloseReason, Dialect, Dropped, Outcome, VersionFacts, VersionMetrics, VersionSeries},
 };
+
+use self::gpus::Gpus;
 
 /// Why a request was refused before it reached a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +63,7 @@ pub struct Metrics {
     server: PrometheusRecorder,
     versions: PrometheusRecorder,
     process: Collector,
+    gpus: Gpus,
     live: Mutex<Vec<Weak<VersionMetrics>>>,
 }
 
@@ -86,6 +90,7 @@ impl Metrics {
             server,
             versions,
             process,
+            gpus: Gpus::find(),
             live: Mutex::default(),
         })
     }
@@ -128,6 +133,7 @@ impl Metrics {
     /// All metrics in Prometheus' text format.
     pub fn render(&self) -> String {
         metrics::with_local_recorder(&self.server, || self.process.collect());
+        self.gpus.read().iter().for_each(|gpu| gpu.record(&self.server));
         let mut text = self.server.handle().render();
         text.push_str(&self.versions.handle().render());
         text
@@ -209,7 +215,7 @@ const RETIRED_SERIES_LIFETIME: Duration = Duration::from_mins(15);
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{gpus::Gpu, *};
 
     #[test]
     fn two_servers_in_one_process_count_apart() {
@@ -226,11 +232,26 @@ mod tests {
             quality: [("auc".to_owned(), 0.9)].into(),
             batch_costs: vec![(1, Duration::from_micros(12))],
             lane: "inline",
+            catalogue: Some((4, "towers")),
             engine: "onnx-cpu",
             because: "configured",
+            gpu_bytes: Some(1 << 20),
         };
         let version = metrics.version("shop", 7, facts);
-        version.series().request(Outcome::Ok, Duration::from_millis(1));
+        let some = Some(0.5);
+        let gpu = Gpu {
+            number: 1,
+            name: "a GPU".into(),
+            driver: "580".into(),
+            utilization: some,
+            memory_used_bytes: some,
+            memory_bytes: some,
+            power_watts: some,
+            clock_hertz: some,
+            temperature_celsius: some,
+        };
+        gpu.record(&metrics.server);
+        version.series().request(Dialect::Predict, Outcome::Ok, Duration::from_millis(1));
         version.series().batch(CloseReason::EngineIdle, 3, Duration::from_micros(20));
         version.series().queued(Duration::from_micros(20));
         metrics.loaded("shop", LoadResult::Ok, Duration::from_millis(5));
@@ -259,11 +280,11 @@ mod tests {
     fn upkeep_does_not_change_what_was_counted() {
         let metrics = Metrics::new("abc");
         let version = metrics.version("shop", 7, VersionFacts::default());
-        version.series().request(Outcome::Ok, Duration::from_millis(1));
+        version.series().request(Dialect::Predict, Outcome::Ok, Duration::from_millis(1));
         for _ in 0..3 {
             metrics.upkeep();
         }
-        version.series().request(Outcome::Ok, Duration::from_millis(1));
+        version.series().request(Dialect::Predict, Outcome::Ok, Duration::from_millis(1));
         let text = metrics.render();
         let expected =
             r#"millrace_requests_total{model="shop",version="7",dialect="predict",outcome="ok"} 2"#;

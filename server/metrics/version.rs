@@ -36,6 +36,15 @@ impl Outcome {
     ];
 }
 
+/// What a request asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    /// The scores of rows.
+    Predict,
+    /// The best items for a user.
+    Recommend,
+}
+
 /// Why a batch closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CloseReason {
@@ -83,10 +92,14 @@ pub struct VersionFacts {
     pub batch_costs: Vec<(usize, Duration)>,
     /// Where its batches run.
     pub lane: &'static str,
+    /// The items of its catalogue and how they are searched, where they are.
+    pub catalogue: Option<(usize, &'static str)>,
     /// What computes them.
     pub engine: &'static str,
     /// Why that does.
     pub because: &'static str,
+    /// What it takes of a GPU's memory, where it is on one.
+    pub gpu_bytes: Option<usize>,
 }
 
 /// The metrics of one version for as long as it is loaded.
@@ -118,8 +131,9 @@ impl VersionMetrics {
 
 /// The series of one version.
 pub struct VersionSeries {
-    requests: [Counter; 6],
-    request_duration: Histogram,
+    predict: RequestSeries,
+    /// Of a version that recommends.
+    recommend: Option<RequestSeries>,
     queue_duration: Histogram,
     compute_duration: Histogram,
     batch_rows: Histogram,
@@ -129,12 +143,23 @@ pub struct VersionSeries {
     retried: Counter,
 }
 
+/// The series of the requests in one dialect.
+struct RequestSeries {
+    requests: [Counter; 6],
+    duration: Histogram,
+}
+
 impl VersionSeries {
     /// Counts a request that ended, `duration` after its headers were read.
-    pub fn request(&self, outcome: Outcome, duration: Duration) {
-        self.requests[outcome as usize].increment(1);
+    pub fn request(&self, dialect: Dialect, outcome: Outcome, duration: Duration) {
+        let series = match dialect {
+            Dialect::Predict => Some(&self.predict),
+            Dialect::Recommend => self.recommend.as_ref(),
+        };
+        let Some(series) = series else { return };
+        series.requests[outcome as usize].increment(1);
         if outcome == Outcome::Ok {
-            self.request_duration.record(duration);
+            series.duration.record(duration);
         }
     }
 
@@ -193,12 +218,24 @@ impl VersionSeries {
         gauge(recorder, "millrace_lane_info", &with(&[Label::new("lane", facts.lane)])).set(1.0);
         let queue_rows = gauge(recorder, "millrace_queue_rows", labels);
         queue_rows.increment(0.0);
-        let dialect = Label::new("dialect", "predict");
-        Self {
+        if let Some(bytes) = facts.gpu_bytes {
+            gauge(recorder, "millrace_version_gpu_memory_bytes", labels).set(bytes as f64);
+        }
+        if let Some((items, method)) = facts.catalogue {
+            let method = Label::new("method", method);
+            gauge(recorder, "millrace_catalogue_items", &with(&[method])).set(items as f64);
+        }
+        let requests = |dialect, duration| RequestSeries {
             requests: Outcome::ALL.map(|(_, outcome)| {
-                touched("millrace_requests_total", &[dialect.clone(), Label::new("outcome", outcome)])
+                let labels = [Label::new("dialect", dialect), Label::new("outcome", outcome)];
+                touched("millrace_requests_total", &labels)
             }),
-            request_duration: histogram("millrace_request_duration_seconds"),
+            duration: histogram(duration),
+        };
+        let recommend = || requests("recommend", "millrace_recommend_duration_seconds");
+        Self {
+            predict: requests("predict", "millrace_request_duration_seconds"),
+            recommend: facts.catalogue.map(|_| recommend()),
             queue_duration: histogram("millrace_queue_duration_seconds"),
             compute_duration: histogram("millrace_compute_duration_seconds"),
             batch_rows: histogram("millrace_batch_rows"),

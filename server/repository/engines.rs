@@ -113,6 +113,14 @@ impl Opening<'_> {
 }
 
 impl Opened {
+    /// What so many engines take of a GPU's memory, where they are on one.
+    pub(super) fn gpu_bytes(&self, engines: usize) -> Option<usize> {
+        match &self.source {
+            Source::OnnxCpu => None,
+            Source::Cuda(model) => Some(model.bytes(engines)),
+        }
+    }
+
     /// The lane and the number of engines, where the configuration leaves them open and the engine decides them: a GPU has
     /// threads that wait for it, so that no thread which serves does.
     pub(super) fn defaults(&self) -> Option<(Lane, NonZeroUsize)> {

@@ -27,9 +27,10 @@ use super::{
 use crate::{
     batcher::{Batcher, BatcherOptions, EngineThread, Lane},
     config::ModelOptions,
-    engine::{BatchCost, EngineError, OnnxRuntime, cuda::Cuda},
-    features::{Encoder, SchemaError},
+    engine::{BatchCost, Engine, EngineError, OnnxRuntime, cuda::Cuda},
+    features::{Catalogue, CatalogueError, Encoder, SchemaError},
     metrics::{LoadResult, Metrics, VersionFacts},
+    recommend::{OpenError, RecommendThread, Recommender, Source},
     tensor::Rows,
 };
 
@@ -55,6 +56,12 @@ pub enum LoadError {
     /// The golden rows.
     #[error(transparent)]
     Golden(#[from] GoldenError),
+    /// The catalogue of items.
+    #[error(transparent)]
+    Catalogue(#[from] CatalogueError),
+    /// What recommends them.
+    #[error(transparent)]
+    Recommend(#[from] OpenError),
     /// A thread for an engine.
     #[error("a thread cannot be started")]
     Thread(#[source] io::Error),
@@ -72,6 +79,20 @@ pub enum Beside<'a> {
     },
 }
 
+impl Beside<'_> {
+    /// What to call between pieces of work that takes long.
+    fn give_way(self) -> impl FnMut() {
+        let mut pace = Pace::new();
+        move || {
+            if let Self::Requests { stopping } = self
+                && !stopping.load(Ordering::Relaxed)
+            {
+                pace.rest();
+            }
+        }
+    }
+}
+
 /// Loads versions.
 #[derive(Clone)]
 pub struct Loader {
@@ -87,6 +108,16 @@ pub struct Loader {
     pub reaper: Reaper,
     /// Threads that serve requests.
     pub workers: NonZeroUsize,
+}
+
+/// The engine instances of a version.
+struct Instances {
+    lane: Lane,
+    engines: Vec<Box<dyn Engine>>,
+    costs: Vec<BatchCost>,
+    choice: Choice,
+    /// What they take of a GPU's memory, where they are on one.
+    gpu_bytes: Option<usize>,
 }
 
 impl Loader {
@@ -118,7 +149,7 @@ impl Loader {
         }
         let manifest = Manifest::read(&folder, model, version)?;
         verify(&manifest, &folder, beside)?;
-        let encoder = Encoder::read(&folder.join(Manifest::FEATURES))?;
+        let encoder = Arc::new(Encoder::read(&folder.join(Manifest::FEATURES))?);
         if *encoder.signature() != manifest.signature {
             return Err(LoadError::Signature);
         }
@@ -134,34 +165,44 @@ impl Loader {
             rows: &rows,
             options,
         };
-        let opened = opening.open()?;
-        let (lane, instances) = self.lane_and_instances(&opened, options);
-        let more: Result<Vec<_>, _> = (1..instances).map(|_| opening.another(&opened)).collect();
-        let more = more?;
-        let Choice { engine, because, reason } = &opened.choice;
-        tracing::info!(%model, %version, engine = %opened, %reason, "chosen");
-        let (engine, because) = (engine.name(), because.name());
-        let Opened { engine: first, costs, choice, .. } = opened;
-        let engines = iter::once(first).chain(more).collect();
+        let Instances { lane, engines, costs, choice, gpu_bytes } =
+            self.open_instances(&opening, (model, version))?;
+        let source = Source {
+            runtime: &self.runtime,
+            folder: &folder,
+            model: Manifest::MODEL,
+            encoder: &encoder,
+            rows: &golden.input,
+            tolerance: golden.tolerance,
+            max_bytes: options.max_catalogue_bytes.get(),
+        };
+        let recommender = recommender(source, options, beside)?;
         tracing::info!(%model, %version, lane = lane.name(), costs = %Costs(&costs), "ready");
         let facts = VersionFacts {
             quality: manifest.metrics.clone(),
             batch_costs: costs.iter().map(|cost| (cost.rows, cost.duration)).collect(),
             lane: lane.name(),
-            engine,
-            because,
+            catalogue: recommender.as_ref().map(|(it, _)| (it.catalogue().len(), it.method())),
+            engine: choice.engine.name(),
+            because: choice.because.name(),
+            gpu_bytes,
         };
         let metrics = self.metrics.version(model.as_str(), version.into(), facts);
         let batcher =
             BatcherOptions { lane, batching: options.batching, costs, metrics: Arc::clone(&metrics) };
         let (batcher, threads) = Batcher::new(engines, batcher);
         start(threads, model)?;
+        let recommender = recommender.map(|(recommender, threads)| {
+            start_recommending(threads, model).map(|()| self.reaper.wrap(recommender))
+        });
+        let recommender = recommender.transpose()?;
         let buffers = ArrayQueue::new(Version::BUFFERS);
         drop(buffers.push(Rows::new(encoder.signature())));
         Ok(Version {
             manifest,
             encoder: self.reaper.wrap(encoder),
             batcher,
+            recommender,
             metrics,
             request_timeout: options.request_timeout,
             choice,
@@ -169,6 +210,22 @@ impl Loader {
             buffers,
             _in_memory: self.reaper.wrap(InMemory::new(Arc::clone(&self.metrics))),
         })
+    }
+
+    /// The engine that is chosen, and as many more like it as its lane needs.
+    fn open_instances(
+        &self,
+        opening: &Opening<'_>,
+        (model, version): (&ModelName, VersionNumber),
+    ) -> Result<Instances, LoadError> {
+        let opened = opening.open()?;
+        let (lane, instances) = self.lane_and_instances(&opened, opening.options);
+        let more: Result<Vec<_>, _> = (1..instances).map(|_| opening.another(&opened)).collect();
+        let more = more?;
+        tracing::info!(%model, %version, engine = %opened, reason = %opened.choice.reason, "chosen");
+        let gpu_bytes = opened.gpu_bytes(instances);
+        let Opened { engine, costs, choice, .. } = opened;
+        Ok(Instances { lane, engines: iter::once(engine).chain(more).collect(), costs, choice, gpu_bytes })
     }
 
     /// The lane, and the engine instances in it.
@@ -192,15 +249,20 @@ impl Loader {
 
 /// Compares the files with their hashes, which for a large table takes seconds of a core.
 fn verify(manifest: &Manifest, folder: &Path, beside: Beside<'_>) -> Result<(), LoadError> {
-    let mut pace = Pace::new();
-    manifest.verify_in_pieces(folder, || {
-        if let Beside::Requests { stopping } = beside
-            && !stopping.load(Ordering::Relaxed)
-        {
-            pace.rest();
-        }
-    })?;
-    Ok(())
+    Ok(manifest.verify_in_pieces(folder, beside.give_way())?)
+}
+
+/// What recommends items, with the threads that it needs, where the version has a catalogue and somebody wants it searched.
+fn recommender(
+    source: Source<'_>,
+    options: &ModelOptions,
+    beside: Beside<'_>,
+) -> Result<Option<(Recommender, Vec<RecommendThread>)>, LoadError> {
+    let Some(catalogue) = Catalogue::read(source.folder, source.encoder)? else { return Ok(None) };
+    if options.recommend.threads == 0 {
+        return Ok(None);
+    }
+    Ok(Some(Recommender::open(source, Arc::new(catalogue), options.recommend, beside.give_way())?))
 }
 
 /// The lane for an engine by the cost of its largest batch.
@@ -215,6 +277,15 @@ fn start(threads: Vec<EngineThread>, model: &ModelName) -> Result<(), LoadError>
         let thread = thread::Builder::new().name(format!("engine {model}"));
         // The thread ends by itself once its version is dropped; nobody has to wait for it.
         thread.spawn(move || engine.run()).map_err(LoadError::Thread)?;
+    }
+    Ok(())
+}
+
+fn start_recommending(threads: Vec<RecommendThread>, model: &ModelName) -> Result<(), LoadError> {
+    for searching in threads {
+        let thread = thread::Builder::new().name(format!("items {model}"));
+        // It ends by itself as well.
+        thread.spawn(move || searching.run()).map_err(LoadError::Thread)?;
     }
     Ok(())
 }

@@ -9,6 +9,7 @@ use crate::{
     batcher::Batcher,
     features::{Encoder, Value},
     metrics::{Metrics, VersionMetrics},
+    recommend::Recommender,
     tensor::Rows,
 };
 
@@ -16,8 +17,10 @@ use crate::{
 /// outlives its place in the repository for as long as it is needed.
 pub struct Version {
     pub(super) manifest: Manifest,
-    pub(super) encoder: Reaped<Encoder>,
+    /// The threads that recommend have it as well.
+    pub(super) encoder: Reaped<Arc<Encoder>>,
     pub(super) batcher: Batcher,
+    pub(super) recommender: Option<Reaped<Recommender>>,
     pub(super) metrics: Arc<VersionMetrics>,
     pub(super) request_timeout: Duration,
     pub(super) choice: Choice,
@@ -65,6 +68,11 @@ impl Version {
     /// Turns inputs into scores.
     pub fn batcher(&self) -> &Batcher {
         &self.batcher
+    }
+
+    /// Recommends items, where the version has a catalogue.
+    pub fn recommender(&self) -> Option<&Recommender> {
+        self.recommender.as_deref()
     }
 
     /// Where to count.

@@ -12,7 +12,7 @@ use std::{
 
 use millrace::{
     codec::json,
-    features::{CategoricalSource, Encoder, FeatureKind, RawValue, Schema, Value, Vocabulary},
+    features::{Catalogue, CategoricalSource, Encoder, FeatureKind, RawValue, Schema, Value, Vocabulary},
     repository::{
         Layout, ModelName, VersionNumber,
         golden::Golden,
@@ -90,18 +90,20 @@ fn names(model: &str, version: u64) -> (ModelName, VersionNumber) {
 
 /// What a version is made of.
 #[derive(Clone, Copy, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a way in which versions differ")]
 pub(crate) struct Artifact {
     bias: f32,
     golden_shift: f32,
     table_beside: bool,
     tags: bool,
     hashes: bool,
+    catalogue: bool,
 }
 
 impl Artifact {
     /// A version whose scores rise with `bias`; between -2 and 2 they are far from both ends.
     pub(crate) fn with_bias(bias: f32) -> Self {
-        Self { bias, golden_shift: 0.0, table_beside: false, tags: false, hashes: false }
+        Self { bias, golden_shift: 0.0, table_beside: false, tags: false, hashes: false, catalogue: false }
     }
 
     /// The same model with its weights in [`TABLE`], as large tables are, and beside them a file for other engines.
@@ -117,6 +119,11 @@ impl Artifact {
     /// The same with hashes in place of vocabularies, so that nothing of its encoding is fitted.
     pub(crate) fn with_hashes(self) -> Self {
         Self { hashes: true, ..self }
+    }
+
+    /// The same with all known items to recommend, the text among them first.
+    pub(crate) fn with_catalogue(self) -> Self {
+        Self { catalogue: true, ..self }
     }
 
     /// The same files with golden rows that they do not answer, so that no server may serve it.
@@ -163,6 +170,11 @@ impl Artifact {
             fs::write(folder.join("model.fp16.onnx"), "for an engine that is not here").expect("written");
         }
         self.golden().write(folder).expect("written");
+        if self.catalogue {
+            let items = ["85123A", "456", "22423", "789"].map(|item| vec![id(item)]);
+            let catalogue = Catalogue::new(&encoder, "item_id".into(), &["item_id".into()], items.into());
+            catalogue.expect("different ids").write(folder, &encoder).expect("written");
+        }
         let manifest = Manifest {
             model: model.clone(),
             version,
@@ -179,13 +191,12 @@ impl Artifact {
 
     fn golden(self) -> Golden {
         let rows = [("123", "456"), ("17850", "85123A"), ("nobody", "nothing")];
-        let text = |id: &str| id.parse().map_or_else(|_| Value::Text(id.into()), Value::Int);
         Golden {
             tolerance: 1e-5,
             input: rows
                 .map(|(user, item)| {
                     let tags = self.tags.then(|| Value::List(Vec::new()));
-                    [text(user), text(item)].into_iter().chain(tags).collect()
+                    [id(user), id(item)].into_iter().chain(tags).collect()
                 })
                 .into(),
             output: rows.map(|(user, item)| self.score(user, item) + self.golden_shift).into(),
@@ -263,6 +274,11 @@ impl Artifact {
         })
         .expect("a layout")
     }
+}
+
+/// An id as a caller would send it.
+fn id(text: &str) -> Value {
+    text.parse().map_or_else(|_| Value::Text(text.into()), Value::Int)
 }
 
 /// A tensor `[batch, width]` at the graph's edge.

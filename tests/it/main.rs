@@ -7,6 +7,7 @@
 //! | `loader`, `repository` | versions on disk, and which of them are live |
 //! | `predict` | good requests |
 //! | `binary` | rows and scores as bytes |
+//! | `recommend` | the best items of a catalogue |
 //! | `bad_input` | all others |
 //! | `management` | operators and probes |
 //! | `metrics` | what Prometheus scrapes |
@@ -25,6 +26,7 @@ mod management;
 mod metrics;
 mod predict;
 mod process;
+mod recommend;
 mod repository;
 mod swap;
 mod tidy;

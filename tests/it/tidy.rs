@@ -21,27 +21,42 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("cli", &["app", "config", "engine", "http", "repository", "REVISION"]),
     ("app", &["http", "repository", "engine", "metrics", "config", "workers", "REVISION"]),
     ("workers", &[]),
-    ("http", &["codec", "features", "repository", "batcher", "tensor", "metrics", "config", "workers"]),
-    ("codec", &["features", "tensor"]),
+    (
+        "http",
+        &[
+            "codec",
+            "features",
+            "repository",
+            "batcher",
+            "recommend",
+            "tensor",
+            "metrics",
+            "config",
+            "workers",
+        ],
+    ),
+    // What is asked of a catalogue is a body of its own.
+    ("codec", &["features", "recommend", "tensor"]),
     ("features", &["tensor"]),
-    ("repository", &["batcher", "engine", "features", "quality", "tensor", "metrics", "config"]),
+    ("repository", &["batcher", "recommend", "engine", "features", "quality", "tensor", "metrics", "config"]),
     // Which worker a request is on decides which batch it joins.
     ("batcher", &["engine", "tensor", "metrics", "workers"]),
+    ("recommend", &["engine", "features", "tensor"]),
     ("engine", &["tensor"]),
     ("tensor", &[]),
     ("metrics", &[]),
     // How far the values of rows have moved is a question about features.
     ("quality", &["features", "tensor"]),
-    // The options of a batcher, an engine and a repository are its types.
-    ("config", &["batcher", "engine", "repository"]),
+    // The options of a batcher, an engine, recommendations and a repository are their types.
+    ("config", &["batcher", "engine", "recommend", "repository"]),
     ("lib", &[]),
 ];
 
 /// What of the server the trainer may use: it is another process, and knows none of what serves.
 const TRAINER_MAY_USE: &[&str] = &["features", "repository", "engine", "quality", "tensor", "REVISION"];
 
-/// What its tests may use as well, to send rows as a caller does.
-const TRAINER_TESTS_MAY_USE: &[&str] = &["codec"];
+/// What its tests may use as well, to send rows and to ask for items as a caller does.
+const TRAINER_TESTS_MAY_USE: &[&str] = &["codec", "recommend"];
 
 /// Names for files that hold whatever was left over.
 const NO_NOUNS: &[&str] =

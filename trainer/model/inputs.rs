@@ -71,6 +71,15 @@ impl InputLayout {
         self.dense.iter().cloned().flatten().collect()
     }
 
+    /// Where in the input of a row each number of the input `part` is, whose columns are all among these.
+    pub(crate) fn places_of(&self, part: &Self) -> Vec<usize> {
+        let embeddings = part.singles().into_iter().chain(part.lists.iter().map(|list| list.first));
+        let embeddings = embeddings.flat_map(|column| self.embedding(column));
+        let (all, first) = (self.dense(), self.width - self.dense().len());
+        let place = |column| all.iter().position(|&other| other == column).expect("a part of the whole");
+        embeddings.chain(part.dense().into_iter().map(|column| first + place(column))).collect()
+    }
+
     /// Where in the input of a row the embedding of the id in `column` is, or that of its list.
     ///
     /// # Panics

@@ -25,16 +25,16 @@ pub struct Towers {
 }
 
 impl Towers {
-    /// The columns of `encoder` by the owner of the features that they follow from.
-    ///
-    /// # Panics
-    /// Where a column follows from features of both, which a pipeline of two towers cannot have.
-    pub fn of(encoder: &Encoder, owner: impl Fn(&str) -> Owner) -> Self {
+    /// The columns of `encoder` by the owner of the features that they follow from; `None` where one follows from features
+    /// of both, which in a pipeline of two towers none does.
+    pub fn of(encoder: &Encoder, owner: impl Fn(&str) -> Owner) -> Option<Self> {
         let mut towers = Self::default();
         for columns in encoder.columns() {
             let mut owners = columns.of.iter().map(|name| owner(name));
             let first = owners.next().expect("a column follows from something");
-            assert!(owners.all(|owner| owner == first), "{:?} are not of one side", columns.of);
+            if owners.any(|owner| owner != first) {
+                return None;
+            }
             let side = match first {
                 Owner::User => &mut towers.user,
                 Owner::Item => &mut towers.item,
@@ -45,7 +45,7 @@ impl Towers {
                 Place::Dense(dense) => side.dense.extend(dense),
             }
         }
-        towers
+        Some(towers)
     }
 }
 

@@ -118,7 +118,7 @@ mod with_tensorrt {
         let encoder = crate::encoder(SCHEMA);
         let mut draws = random(7, Purpose::Weights, 0);
         let model = WideDeep::new(ModelShape::of(&encoder), &ModelConfig::default(), 0.4, &mut draws);
-        onnx::export(&model, folder, onnx_file::MAX_INLINE_BYTES).expect("exported");
+        onnx::export(&model, None, folder, onnx_file::MAX_INLINE_BYTES).expect("exported");
     }
 
     #[test]

@@ -102,7 +102,7 @@ fn export_crossing_and_compare(schema: &str, cross_layers: usize, folder: &Path)
     let encoder = crate::encoder(schema);
     let rows = rows(&encoder, 200);
     let model = model(&encoder, &rows, cross_layers);
-    onnx::export(&model, folder, MAX_INLINE_BYTES).expect("exported");
+    onnx::export(&model, None, folder, MAX_INLINE_BYTES).expect("exported");
     let file = folder.join(Manifest::MODEL);
     let mut engine = OnnxEngine::open(&crate::runtime(), &file, encoder.signature()).expect("opened");
     let mut found = Vec::new();

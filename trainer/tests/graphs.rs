@@ -41,6 +41,11 @@ pub(crate) struct Exported {
 }
 
 impl Exported {
+    /// The version's folder.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// Each architecture, with tables of more than `max_inline_bytes` beside it.
     pub(crate) fn all(max_inline_bytes: u64) -> Vec<Self> {
         vec![
@@ -70,30 +75,34 @@ impl Exported {
         let encoder = crate::encoder(LISTS);
         let config = ModelConfig { embedding_dimension: DIMENSION, ..ModelConfig::default() };
         let shape = ModelShape::of(&encoder);
-        Self::of_config(("lists", &encoder), shape, &config, max_inline_bytes)
+        Self::of_config(("lists", &encoder), (shape, None), &config, max_inline_bytes)
     }
 
     /// The same features in two towers: the user's are apart, and so are the item's.
     pub(crate) fn of_towers(max_inline_bytes: u64) -> Self {
         let encoder = crate::encoder(LISTS);
-        let owner = |name: &str| match name {
-            "user" | "hour" | "shelves" => Owner::User,
-            _ => Owner::Item,
-        };
-        let shape = ModelShape::of(&encoder).with_towers(Towers::of(&encoder, owner));
+        let shape = ModelShape::of(&encoder).with_towers(sides(&encoder));
         let config = ModelConfig {
             architecture: Some(Architecture::TwoTower),
             embedding_dimension: DIMENSION,
             output_dimension: Some(VECTOR),
             ..ModelConfig::default()
         };
-        Self::of_config(("two towers", &encoder), shape, &config, max_inline_bytes)
+        Self::of_config(("two towers", &encoder), (shape, None), &config, max_inline_bytes)
+    }
+
+    /// The same features in one network, whose first layer can be taken apart.
+    pub(crate) fn of_sides(max_inline_bytes: u64) -> Self {
+        let encoder = crate::encoder(LISTS);
+        let config = ModelConfig { embedding_dimension: DIMENSION, ..ModelConfig::default() };
+        let shapes = (ModelShape::of(&encoder), Some(sides(&encoder)));
+        Self::of_config(("two sides", &encoder), shapes, &config, max_inline_bytes)
     }
 
     /// What the trainer learns of random rows by `config`.
     pub(crate) fn of_config(
         (name, encoder): (&'static str, &Encoder),
-        shape: ModelShape,
+        (shape, sides): (ModelShape, Option<Towers>),
         config: &ModelConfig,
         max_inline_bytes: u64,
     ) -> Self {
@@ -109,7 +118,7 @@ impl Exported {
             let targets = Targets { labels: &labels, weights: &vec![1.0; labels.len()] };
             model.step(&rows, 0..rows.len(), targets);
         }
-        onnx::export(&model, &learnt.folder, max_inline_bytes).expect("exported");
+        onnx::export(&model, sides.as_ref(), &learnt.folder, max_inline_bytes).expect("exported");
         precision::write_half(&learnt.folder, max_inline_bytes).expect("in half precision");
         let found = learnt.score(&learnt.single(), &rows);
         assert!(distance(&found, &model.score(&rows)) < 1e-5, "{name}: not what the trainer answers");
@@ -186,7 +195,7 @@ pub(crate) fn distance(some: &[f32], others: &[f32]) -> f32 {
 }
 
 /// Numbers in a vector of the two towers.
-pub(crate) const VECTOR: usize = 6;
+const VECTOR: usize = 6;
 
 const LISTS: &str = r#"
     feature = [
@@ -199,6 +208,15 @@ const LISTS: &str = r#"
     ]
     cross = [{ features = ["user", "hour"], buckets = 50 }]
 "#;
+
+/// The columns of [`LISTS`] by whose they are.
+fn sides(encoder: &Encoder) -> Towers {
+    let owner = |name: &str| match name {
+        "user" | "hour" | "shelves" => Owner::User,
+        _ => Owner::Item,
+    };
+    Towers::of(encoder, owner).expect("no feature is of both")
+}
 
 /// Table rows of the models that are drawn by hand.
 const TABLE_ROWS: i32 = 300;

@@ -14,6 +14,7 @@ mod mlflow;
 mod networks;
 mod pipeline;
 mod publish;
+mod recommend;
 mod retail;
 mod rules;
 mod shop;

@@ -82,13 +82,17 @@ fn a_run_is_told_from_its_parameters_to_its_registered_version() {
         "report.html",
         "report.json",
         "summary.json",
+        "version-1/catalogue.json",
         "version-1/features/item_id.vocabulary",
         "version-1/features/schema.toml",
         "version-1/features/user_id.vocabulary",
         "version-1/golden.json",
+        "version-1/item_tower.onnx",
         "version-1/manifest.toml",
         "version-1/model.onnx",
+        "version-1/pairs.onnx",
         "version-1/reference.json",
+        "version-1/user_tower.onnx",
     ];
     assert_eq!(sent.keys().collect::<Vec<_>>(), expected);
     assert_whole(&site, &sent);

@@ -34,7 +34,7 @@ fn recognised() -> Vec<Exported> {
         let encoder = crate::encoder(schema);
         models.push(Exported::of_config(
             (name, &encoder),
-            ModelShape::of(&encoder),
+            (ModelShape::of(&encoder), None),
             config,
             MAX_INLINE_BYTES,
         ));
@@ -140,7 +140,8 @@ fn a_graph_that_says_anything_else_is_refused() {
         cross_layers: 2,
         ..ModelConfig::default()
     };
-    let exported = Exported::of_config(("DCN-v2", &encoder), ModelShape::of(&encoder), &config, u64::MAX);
+    let exported =
+        Exported::of_config(("DCN-v2", &encoder), (ModelShape::of(&encoder), None), &config, u64::MAX);
     let bytes: &'static [u8] = fs::read(exported.single()).expect("exported").leak();
     for (name, damage) in cases {
         let mut model = onnx_rs::parse(bytes).expect("a model");
