@@ -280,7 +280,8 @@ Status cuModuleUnload(int* module) {
 
 Status cuModuleGetFunction(const char** function, int*, const char* name) {
     NEEDS_CONTEXT
-    static const char* const NAMES[] = {"gather_f32", "gather_f16", "cross_f32", "cross_f16", "head_f32", "head_f16"};
+    static const char* const NAMES[] = {"gather_f32", "gather_f16", "cross_f32", "cross_f16", "head_f32",   "head_f16",
+                                        "topk_items", "topk_keys"};
     for (const char* known : NAMES) {
         if (std::string_view(known) == name) {
             *function = known;
@@ -309,6 +310,8 @@ Status cuLaunchKernel(
     LAUNCH(cross_f16)
     LAUNCH(head_f32)
     LAUNCH(head_f16)
+    LAUNCH(topk_items)
+    LAUNCH(topk_keys)
 #undef LAUNCH
     return NOT_FOUND;
 }

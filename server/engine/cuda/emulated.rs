@@ -104,7 +104,7 @@ fn load(path: &Path) -> Library {
 fn device(cache: &Path) -> Arc<dyn Device> {
     let options = CudaOptions { device: 0, cache: Some(cache.to_owned()) };
     driver::check_libraries().expect("all three");
-    Arc::new(Driver::open(&options).expect("opened"))
+    Arc::new(Driver::open(&options, &kernels::ALL).expect("opened"))
 }
 
 #[test]
@@ -128,7 +128,7 @@ fn networks_are_scored_by_replays_of_graphs_from_kernels_that_were_kept() {
     let cache = tempfile::tempdir().expect("a temporary folder");
     for network in [sample::deep_and_cross(), sample::lists()] {
         let device = device(cache.path());
-        assert_eq!(fs::read_dir(cache.path()).expect("a folder").count(), 3, "one for each file of kernels");
+        assert_eq!(fs::read_dir(cache.path()).expect("a folder").count(), 4, "one for each file of kernels");
         let (max_rows, slots) = (NonZeroUsize::new(10).expect("not zero"), NonZeroUsize::MIN);
         for (precision, tolerance) in [(Precision::Single, 1e-5), (Precision::Half, 4e-3)] {
             let options = CudaModelOptions { precision, max_rows, slots };

@@ -104,10 +104,11 @@ impl Cuda {
         CudaModel::load(self.open()?, &network, signature, options)
     }
 
-    /// Computes with each kernel what is known, on the GPU, and says what came of it.
+    /// Computes with each kernel what is known, on the GPU, and says what came of it. Those that no engine runs are among
+    /// them.
     pub fn check(&self) -> Result<(Description, Vec<Checked>), EngineError> {
         Self::check_libraries()?;
-        let device = self.open()?;
+        let device: Arc<dyn Device> = Arc::new(Driver::open(&self.options, &kernels::ALL)?);
         Ok((device.description().clone(), check::check(&device, usize::MAX)?))
     }
 
@@ -121,7 +122,7 @@ impl Cuda {
         if let Some(device) = self.opened() {
             return Ok(device);
         }
-        let device: Arc<dyn Device> = Arc::new(Driver::open(&self.options)?);
+        let device: Arc<dyn Device> = Arc::new(Driver::open(&self.options, &driver::ENGINE_KERNELS)?);
         tracing::info!(device = %device.description(), "CUDA is open");
         *self.opened.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::downgrade(&device));
         Ok(device)
@@ -186,13 +187,13 @@ impl CudaModel {
     }
 }
 
-/// Compiles the engine's kernels for `architecture`, as `sm_90`, into the folder `cache`, for which it takes no GPU, and says
+/// Compiles our kernels for `architecture`, as `sm_90`, into the folder `cache`, for which it takes no GPU, and says
 /// how many there are.
 pub fn compile(architecture: &str, cache: &Path) -> Result<usize, EngineError> {
     driver::check_compiler()?;
     let compiler = compiler::Compiler { architecture: architecture.to_owned(), cache: Some(cache) };
     let mut kernels = 0;
-    for source in driver::SOURCES {
+    for source in kernels::ALL {
         compiler.code(source)?;
         kernels += source.kernels.len();
     }
