@@ -115,7 +115,7 @@ pub struct RawConfig {
 pub struct RawModel {
     /// Which versions to serve: `"all"`, `{ latest = 1 }` or `{ specific = [1, 3] }`.
     pub versions: Option<RawPolicy>,
-    /// What computes it: `"onnx-cpu"`, `"cuda"`, or `"auto"` for the cheapest of them.
+    /// What computes it: `"onnx-cpu"`, `"onnx-cuda"`, `"cuda"`, or `"auto"` for the cheapest of them.
     pub engine: Option<EngineWish>,
     /// What numbers a GPU computes it in: `"single"` or `"half"`.
     pub cuda_precision: Option<Precision>,

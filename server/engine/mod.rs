@@ -17,7 +17,7 @@ use std::{
 use self::cuda::{DeviceError, PlanError, UploadError};
 pub use self::{
     network::{Network, NetworkError},
-    onnx::{OnnxEngine, OnnxRuntime},
+    onnx::{OnnxEngine, OnnxRuntime, Provider},
     towers::{PairEngine, Side, TowerEngine, Vectors},
 };
 use crate::tensor::{Rows, Signature};

@@ -1,4 +1,5 @@
-//! ONNX Runtime as an [`Engine`]: the default everywhere, opened at run time from a path.
+//! ONNX Runtime as an [`Engine`]: the default everywhere, opened at run time from a path. A library that is built with CUDA
+//! computes on a GPU where it is asked to, as a whole or not at all.
 //!
 //! One session is one engine instance and computes on the caller's thread alone; parallelism comes from batches,
 //! not from threads inside a batch. Tables that the artifact keeps in external data are mapped by the runtime, so
@@ -11,7 +12,7 @@ use std::{
 
 use ort::{
     environment::Environment,
-    ep::CPU,
+    ep::{CPU, CUDA},
     session::{Session, SessionInputValue, builder::GraphOptimizationLevel},
     value::{Outlet, TensorElementType, TensorRef},
 };
@@ -46,8 +47,8 @@ impl OnnxRuntime {
     }
 
     /// Opens a model file.
-    pub(super) fn open(&self, model: &Path) -> Result<Session, EngineError> {
-        build(&self.environment, model).map_err(EngineError::Runtime)
+    pub(super) fn open(&self, model: &Path, provider: Provider) -> Result<Session, EngineError> {
+        build(&self.environment, model, provider).map_err(EngineError::Runtime)
     }
 
     /// The library's own description of its build.
@@ -62,6 +63,15 @@ impl OnnxRuntime {
     }
 }
 
+/// What of ONNX Runtime computes a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Provider {
+    /// The processor.
+    Cpu,
+    /// The GPU of this number, from 0. Nothing of the model is left to the processor.
+    Cuda(usize),
+}
+
 /// One ONNX Runtime session.
 pub struct OnnxEngine {
     session: Session,
@@ -74,7 +84,17 @@ impl OnnxEngine {
 
     /// Opens the model file `model`, which must have the inputs and the output of `signature`.
     pub fn open(runtime: &OnnxRuntime, model: &Path, signature: &Signature) -> Result<Self, EngineError> {
-        let session = runtime.open(model)?;
+        Self::open_on(Provider::Cpu, runtime, model, signature)
+    }
+
+    /// The same, computed by `provider`; an error where that cannot compute all of it.
+    pub fn open_on(
+        provider: Provider,
+        runtime: &OnnxRuntime,
+        model: &Path,
+        signature: &Signature,
+    ) -> Result<Self, EngineError> {
+        let session = runtime.open(model, provider)?;
         check(&session, signature)?;
         Ok(Self { session, signature: signature.clone() })
     }
@@ -106,18 +126,31 @@ impl Engine for OnnxEngine {
     }
 }
 
-fn build(environment: &Environment, model: &Path) -> ort::Result<Session> {
-    Session::builder(environment)?
+fn build(environment: &Environment, model: &Path, provider: Provider) -> ort::Result<Session> {
+    let builder = Session::builder(environment)?
         .with_optimization_level(GraphOptimizationLevel::Level3)?
         .with_intra_threads(OnnxEngine::THREADS)?
         .with_inter_threads(1)?
         .with_intra_op_spinning(false)?
         // Patterns are recorded per shape, and a batch has a new shape every time.
-        .with_memory_pattern(false)?
+        .with_memory_pattern(false)?;
+    let mut builder = match provider {
         // The runtime's arena would keep what the largest batch took, for each instance and for ever; without it a batch
         // costs the same to the microsecond.
-        .with_execution_providers([CPU::default().with_arena_allocator(false).build()])?
-        .commit_from_file(model)
+        Provider::Cpu => {
+            builder.with_execution_providers([CPU::default().with_arena_allocator(false).build()])?
+        }
+        // Without these two the runtime computes on the processor whatever the GPU cannot, and says nothing.
+        Provider::Cuda(device) => {
+            let device = i32::try_from(device).unwrap_or(i32::MAX);
+            // TF32 is off, for its sums of products are farther from the processor's than golden rows may be.
+            let cuda = CUDA::default().with_device_id(device).with_tf32(false).build().error_on_failure();
+            builder
+                .with_execution_providers([cuda])?
+                .with_config_entry("session.disable_cpu_ep_fallback", "1")?
+        }
+    };
+    builder.commit_from_file(model)
 }
 
 fn run<'i, 'v: 'i, const N: usize>(

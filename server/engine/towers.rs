@@ -13,7 +13,7 @@ use ort::{
 
 use super::{
     EngineError, OnnxRuntime,
-    onnx::{input, is_input, is_tensor},
+    onnx::{Provider, input, is_input, is_tensor},
 };
 use crate::tensor::{Rows, Signature};
 
@@ -98,7 +98,7 @@ impl TowerEngine {
         side: Side,
         signature: &Signature,
     ) -> Result<Self, EngineError> {
-        let session = runtime.open(&folder.join(side.file()))?;
+        let session = runtime.open(&folder.join(side.file()), Provider::Cpu)?;
         let columns = session.inputs().iter().map(|outlet| column(outlet, signature));
         let columns = columns.collect::<Result<_, _>>()?;
         let width = width(session.outputs(), side)?;
@@ -144,7 +144,7 @@ impl PairEngine {
 
     /// Opens the file in a version's folder, for vectors of this width.
     pub fn open(runtime: &OnnxRuntime, folder: &Path, width: usize) -> Result<Self, EngineError> {
-        let session = runtime.open(&folder.join(Self::FILE))?;
+        let session = runtime.open(&folder.join(Self::FILE), Provider::Cpu)?;
         let wide = i64::try_from(width).unwrap_or(i64::MAX);
         let shapes = [[1, wide], [1, 1], [-1, wide], [-1, 1]];
         let expected = Self::INPUTS.iter().zip(&shapes);

@@ -12,6 +12,8 @@ pub enum EngineWish {
     /// ONNX Runtime on the processor.
     #[default]
     OnnxCpu,
+    /// ONNX Runtime on a GPU; where it cannot be had, the version is not loaded.
+    OnnxCuda,
     /// Our own engine on a GPU; where it cannot be had, the version is not loaded.
     Cuda,
     /// The cheapest of those that can be had.
@@ -23,8 +25,9 @@ impl EngineWish {
     pub fn candidates(self) -> &'static [EngineKind] {
         match self {
             Self::OnnxCpu => &[EngineKind::OnnxCpu],
+            Self::OnnxCuda => &[EngineKind::OnnxCuda],
             Self::Cuda => &[EngineKind::Cuda],
-            Self::Auto => &[EngineKind::OnnxCpu, EngineKind::Cuda],
+            Self::Auto => &[EngineKind::OnnxCpu, EngineKind::OnnxCuda, EngineKind::Cuda],
         }
     }
 }
@@ -36,6 +39,8 @@ pub enum EngineKind {
     /// ONNX Runtime on the processor.
     #[default]
     OnnxCpu,
+    /// ONNX Runtime on a GPU.
+    OnnxCuda,
     /// Our own engine on a GPU.
     Cuda,
 }
@@ -45,6 +50,7 @@ impl EngineKind {
     pub fn name(self) -> &'static str {
         match self {
             Self::OnnxCpu => "onnx-cpu",
+            Self::OnnxCuda => "onnx-cuda",
             Self::Cuda => "cuda",
         }
     }
@@ -116,19 +122,26 @@ mod tests {
 
     #[test]
     fn what_is_asked_for_serves_and_of_several_the_cheapest() {
-        use EngineKind::{Cuda, OnnxCpu};
-        let cost = |microseconds| Ok(Duration::from_micros(microseconds));
-        let cannot = || Err("no GPU".to_owned());
+        use EngineKind::{Cuda, OnnxCpu, OnnxCuda};
+        let cost = |microseconds: u64| {
+            (microseconds > 0).then(|| Duration::from_micros(microseconds)).ok_or_else(|| "no GPU".to_owned())
+        };
+        // What each would cost, of which nothing is none.
+        let auto = |cpu, onnx, cuda| vec![(OnnxCpu, cost(cpu)), (OnnxCuda, cost(onnx)), (Cuda, cost(cuda))];
+        let (asked, cheapest, only) = (Because::Configured, Because::Cheapest, Because::Only);
         let cases = [
-            (EngineWish::OnnxCpu, vec![(OnnxCpu, cost(9))], Some((OnnxCpu, Because::Configured))),
-            (EngineWish::Cuda, vec![(Cuda, cost(9))], Some((Cuda, Because::Configured))),
-            (EngineWish::Cuda, vec![(Cuda, cannot())], None),
-            (EngineWish::Auto, vec![(OnnxCpu, cost(9)), (Cuda, cost(8))], Some((Cuda, Because::Cheapest))),
-            (EngineWish::Auto, vec![(OnnxCpu, cost(8)), (Cuda, cost(9))], Some((OnnxCpu, Because::Cheapest))),
-            (EngineWish::Auto, vec![(OnnxCpu, cost(8)), (Cuda, cost(8))], Some((OnnxCpu, Because::Cheapest))),
-            (EngineWish::Auto, vec![(OnnxCpu, cost(8)), (Cuda, cannot())], Some((OnnxCpu, Because::Only))),
-            (EngineWish::Auto, vec![(OnnxCpu, cannot()), (Cuda, cost(8))], Some((Cuda, Because::Only))),
-            (EngineWish::Auto, vec![(OnnxCpu, cannot()), (Cuda, cannot())], None),
+            (EngineWish::OnnxCpu, vec![(OnnxCpu, cost(9))], Some((OnnxCpu, asked))),
+            (EngineWish::OnnxCuda, vec![(OnnxCuda, cost(9))], Some((OnnxCuda, asked))),
+            (EngineWish::Cuda, vec![(Cuda, cost(9))], Some((Cuda, asked))),
+            (EngineWish::Cuda, vec![(Cuda, cost(0))], None),
+            (EngineWish::Auto, auto(9, 8, 7), Some((Cuda, cheapest))),
+            (EngineWish::Auto, auto(9, 7, 8), Some((OnnxCuda, cheapest))),
+            (EngineWish::Auto, auto(7, 8, 9), Some((OnnxCpu, cheapest))),
+            (EngineWish::Auto, auto(8, 8, 8), Some((OnnxCpu, cheapest))),
+            (EngineWish::Auto, auto(9, 0, 8), Some((Cuda, cheapest))),
+            (EngineWish::Auto, auto(8, 0, 0), Some((OnnxCpu, only))),
+            (EngineWish::Auto, auto(0, 0, 8), Some((Cuda, only))),
+            (EngineWish::Auto, auto(0, 0, 0), None),
         ];
         for (wish, tried, expected) in cases {
             let choice = choose(wish, &tried);

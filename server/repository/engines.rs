@@ -13,7 +13,7 @@ use crate::{
     batcher::Lane,
     config::ModelOptions,
     engine::{
-        BatchCost, Engine, OnnxEngine, OnnxRuntime,
+        BatchCost, Engine, OnnxEngine, OnnxRuntime, Provider,
         cuda::{Cuda, CudaModel, CudaModelOptions},
         ladder, warm_up,
     },
@@ -45,7 +45,7 @@ pub(super) struct Opened {
 
 /// What engines are opened of.
 enum Source {
-    OnnxCpu,
+    Onnx(Provider),
     Cuda(CudaModel),
 }
 
@@ -79,7 +79,8 @@ impl Opening<'_> {
 
     fn try_out(&self, kind: EngineKind) -> Result<Candidate, LoadError> {
         let source = match kind {
-            EngineKind::OnnxCpu => Source::OnnxCpu,
+            EngineKind::OnnxCpu => Source::Onnx(Provider::Cpu),
+            EngineKind::OnnxCuda => Source::Onnx(Provider::Cuda(self.cuda.device())),
             EngineKind::Cuda => Source::Cuda(self.load_to_gpu()?),
         };
         let (engine, costs) = self.ready(&source)?;
@@ -100,8 +101,9 @@ impl Opening<'_> {
     /// An engine that has answered the golden rows and is warm. Whoever lets go of it leaves it to the reaper.
     fn ready(&self, source: &Source) -> Result<(Box<dyn Engine>, Vec<BatchCost>), LoadError> {
         let mut engine: Box<dyn Engine> = match source {
-            Source::OnnxCpu => {
-                Box::new(OnnxEngine::open(self.runtime, &self.model, &self.manifest.signature)?)
+            &Source::Onnx(provider) => {
+                let signature = &self.manifest.signature;
+                Box::new(OnnxEngine::open_on(provider, self.runtime, &self.model, signature)?)
             }
             Source::Cuda(model) => Box::new(model.open()?),
         };
@@ -116,7 +118,8 @@ impl Opened {
     /// What so many engines take of a GPU's memory, where they are on one.
     pub(super) fn gpu_bytes(&self, engines: usize) -> Option<usize> {
         match &self.source {
-            Source::OnnxCpu => None,
+            // What ONNX Runtime takes of a GPU, it does not say.
+            Source::Onnx(_) => None,
             Source::Cuda(model) => Some(model.bytes(engines)),
         }
     }
@@ -125,8 +128,8 @@ impl Opened {
     /// threads that wait for it, so that no thread which serves does.
     pub(super) fn defaults(&self) -> Option<(Lane, NonZeroUsize)> {
         match self.source {
-            Source::OnnxCpu => None,
-            Source::Cuda(_) => Some((Lane::Threaded, CUDA_SLOTS)),
+            Source::Onnx(Provider::Cpu) => None,
+            Source::Onnx(Provider::Cuda(_)) | Source::Cuda(_) => Some((Lane::Threaded, CUDA_SLOTS)),
         }
     }
 }
@@ -135,7 +138,7 @@ impl fmt::Display for Opened {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.choice.engine.name())?;
         match &self.source {
-            Source::OnnxCpu => Ok(()),
+            Source::Onnx(_) => Ok(()),
             Source::Cuda(model) => {
                 write!(f, " ({}, {} precision)", model.description(), model.precision().name())
             }

@@ -249,6 +249,9 @@ fn an_engine_that_cannot_be_had_is_a_failure_where_it_is_asked_for_and_a_reason_
     };
     let error = load(EngineWish::Cuda).0.err().expect("nothing falls back");
     assert!(error.to_string().starts_with("CUDA cannot "), "{error}");
+    // This library of ONNX Runtime is one without CUDA.
+    let error = load(EngineWish::OnnxCuda).0.err().expect("nothing falls back");
+    assert!(error.to_string().contains("CUDA execution provider"), "{error}");
 
     let choices = [(EngineWish::Auto, Because::Only), (EngineWish::OnnxCpu, Because::Configured)];
     for (wish, because) in choices {
@@ -257,6 +260,8 @@ fn an_engine_that_cannot_be_had_is_a_failure_where_it_is_asked_for_and_a_reason_
         assert_eq!((choice.engine, choice.because), (EngineKind::OnnxCpu, because));
         let says_why = choice.reason.contains("cuda cannot serve it (CUDA cannot ");
         assert_eq!(says_why, wish == EngineWish::Auto, "{}", choice.reason);
+        let says_both = choice.reason.contains("onnx-cuda cannot serve it (");
+        assert_eq!(says_both, wish == EngineWish::Auto, "{}", choice.reason);
         let line = format!("engine=\"onnx-cpu\",because=\"{}\"}} 1", because.name());
         assert!(metrics.contains(&line), "{line} in {metrics}");
     }

@@ -85,6 +85,11 @@ impl Cuda {
         Self { options, opened: Mutex::default() }
     }
 
+    /// Its number, from 0.
+    pub fn device(&self) -> usize {
+        self.options.device
+    }
+
     /// Whether there are the libraries that it takes, without which nothing can be loaded; asks for nothing else.
     pub fn check_libraries() -> Result<(), EngineError> {
         driver::check_libraries()
