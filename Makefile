@@ -1,5 +1,5 @@
 # Each target is a line or two over plain cargo; what it needs beyond Debian's packages it fetches itself.
-.PHONY: demo test bench loadtest loadtest-peers overload train-retail train-adult bench-train bench-recommend tensorrt tensorrt-check tensorrt-memcheck mlflow-check
+.PHONY: demo test bench loadtest loadtest-peers overload train-retail train-adult bench-train bench-recommend tensorrt tensorrt-check tensorrt-memcheck gpu-check gpu-bundle mlflow-check
 
 # What a failed recipe has begun is not taken for done the next time.
 .DELETE_ON_ERROR:
@@ -74,6 +74,14 @@ tensorrt-check:
 ## The tests of the crate over TensorRT under AddressSanitizer, over a fake of the library.
 tensorrt-memcheck:
 	deploy/tensorrt-memcheck.sh
+
+## Checks and measures the engine on this machine's GPU, which takes CUDA's libnvrtc and libcublasLt; see docs/gpu.md.
+gpu-check: gpu-bundle
+	$(TARGET)/gpu-check/run.sh $(ARGS)
+
+## The same for another machine, as an archive that needs neither Rust nor a network there; the last line is one JSON object.
+gpu-bundle:
+	deploy/gpu-bundle.sh
 
 ## Runs on an MLflow server from PyPI (some 850 MB), read back by MLflow's own client.
 mlflow-check:

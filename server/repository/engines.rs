@@ -88,9 +88,11 @@ impl Opening<'_> {
     }
 
     fn load_to_gpu(&self) -> Result<CudaModel, LoadError> {
+        let max_rows = self.options.batching.max_batch_rows;
         let options = CudaModelOptions {
             precision: self.options.cuda_precision,
-            max_rows: self.options.batching.max_batch_rows,
+            // The golden rows are a batch as well.
+            max_rows: NonZeroUsize::new(self.rows.len()).map_or(max_rows, |golden| golden.max(max_rows)),
             slots: self.options.instances.unwrap_or(CUDA_SLOTS),
         };
         Ok(self.cuda.load(&self.model, &self.manifest.signature, options)?)
@@ -264,7 +266,10 @@ mod tests {
     #[test]
     fn a_gpu_serves_where_it_is_asked_for_with_threads_and_two_slots() {
         let made = made(&sample::deep_and_cross(), 1e-4);
-        opened(&made, &options(EngineWish::Cuda, Precision::Single), |opening, opened| {
+        let mut options = options(EngineWish::Cuda, Precision::Single);
+        // Fewer than there are golden rows.
+        options.batching.max_batch_rows = NonZeroUsize::new(2).expect("not zero");
+        opened(&made, &options, |opening, opened| {
             let mut opened = opened.expect("fit");
             assert_eq!(
                 (opened.choice.engine, opened.choice.because),

@@ -107,6 +107,10 @@ fn the_description_of_a_model_has_an_example_that_it_answers() {
     let description = answer.json();
     assert_eq!(description["features"], serde_json::json!(["user_id", "item_id"]));
     assert_eq!(description["metrics"]["auc"], 0.75);
+    let engine = serde_json::json!({
+        "name": "onnx-cpu", "because": "configured", "reason": "the configuration asks for it",
+    });
+    assert_eq!(description["engine"], engine);
     let scores = server.client().post(PREDICT, &description["example"].to_string()).scores();
     assert_eq!(scores.len(), 1);
 }

@@ -112,7 +112,7 @@ fn a_graph_that_says_anything_else_is_refused() {
         ("another last operator", |graph| node(graph, "probability").op_type = OpType::Tanh),
         ("a factor in a product", |graph| node(graph, "layer_0").attribute = vec![factor()]),
         ("a sum over rows", |graph| {
-            tensor(graph, "wide_axis", TensorProto::from_i64("wide_axis", vec![1], vec![0]))
+            tensor(graph, "wide_axis", TensorProto::from_i64("wide_axis", vec![1], vec![0]));
         }),
         ("two sums' worth of dimensions", |graph| node(graph, "wide_sum").attribute.clear()),
         ("the wrong input of a cross layer", |graph| node(graph, "product_1").input[0] = "crossed_0"),

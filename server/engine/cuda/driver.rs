@@ -23,6 +23,8 @@ use cudarc::{
     },
 };
 
+use kernels::Source;
+
 use super::{
     CudaOptions,
     compiler::Compiler,
@@ -54,7 +56,7 @@ fn is_there(is_there: bool, library: &str) -> Result<(), EngineError> {
 }
 
 /// The kernels that the engine runs.
-pub(super) const SOURCES: [kernels::Source; 3] = [kernels::GATHER, kernels::CROSS, kernels::HEAD];
+pub(super) const ENGINE_KERNELS: [Source; 3] = [kernels::GATHER, kernels::CROSS, kernels::HEAD];
 
 /// A device, with our kernels in it.
 pub(super) struct Driver {
@@ -72,13 +74,13 @@ unsafe impl Send for Driver {}
 unsafe impl Sync for Driver {}
 
 impl Driver {
-    /// Opens the device of `options`. [`check_libraries`] must have found them.
-    pub(super) fn open(options: &CudaOptions) -> Result<Self, EngineError> {
+    /// Opens the device of `options`, with `kernels` in it. [`check_libraries`] must have found them.
+    pub(super) fn open(options: &CudaOptions, kernels: &[Source]) -> Result<Self, EngineError> {
         let cannot = |error: DeviceError| EngineError::Cuda(error.to_string());
-        Self::try_open(options).map_err(cannot)
+        Self::try_open(options, kernels).map_err(cannot)
     }
 
-    fn try_open(options: &CudaOptions) -> Result<Self, DeviceError> {
+    fn try_open(options: &CudaOptions, kernels: &[Source]) -> Result<Self, DeviceError> {
         let context = CudaContext::new(options.device).map_err(failed("cuInit, cuDevicePrimaryCtxRetain"))?;
         let name = context.name().map_err(failed("cuDeviceGetName"))?;
         let capability = context.compute_capability().map_err(failed("cuDeviceGetAttribute"))?;
@@ -88,7 +90,7 @@ impl Driver {
         let mut driver = Self { description, functions, modules, blas, context };
         let architecture = format!("sm_{}{}", capability.0, capability.1);
         let compiler = Compiler { architecture, cache: options.cache.as_deref() };
-        for source in SOURCES {
+        for &source in kernels {
             driver.load(&compiler.code(source)?, source.kernels)?;
         }
         Ok(driver)

@@ -188,6 +188,8 @@ impl State {
                 let from = memory.at(from.0, bytes).to_vec();
                 self.pinned.at(to.0 as u64, bytes).copy_from_slice(&from);
             }
+            Work::Launch { kernel: "topk_items", grid, arguments } => topk_items(memory, *grid, arguments),
+            Work::Launch { kernel: "topk_keys", grid, arguments } => topk_keys(memory, *grid, arguments),
             Work::Launch { kernel, grid, arguments } => {
                 let threads = *grid as usize * Launch::BLOCK as usize;
                 match *kernel {
@@ -472,6 +474,52 @@ fn head(memory: &mut Memory, precision: Precision, threads: usize, arguments: &[
     }
 }
 
+/// `topk_items` of `topk.cu`.
+fn topk_items(memory: &mut Memory, grid: u32, arguments: &[Argument]) {
+    use Argument::{Memory as At, Signed};
+    let &[At(count), At(scores), At(excluded), Signed(excluded_count), Signed(k), At(best)] = arguments
+    else {
+        panic!("other arguments: {arguments:?}");
+    };
+    let count = memory.word(count, 0);
+    let excluded: Vec<u32> = (0..size(excluded_count)).map(|place| memory.word(excluded, place)).collect();
+    let key = |memory: &mut Memory, item: u32| {
+        let bits = if item < count { memory.word(scores, item as usize) } else { 0 };
+        let ordered = if bits >> 31 == 1 { !bits } else { bits | 1 << 31 };
+        let is_item = item < count && !f32::from_bits(bits).is_nan() && !excluded.contains(&item);
+        if is_item { u64::from(ordered) << 32 | u64::from(!item) } else { 0 }
+    };
+    for tile in 0..grid {
+        let keys = (tile * TILE..(tile + 1) * TILE).map(|item| key(memory, item)).collect();
+        leave_best(memory, keys, (tile, k), best);
+    }
+}
+
+/// `topk_keys` of `topk.cu`.
+fn topk_keys(memory: &mut Memory, grid: u32, arguments: &[Argument]) {
+    use Argument::{Memory as At, Signed, Unsigned};
+    let &[At(keys), Unsigned(key_count), Signed(k), At(best)] = arguments else {
+        panic!("other arguments: {arguments:?}");
+    };
+    for tile in 0..grid {
+        let numbers = tile * TILE..((tile + 1) * TILE).min(key_count);
+        let key = |number: u32| {
+            let [low, high] = [0, 1].map(|word| memory.word(keys, number as usize * 2 + word));
+            u64::from(high) << 32 | u64::from(low)
+        };
+        let found = numbers.map(key).collect();
+        leave_best(memory, found, (tile, k), best);
+    }
+}
+
+fn leave_best(memory: &mut Memory, mut keys: Vec<u64>, (tile, k): (u32, i32), best: Address) {
+    keys.sort_unstable_by(|one, other| other.cmp(one));
+    keys.resize(size(k), 0);
+    let at = best.at(tile as usize * size(k) * 8);
+    let bytes: Vec<u8> = keys.into_iter().flat_map(u64::to_le_bytes).collect();
+    memory.at(at.0, bytes.len()).copy_from_slice(&bytes);
+}
+
 /// What cuBLASLt does: sums in single precision, rounded once at the end. All rows, be they there or not.
 fn multiply(memory: &mut Memory, product: &Product) {
     let &Product { precision, rows, inputs, outputs, input, weights, bias, output, relu, workspace } =
@@ -500,6 +548,9 @@ fn assert_aligned(addresses: &[Address]) {
 fn size(number: i32) -> usize {
     usize::try_from(number).expect("no size is below zero")
 }
+
+/// Items or keys of a block of top-k.
+const TILE: u32 = 1024;
 
 /// What lies between two allocations at least, and what each starts at a multiple of.
 const GAP: u64 = 4096;

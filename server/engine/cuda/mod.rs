@@ -1,6 +1,7 @@
 //! Our own engine for NVIDIA GPUs: tables and weights stay in the GPU's memory, and a batch is one replay of a captured
 //! graph. CUDA is opened when the first model asks for it; a build, and a server without such a model, needs none of it.
-//! It has not run on a GPU yet: what is tested is tested on a fake of the device, which computes as the kernels do.
+//! It has not run on a GPU yet: the engine is tested on a fake of the device, which computes as the kernels do, and the
+//! driver on libraries that stand for CUDA's.
 //!
 //! | file | holds |
 //! |---|---|
@@ -21,6 +22,8 @@ mod check;
 mod compiler;
 mod device;
 mod driver;
+#[cfg(test)]
+mod emulated;
 mod engine;
 #[cfg(test)]
 mod fake;
@@ -106,11 +109,12 @@ impl Cuda {
         CudaModel::load(self.open()?, &network, signature, options)
     }
 
-    /// Computes with each kernel what is known, on the GPU, and says what came of it.
+    /// Computes with each kernel what is known, on the GPU, and says what came of it. Those that no engine runs are among
+    /// them.
     pub fn check(&self) -> Result<(Description, Vec<Checked>), EngineError> {
         Self::check_libraries()?;
-        let device = self.open()?;
-        Ok((device.description().clone(), check::check(&device)?))
+        let device: Arc<dyn Device> = Arc::new(Driver::open(&self.options, &kernels::ALL)?);
+        Ok((device.description().clone(), check::check(&device, usize::MAX)?))
     }
 
     /// The device, where it is open. One thread loads versions, so nobody opens it in between.
@@ -123,7 +127,7 @@ impl Cuda {
         if let Some(device) = self.opened() {
             return Ok(device);
         }
-        let device: Arc<dyn Device> = Arc::new(Driver::open(&self.options)?);
+        let device: Arc<dyn Device> = Arc::new(Driver::open(&self.options, &driver::ENGINE_KERNELS)?);
         tracing::info!(device = %device.description(), "CUDA is open");
         *self.opened.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::downgrade(&device));
         Ok(device)
@@ -188,13 +192,13 @@ impl CudaModel {
     }
 }
 
-/// Compiles the engine's kernels for `architecture`, as `sm_90`, into the folder `cache`, for which it takes no GPU, and says
+/// Compiles our kernels for `architecture`, as `sm_90`, into the folder `cache`, for which it takes no GPU, and says
 /// how many there are.
 pub fn compile(architecture: &str, cache: &Path) -> Result<usize, EngineError> {
     driver::check_compiler()?;
     let compiler = compiler::Compiler { architecture: architecture.to_owned(), cache: Some(cache) };
     let mut kernels = 0;
-    for source in driver::SOURCES {
+    for source in kernels::ALL {
         compiler.code(source)?;
         kernels += source.kernels.len();
     }

@@ -140,7 +140,8 @@ impl Upload<'_> {
 /// Appends `numbers` as the device reads them.
 fn encode(numbers: &[f32], precision: Precision, to: &mut Vec<u8>) -> Result<(), UploadError> {
     match precision {
-        Precision::Single => to.extend(numbers.iter().flat_map(|number| number.to_le_bytes())),
+        // A GPU's order is that of the machine, which is little-endian, as what reads the model's file has seen to.
+        Precision::Single => to.extend_from_slice(bytemuck::cast_slice(numbers)),
         Precision::Half => {
             for &number in numbers {
                 let half = f16::from_f32(number);

@@ -57,16 +57,23 @@ impl Table {
     pub fn read(&self, first: usize, count: usize, to: &mut Vec<f32>) -> io::Result<()> {
         assert!(first <= self.rows && count <= self.rows - first, "rows that are there");
         let (start, length) = (first * self.dimension, count * self.dimension);
-        to.clear();
         match &self.place {
-            Place::Memory(numbers) => to.extend_from_slice(&numbers[start..start + length]),
+            Place::Memory(numbers) => {
+                to.clear();
+                to.extend_from_slice(&numbers[start..start + length]);
+                Ok(())
+            }
             Place::File { file, offset } => {
-                let mut bytes = vec![0; length * 4];
-                file.read_exact_at(&mut bytes, offset + start as u64 * 4)?;
-                to.extend(floats(&bytes));
+                const {
+                    assert!(
+                        cfg!(target_endian = "little"),
+                        "ONNX keeps numbers in the order of this machine"
+                    );
+                };
+                to.resize(length, 0.0);
+                file.read_exact_at(bytemuck::cast_slice_mut(to), offset + start as u64 * 4)
             }
         }
-        Ok(())
     }
 }
 
@@ -180,11 +187,6 @@ fn shape(tensor: &TensorProto<'_>) -> Result<Vec<usize>, NetworkError> {
     let lengths = tensor.dims().iter().map(|&length| usize::try_from(length));
     let lengths: Result<Vec<_>, _> = lengths.collect();
     lengths.map_err(|_| wrong(tensor.name(), "has a shape that cannot be"))
-}
-
-fn floats(bytes: &[u8]) -> impl Iterator<Item = f32> {
-    let (numbers, _) = bytes.as_chunks();
-    numbers.iter().map(|&number| f32::from_le_bytes(number))
 }
 
 const NOT_ITS_SHAPE: &str = "has more or fewer numbers than its shape says";

@@ -415,3 +415,40 @@ fn graph_error(what: impl Into<String>) -> NetworkError {
 /// The operators that the trainer writes.
 const OPSET: i64 = 17;
 const NOT_THE_LAYER_BEFORE: &str = "is not one weight for each number before it";
+
+#[cfg(test)]
+mod tests {
+    use proptest::{collection::vec, prelude::*};
+
+    use super::*;
+    use crate::engine::cuda::sample;
+
+    proptest! {
+        /// A file is what its manifest says, but what a trainer wrote may be anything.
+        #[test]
+        fn no_damage_to_a_file_makes_more_of_it_than_an_error(
+            damage in vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
+            length in any::<prop::sample::Index>(),
+            is_cut in any::<bool>(),
+        ) {
+            let network = sample::deep_and_cross();
+            let mut bytes = sample::onnx(&network);
+            for (place, byte) in damage {
+                *place.get_mut(&mut bytes) = byte;
+            }
+            if is_cut {
+                bytes.truncate(length.index(bytes.len()));
+            }
+            let folder = tempfile::tempdir().expect("a temporary folder");
+            let path = folder.path().join("model.onnx");
+            fs::write(&path, bytes).expect("written");
+            if let Ok(network) = Network::read(&path, &sample::signature(&network)) {
+                prop_assert_eq!((network.id_columns, network.dense_columns), (2, 1));
+                for layer in network.layers {
+                    prop_assert_eq!(layer.weights.len(), layer.inputs * layer.outputs);
+                    prop_assert_eq!(layer.bias.len(), layer.outputs);
+                }
+            }
+        }
+    }
+}

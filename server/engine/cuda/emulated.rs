@@ -1,0 +1,180 @@
+//! The calls of `driver` on CUDA's libraries as `kernels/tests/cuda.cpp` stands for them: its kernels run on the emulator and
+//! its products are plain sums, so what shows here is that the driver asks for what it means. NVRTC is the real one, where
+//! `MILLRACE_NVRTC` names the folder that `deploy/nvrtc.sh` prints.
+
+use std::{
+    env,
+    ffi::c_int,
+    fs,
+    num::NonZeroUsize,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+};
+
+use libloading::Library;
+
+use super::{
+    Cuda, CudaModel, CudaModelOptions, CudaOptions, Precision, check,
+    device::Device,
+    driver::{self, Driver},
+    sample,
+};
+use crate::engine::Engine;
+
+/// The libraries, which are found by their names once they were opened by their paths.
+struct Libraries {
+    /// The driver and cuBLASLt.
+    emulated: [Library; 2],
+    _compiler: [Library; 2],
+    /// What is counted in them is counted for one test at a time.
+    alone: Mutex<()>,
+}
+
+impl Libraries {
+    /// `None` where there is no compiler for kernels, which is said aloud.
+    fn open() -> Option<(&'static Self, MutexGuard<'static, ()>)> {
+        static LIBRARIES: OnceLock<Option<Libraries>> = OnceLock::new();
+        let libraries = LIBRARIES.get_or_init(|| {
+            let folder = PathBuf::from(env::var_os("MILLRACE_NVRTC").filter(|folder| !folder.is_empty())?);
+            let compiler =
+                ["libnvrtc-builtins.so.13.0", "libnvrtc.so.13"].map(|name| load(&folder.join(name)));
+            let emulated = ["libcuda.so", "libcublasLt.so"].map(compile);
+            Some(Libraries { emulated, _compiler: compiler, alone: Mutex::default() })
+        });
+        if libraries.is_none() {
+            eprintln!("skipped: MILLRACE_NVRTC does not name the folder that deploy/nvrtc.sh prints");
+        }
+        let libraries = libraries.as_ref()?;
+        Some((libraries, libraries.alone.lock().unwrap_or_else(PoisonError::into_inner)))
+    }
+
+    /// What was made in them and not given back.
+    fn held(&self) -> c_int {
+        let held = self.emulated.iter().map(|library| {
+            // SAFETY: It has this type.
+            let count = unsafe { library.get::<unsafe extern "C" fn() -> c_int>(b"emulated_objects") };
+            let count = count.expect("there");
+            // SAFETY: It only looks.
+            unsafe { count() }
+        });
+        held.sum()
+    }
+}
+
+/// The library that stands for the one of this name.
+fn compile(name: &str) -> Library {
+    let triple = format!("{}-unknown-linux-gnu", env::consts::ARCH);
+    let compiler = cc::Build::new()
+        .cpp(true)
+        .cargo_metadata(false)
+        .host(&triple)
+        .target(&triple)
+        .opt_level(1)
+        .get_compiler();
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join(name);
+    let output = Command::new(compiler.path())
+        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels/tests"))
+        .args([
+            "-std=c++20",
+            "-O1",
+            "-g",
+            "-Wall",
+            "-Werror",
+            "-Wno-unused-function",
+            "-fPIC",
+            "-shared",
+            "-pthread",
+        ])
+        .args(["cuda.cpp".to_owned(), format!("-Wl,-soname,{name}"), "-o".to_owned()])
+        .arg(&path)
+        .output()
+        .expect("a C++ compiler");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    load(&path)
+}
+
+fn load(path: &Path) -> Library {
+    // SAFETY: The library's initialisers ask nothing of who opens it.
+    unsafe { Library::new(path) }.unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// The device, with kernels from `cache`, or into it.
+fn device(cache: &Path) -> Arc<dyn Device> {
+    let options = CudaOptions { device: 0, cache: Some(cache.to_owned()) };
+    driver::check_libraries().expect("all three");
+    Arc::new(Driver::open(&options, &kernels::ALL).expect("opened"))
+}
+
+#[test]
+fn every_kernel_and_product_comes_to_what_it_should() {
+    let Some((libraries, _alone)) = Libraries::open() else { return };
+    let cache = tempfile::tempdir().expect("a temporary folder");
+    let device = device(cache.path());
+    assert_eq!(device.description().to_string(), "the emulator, compute capability 9.0");
+    // More rows are more of the same, and the emulator is slow.
+    for checked in check::check(&device, 5).expect("no call fails") {
+        assert!(checked.passed(), "{checked:?}");
+    }
+    assert!(libraries.held() > 0);
+    drop(device);
+    assert_eq!(libraries.held(), 0);
+}
+
+#[test]
+fn networks_are_scored_by_replays_of_graphs_from_kernels_that_were_kept() {
+    let Some((libraries, _alone)) = Libraries::open() else { return };
+    let cache = tempfile::tempdir().expect("a temporary folder");
+    for network in [sample::deep_and_cross(), sample::lists()] {
+        let device = device(cache.path());
+        assert_eq!(fs::read_dir(cache.path()).expect("a folder").count(), 4, "one for each file of kernels");
+        let (max_rows, slots) = (NonZeroUsize::new(10).expect("not zero"), NonZeroUsize::MIN);
+        for (precision, tolerance) in [(Precision::Single, 1e-5), (Precision::Half, 4e-3)] {
+            let options = CudaModelOptions { precision, max_rows, slots };
+            let model = CudaModel::load(Arc::clone(&device), &network, &sample::signature(&network), options);
+            let mut engine = model.expect("loaded").open().expect("opened");
+            for count in [1, 7, 10] {
+                let rows = sample::rows(&network, count);
+                let mut scores = Vec::new();
+                engine.run(&rows, &mut scores).expect("scores");
+                let expected = network.score(&rows).expect("tables in memory");
+                for (found, expected) in scores.into_iter().zip(expected) {
+                    assert!(
+                        (f64::from(found) - expected).abs() <= tolerance,
+                        "{found} in place of {expected}"
+                    );
+                }
+            }
+            engine.time_replays(10, 2).expect("replayed");
+        }
+    }
+    assert_eq!(libraries.held(), 0);
+}
+
+#[test]
+fn an_engine_works_on_whatever_thread_it_is_moved_to() {
+    let Some((_, _alone)) = Libraries::open() else { return };
+    let cache = tempfile::tempdir().expect("a temporary folder");
+    let network = sample::without_layers();
+    let (max_rows, slots) = (NonZeroUsize::MIN, NonZeroUsize::MIN);
+    let options = CudaModelOptions { precision: Precision::Single, max_rows, slots };
+    let device = device(cache.path());
+    let model = CudaModel::load(device, &network, &sample::signature(&network), options).expect("loaded");
+    let mut engine = model.open().expect("opened");
+    let rows = sample::rows(&network, 1);
+    let scores = std::thread::spawn(move || {
+        let mut scores = Vec::new();
+        engine.run(&rows, &mut scores).map(|()| scores)
+    });
+    assert_eq!(scores.join().expect("no panic").expect("scores").len(), 1);
+}
+
+#[test]
+fn a_gpu_that_is_not_there_is_said() {
+    let Some((libraries, _alone)) = Libraries::open() else { return };
+    let cuda = Cuda::new(CudaOptions { device: 1, cache: None });
+    let error = cuda.check().map(drop).expect_err("there is one").to_string();
+    assert!(error.starts_with("CUDA cannot be used: ") && error.ends_with(": refused"), "{error}");
+    assert_eq!(libraries.held(), 0);
+}
