@@ -216,6 +216,6 @@ fn median(mut numbers: Vec<f64>) -> f64 {
 }
 
 /// Longer than any search takes.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// The server's `max_batch_rows`.
 const BATCH_ROWS: usize = 4096;

@@ -172,18 +172,15 @@ impl Decoder<'_> {
 
     /// The one feature of a user; an error where there are several.
     fn only<E: de::Error>(&mut self) -> Result<usize, E> {
-        let mut users = self.users();
-        match (users.next(), users.next()) {
-            (Some(position), None) => {
-                drop(users);
-                Ok(position)
-            }
-            _ => {
-                drop(users);
-                let names = self.names();
-                self.fail(QueryError::NotAnObject { names })
-            }
+        let first_two = {
+            let mut users = self.users();
+            (users.next(), users.next())
+        };
+        if let (Some(position), None) = first_two {
+            return Ok(position);
         }
+        let names = self.names();
+        self.fail(QueryError::NotAnObject { names })
     }
 }
 

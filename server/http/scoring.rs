@@ -93,7 +93,7 @@ impl Call {
                 metrics.shed(Shed::Queue);
             }
             HttpError::Score(ScoreError::NoTime) | HttpError::Recommend(RecommendError::NoTime) => {
-                metrics.shed(Shed::Deadline)
+                metrics.shed(Shed::Deadline);
             }
             HttpError::Score(ScoreError::Overloaded) => metrics.shed(Shed::Overload),
             error if self.outcome == Outcome::Error => {

@@ -304,7 +304,8 @@ mod tests {
     async fn a_search_that_panics_is_lost_alone() {
         let (recommender, thread) = recommender();
         let searching = std::thread::spawn(|| thread.run());
-        let no_user = Query { user: Rows::new(&Signature { inputs: vec![], output: "".into() }), ..query() };
+        let no_user =
+            Query { user: Rows::new(&Signature { inputs: vec![], output: String::new() }), ..query() };
         let lost = recommender.ask(no_user, soon()).await;
         assert!(matches!(lost, Err(RecommendError::Lost)), "{lost:?}");
         recommender.ask(query(), soon()).await.expect("an item");
