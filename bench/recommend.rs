@@ -16,6 +16,7 @@ use clap::Parser;
 use millrace::{
     engine::{Engine, OnnxEngine, OnnxRuntime},
     features::{Catalogue, Encoder, Schema, Value, Vocabulary},
+    metrics::{Metrics, VersionFacts},
     recommend::{Query, Recommender, Room, Source},
     repository::manifest::Manifest,
     tensor::Rows,
@@ -140,7 +141,9 @@ impl Bench {
             Recommender::open::<anyhow::Error>(source, Arc::clone(&catalogue), room, open, || true)?;
         let user = catalogue.user(&encoder, &row)?;
         for thread in searching {
-            thread::spawn(move || thread.run());
+            thread::spawn(move || {
+                thread.run(&Metrics::new("bench").version("model", 1, VersionFacts::default()))
+            });
         }
         Ok(Self { folder, encoder, catalogue, recommender, user })
     }

@@ -168,6 +168,18 @@ pub const FAMILIES: &[Family] = &[
         "Time from the request's headers to its answer, for requests answered with items.",
     ),
     version(
+        "millrace_recommend_queue_duration_seconds",
+        SECONDS,
+        VERSION,
+        "Time that a question for recommendations waited for its search.",
+    ),
+    version(
+        "millrace_search_duration_seconds",
+        SECONDS,
+        VERSION,
+        "Time of a search of the catalogue, or of the candidates.",
+    ),
+    version(
         "millrace_queue_duration_seconds",
         SECONDS,
         VERSION,
@@ -211,6 +223,12 @@ pub const FAMILIES: &[Family] = &[
         Kind::Gauge,
         &["model", "version", "method"],
         "Items that the version recommends; the label says whether its pairs are scored by towers or as whole rows.",
+    ),
+    version(
+        "millrace_engine_instances",
+        Kind::Gauge,
+        VERSION,
+        "Engines of the version, each of which computes a batch at a time: the rate of millrace_compute_duration_seconds_sum divided by this is how busy they are.",
     ),
     version(
         "millrace_engine_info",

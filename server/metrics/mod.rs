@@ -235,6 +235,7 @@ mod tests {
             catalogue: Some((4, "towers")),
             engine: "onnx-cpu",
             because: "configured",
+            engines: 2,
             gpu_bytes: Some(1 << 20),
         };
         let version = metrics.version("shop", 7, facts);
@@ -254,6 +255,8 @@ mod tests {
         version.series().request(Dialect::Predict, Outcome::Ok, Duration::from_millis(1));
         version.series().batch(CloseReason::EngineIdle, 3, Duration::from_micros(20));
         version.series().queued(Duration::from_micros(20));
+        version.series().request(Dialect::Recommend, Outcome::Ok, Duration::from_millis(1));
+        version.series().searched(Duration::from_micros(20), Duration::from_millis(1));
         metrics.loaded("shop", LoadResult::Ok, Duration::from_millis(5));
         metrics.swapped("shop", Duration::from_micros(1));
         metrics.current_version("shop", 7);

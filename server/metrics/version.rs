@@ -98,6 +98,8 @@ pub struct VersionFacts {
     pub engine: &'static str,
     /// Why that does.
     pub because: &'static str,
+    /// Engine instances.
+    pub engines: usize,
     /// What it takes of a GPU's memory, where it is on one.
     pub gpu_bytes: Option<usize>,
 }
@@ -133,7 +135,7 @@ impl VersionMetrics {
 pub struct VersionSeries {
     predict: RequestSeries,
     /// Of a version that recommends.
-    recommend: Option<RequestSeries>,
+    recommend: Option<RecommendSeries>,
     queue_duration: Histogram,
     compute_duration: Histogram,
     batch_rows: Histogram,
@@ -149,17 +151,32 @@ struct RequestSeries {
     duration: Histogram,
 }
 
+/// The series of recommendations.
+struct RecommendSeries {
+    requests: RequestSeries,
+    queue_duration: Histogram,
+    search_duration: Histogram,
+}
+
 impl VersionSeries {
     /// Counts a request that ended, `duration` after its headers were read.
     pub fn request(&self, dialect: Dialect, outcome: Outcome, duration: Duration) {
         let series = match dialect {
             Dialect::Predict => Some(&self.predict),
-            Dialect::Recommend => self.recommend.as_ref(),
+            Dialect::Recommend => self.recommend.as_ref().map(|recommend| &recommend.requests),
         };
         let Some(series) = series else { return };
         series.requests[outcome as usize].increment(1);
         if outcome == Outcome::Ok {
             series.duration.record(duration);
+        }
+    }
+
+    /// Records how long a question waited for its search, and how long that took.
+    pub fn searched(&self, waited: Duration, took: Duration) {
+        if let Some(recommend) = &self.recommend {
+            recommend.queue_duration.record(waited);
+            recommend.search_duration.record(took);
         }
     }
 
@@ -218,6 +235,7 @@ impl VersionSeries {
         gauge(recorder, "millrace_lane_info", &with(&[Label::new("lane", facts.lane)])).set(1.0);
         let queue_rows = gauge(recorder, "millrace_queue_rows", labels);
         queue_rows.increment(0.0);
+        gauge(recorder, "millrace_engine_instances", labels).set(facts.engines as f64);
         if let Some(bytes) = facts.gpu_bytes {
             gauge(recorder, "millrace_version_gpu_memory_bytes", labels).set(bytes as f64);
         }
@@ -232,7 +250,11 @@ impl VersionSeries {
             }),
             duration: histogram(duration),
         };
-        let recommend = || requests("recommend", "millrace_recommend_duration_seconds");
+        let recommend = || RecommendSeries {
+            requests: requests("recommend", "millrace_recommend_duration_seconds"),
+            queue_duration: histogram("millrace_recommend_queue_duration_seconds"),
+            search_duration: histogram("millrace_search_duration_seconds"),
+        };
         Self {
             predict: requests("predict", "millrace_request_duration_seconds"),
             recommend: facts.catalogue.map(|_| recommend()),

@@ -33,7 +33,7 @@ use self::{
     load::Load,
     search::{Pairs, search},
 };
-use crate::{engine::EngineError, features::Catalogue, tensor::Rows};
+use crate::{engine::EngineError, features::Catalogue, metrics::VersionMetrics, tensor::Rows};
 
 /// Why a question got no answer.
 #[derive(Debug, thiserror::Error)]
@@ -109,6 +109,7 @@ pub struct RecommendThread {
 
 struct Question {
     query: Query,
+    asked: Instant,
     deadline: Instant,
     reply: oneshot::Sender<Result<Vec<Scored>, RecommendError>>,
 }
@@ -158,7 +159,7 @@ impl Recommender {
         }
         let (reply, answer) = oneshot::channel();
         self.load.add(items);
-        if let Err(error) = self.questions.try_send(Question { query, deadline, reply }) {
+        if let Err(error) = self.questions.try_send(Question { query, asked: now, deadline, reply }) {
             self.load.remove(items);
             return Err(match error {
                 TrySendError::Full(_) => RecommendError::QueueFull,
@@ -175,15 +176,17 @@ impl Recommender {
 
 impl RecommendThread {
     /// Answers what is asked until nobody can ask any more.
-    pub fn run(mut self) {
+    pub fn run(mut self, metrics: &VersionMetrics) {
         while let Ok(question) = self.questions.recv() {
             let items = question.query.items(self.items as usize);
+            let (waited, start) = (question.asked.elapsed(), Instant::now());
             self.answer(question, items);
+            metrics.series().searched(waited, start.elapsed());
             self.load.remove(items);
         }
     }
 
-    fn answer(&mut self, Question { query, deadline, reply }: Question, items: usize) {
+    fn answer(&mut self, Question { query, deadline, reply, .. }: Question, items: usize) {
         let go_on = || {
             if reply.is_closed() {
                 return Err(RecommendError::Cancelled);
@@ -210,6 +213,7 @@ mod tests {
     use super::*;
     use crate::{
         features::{Encoder, Schema, Value, Vocabulary},
+        metrics::{Metrics, VersionFacts},
         tensor::{DType, Signature, TensorSpec},
     };
 
@@ -264,6 +268,10 @@ mod tests {
         Query { user, k: 1, excluded: Vec::new(), candidates: None }
     }
 
+    fn metrics() -> Arc<VersionMetrics> {
+        Metrics::new("test").version("shop", 1, VersionFacts::default())
+    }
+
     fn soon() -> Instant {
         tokio::time::Instant::now().into_std() + Duration::from_mins(1)
     }
@@ -271,7 +279,7 @@ mod tests {
     #[tokio::test]
     async fn a_question_is_answered_by_the_thread() {
         let (recommender, thread) = recommender();
-        let searching = std::thread::spawn(|| thread.run());
+        let searching = std::thread::spawn(|| thread.run(&metrics()));
         let best = recommender.ask(query(), soon()).await.expect("an item");
         assert_eq!(best, [Scored { item: 2, score: 2.0 }]);
         drop(recommender);
@@ -303,7 +311,7 @@ mod tests {
     #[tokio::test]
     async fn a_search_that_panics_is_lost_alone() {
         let (recommender, thread) = recommender();
-        let searching = std::thread::spawn(|| thread.run());
+        let searching = std::thread::spawn(|| thread.run(&metrics()));
         let no_user =
             Query { user: Rows::new(&Signature { inputs: vec![], output: String::new() }), ..query() };
         let lost = recommender.ask(no_user, soon()).await;

@@ -29,7 +29,7 @@ use crate::{
     config::ModelOptions,
     engine::{BatchCost, Engine, EngineError, OnnxRuntime, cuda::Cuda},
     features::{Catalogue, CatalogueError, Encoder, SchemaError},
-    metrics::{LoadResult, Metrics, VersionFacts},
+    metrics::{LoadResult, Metrics, VersionFacts, VersionMetrics},
     recommend::{OpenError, RecommendThread, Recommender, Source},
     tensor::Rows,
 };
@@ -188,6 +188,7 @@ impl Loader {
             catalogue: recommender.as_ref().map(|(it, _)| (it.catalogue().len(), it.method())),
             engine: choice.engine.name(),
             because: choice.because.name(),
+            engines: engines.len(),
             gpu_bytes,
         };
         let metrics = self.metrics.version(model.as_str(), version.into(), facts);
@@ -197,7 +198,7 @@ impl Loader {
         start(threads, model)?;
         let in_memory = Arc::new(self.reaper.wrap(InMemory::new(Arc::clone(&self.metrics))));
         let recommender = recommender.map(|(recommender, threads)| {
-            start_recommending(threads, model, &in_memory).map(|()| self.reaper.wrap(recommender))
+            start_recommending(threads, model, (&metrics, &in_memory)).map(|()| self.reaper.wrap(recommender))
         });
         let recommender = recommender.transpose()?;
         let buffers = ArrayQueue::new(Version::BUFFERS);
@@ -295,14 +296,14 @@ fn start(threads: Vec<EngineThread>, model: &ModelName) -> Result<(), LoadError>
 fn start_recommending(
     threads: Vec<RecommendThread>,
     model: &ModelName,
-    in_memory: &Arc<Reaped<InMemory>>,
+    (metrics, in_memory): (&Arc<VersionMetrics>, &Arc<Reaped<InMemory>>),
 ) -> Result<(), LoadError> {
     for searching in threads {
         let thread = thread::Builder::new().name(format!("items {model}"));
         // It ends by itself as well.
-        let in_memory = Arc::clone(in_memory);
+        let (metrics, in_memory) = (Arc::clone(metrics), Arc::clone(in_memory));
         let search = move || {
-            searching.run();
+            searching.run(&metrics);
             drop(in_memory);
         };
         thread.spawn(search).map_err(LoadError::Thread)?;

@@ -41,7 +41,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("repository", &["batcher", "recommend", "engine", "features", "quality", "tensor", "metrics", "config"]),
     // Which worker a request is on decides which batch it joins.
     ("batcher", &["engine", "tensor", "metrics", "workers"]),
-    ("recommend", &["engine", "features", "tensor"]),
+    ("recommend", &["engine", "features", "tensor", "metrics"]),
     ("engine", &["tensor"]),
     ("tensor", &[]),
     ("metrics", &[]),
@@ -56,7 +56,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
 const TRAINER_MAY_USE: &[&str] = &["features", "repository", "engine", "quality", "tensor", "REVISION"];
 
 /// What its tests may use as well, to send rows and to ask for items as a caller does.
-const TRAINER_TESTS_MAY_USE: &[&str] = &["codec", "recommend"];
+const TRAINER_TESTS_MAY_USE: &[&str] = &["codec", "metrics", "recommend"];
 
 /// Names for files that hold whatever was left over.
 const NO_NOUNS: &[&str] =

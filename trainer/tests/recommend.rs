@@ -11,6 +11,7 @@ use std::{
 use millrace::{
     engine::{Engine, OnnxEngine, Side},
     features::{Catalogue, Encoder},
+    metrics::{Metrics, VersionFacts},
     recommend::{OpenError, Query, Recommender, Room, Scored, Source},
     repository::{golden::Golden, manifest::Manifest},
     tensor::Rows,
@@ -36,7 +37,7 @@ impl Listed {
         let folder = artifact.expect("trained").version();
         let encoder = Arc::new(Encoder::read(&folder.join(Manifest::FEATURES)).expect("features"));
         let golden = Golden::read(&folder).expect("golden rows");
-        let recommender = recommender(&folder, &encoder, &golden, 1 << 20).expect("a recommender");
+        let recommender = recommender(&folder, &encoder, &golden, (1 << 20, || true)).expect("a recommender");
         let model = folder.join(Manifest::MODEL);
         let engine = OnnxEngine::open(&crate::runtime(), &model, encoder.signature()).expect("a model");
         Self { encoder, golden, engine, recommender, _shop: shop }
@@ -104,7 +105,7 @@ fn recommender(
     folder: &Path,
     encoder: &Arc<Encoder>,
     golden: &Golden,
-    max_bytes: usize,
+    (max_bytes, between): (usize, fn() -> bool),
 ) -> Result<Recommender, OpenError> {
     let runtime = crate::runtime();
     let source = Source {
@@ -122,9 +123,11 @@ fn recommender(
         Ok(Box::new(OnnxEngine::open(&runtime, &model, encoder.signature())?))
     };
     let room = Room { threads: 2, queue: 1 };
-    let (recommender, threads) = Recommender::open(source, Arc::new(catalogue), room, open, || true)?;
+    let (recommender, threads) = Recommender::open(source, Arc::new(catalogue), room, open, between)?;
     for searching in threads {
-        thread::spawn(move || searching.run());
+        thread::spawn(move || {
+            searching.run(&Metrics::new("test").version("shop", 1, VersionFacts::default()))
+        });
     }
     Ok(recommender)
 }
@@ -141,8 +144,11 @@ fn towers_of_another_model_and_vectors_that_take_too_much_are_refused() {
     let folder = version(7);
     let encoder = Arc::new(Encoder::read(&folder.join(Manifest::FEATURES)).expect("features"));
     let golden = Golden::read(&folder).expect("golden rows");
-    let open = |max_bytes| recommender(&folder, &encoder, &golden, max_bytes).map(|_| ());
+    let opened = |room| recommender(&folder, &encoder, &golden, room).map(|_| ());
+    let open = |max_bytes| opened((max_bytes, || true));
     open(1 << 20).expect("its own towers");
+    let stopped = opened((1 << 20, || false));
+    assert!(matches!(stopped, Err(OpenError::Stopped)), "{stopped:?}");
     let refused = open(1000);
     assert!(matches!(refused, Err(OpenError::TooLarge { width: 16, limit: 1000, .. })), "{refused:?}");
     std::fs::write(folder.join(Side::Item.file()), other).expect("written");
