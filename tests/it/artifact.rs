@@ -12,6 +12,7 @@ use std::{
 
 use millrace::{
     codec::json,
+    engine::{PairEngine, Side},
     features::{Catalogue, CategoricalSource, Encoder, FeatureKind, RawValue, Schema, Value, Vocabulary},
     repository::{
         Layout, ModelName, VersionNumber,
@@ -21,8 +22,9 @@ use millrace::{
     tensor::{Rows, Values},
 };
 use onnx_rs::ast::{
-    DataLocation, DataType, Dimension, Graph, Model, Node, OpType, OperatorSetId, StringStringEntry,
-    TensorProto, TensorShape, TensorShapeDimension, TensorTypeProto, TypeProto, TypeValue, ValueInfo,
+    Attribute, AttributeType, DataLocation, DataType, Dimension, Graph, Model, Node, OpType, OperatorSetId,
+    StringStringEntry, TensorProto, TensorShape, TensorShapeDimension, TensorTypeProto, TypeProto, TypeValue,
+    ValueInfo,
 };
 use tempfile::TempDir;
 use time::OffsetDateTime;
@@ -62,8 +64,17 @@ impl Models {
         let (model, version) = names(model, version);
         let layout = Layout::new(self.path());
         let stage = layout.stage(&model).expect("staged");
-        artifact.write(stage.path(), &model, version);
+        artifact.write(stage.path(), &model, version, None);
         layout.publish(&model, version, stage).expect("a version that is not there yet")
+    }
+
+    /// The same with this file in place of its own.
+    pub(crate) fn publish_with(&self, model: &str, version: u64, artifact: Artifact, file: (&str, &[u8])) {
+        let (model, version) = names(model, version);
+        let layout = Layout::new(self.path());
+        let stage = layout.stage(&model).expect("staged");
+        artifact.write(stage.path(), &model, version, Some(file));
+        layout.publish(&model, version, stage).expect("a version that is not there yet");
     }
 
     /// Takes a published version out of the repository, as if it had never been.
@@ -98,12 +109,21 @@ pub(crate) struct Artifact {
     tags: bool,
     hashes: bool,
     catalogue: bool,
+    towers: bool,
 }
 
 impl Artifact {
     /// A version whose scores rise with `bias`; between -2 and 2 they are far from both ends.
     pub(crate) fn with_bias(bias: f32) -> Self {
-        Self { bias, golden_shift: 0.0, table_beside: false, tags: false, hashes: false, catalogue: false }
+        Self {
+            bias,
+            golden_shift: 0.0,
+            table_beside: false,
+            tags: false,
+            hashes: false,
+            catalogue: false,
+            towers: false,
+        }
     }
 
     /// The same model with its weights in [`TABLE`], as large tables are, and beside them a file for other engines.
@@ -124,6 +144,11 @@ impl Artifact {
     /// The same with all known items to recommend, the text among them first.
     pub(crate) fn with_catalogue(self) -> Self {
         Self { catalogue: true, ..self }
+    }
+
+    /// The same with its sides as files of their own.
+    pub(crate) fn with_towers(self) -> Self {
+        Self { towers: true, ..self }
     }
 
     /// The same files with golden rows that they do not answer, so that no server may serve it.
@@ -160,7 +185,7 @@ impl Artifact {
     }
 
     /// Writes everything that a version's folder holds.
-    fn write(self, folder: &Path, model: &ModelName, version: VersionNumber) {
+    fn write(self, folder: &Path, model: &ModelName, version: VersionNumber, file: Option<(&str, &[u8])>) {
         let encoder = self.encoder();
         encoder.write(&folder.join(Manifest::FEATURES)).expect("written");
         fs::write(folder.join(Manifest::MODEL), self.onnx(&encoder)).expect("written");
@@ -170,10 +195,18 @@ impl Artifact {
             fs::write(folder.join("model.fp16.onnx"), "for an engine that is not here").expect("written");
         }
         self.golden().write(folder).expect("written");
+        if self.towers {
+            for (file, model) in self.sides(&encoder) {
+                fs::write(folder.join(file), model).expect("written");
+            }
+        }
         if self.catalogue {
             let items = ["85123A", "456", "22423", "789"].map(|item| vec![id(item)]);
             let catalogue = Catalogue::new(&encoder, "item_id".into(), &["item_id".into()], items.into());
             catalogue.expect("different ids").write(folder, &encoder).expect("written");
+        }
+        if let Some((name, content)) = file {
+            fs::write(folder.join(name), content).expect("written");
         }
         let manifest = Manifest {
             model: model.clone(),
@@ -216,7 +249,6 @@ impl Artifact {
         } else {
             TensorProto::from_f32("weights", vec![rows], weights)
         };
-        let node = |op_type, input, output| Node { op_type, input, output: vec![output], ..Node::default() };
         let graph = Graph {
             name: "sum_of_weights",
             node: vec![
@@ -238,12 +270,46 @@ impl Artifact {
             output: vec![rows_of("probability", DataType::Float, 1)],
             ..Graph::default()
         };
-        onnx_rs::encode(&Model {
-            ir_version: 8,
-            opset_import: vec![OperatorSetId { domain: "", version: 17 }],
-            graph: Some(graph),
-            ..Model::default()
-        })
+        model(graph)
+    }
+
+    /// Both towers, whose vectors are the weight of the user and a 1 for each item, and the graph that goes on from them.
+    fn sides(self, encoder: &Encoder) -> [(&'static str, Vec<u8>); 3] {
+        let tower = |side: Side, column: i64| {
+            let [vector, bias] = side.outputs();
+            // The user's weight is in its vector, the item's in its bias.
+            let (weight, other) = if side == Side::User { (vector, bias) } else { (bias, vector) };
+            let number = if side == Side::User { self.bias } else { 1.0 };
+            let weights = weights(encoder);
+            let rows = i64::try_from(weights.len()).expect("a few");
+            let graph = Graph {
+                name: "tower",
+                node: vec![
+                    Node {
+                        attribute: vec![Attribute {
+                            name: "axis",
+                            r#type: AttributeType::Int,
+                            i: 1,
+                            ..Attribute::default()
+                        }],
+                        ..node(OpType::Gather, vec!["ids", "column"], "own")
+                    },
+                    node(OpType::Gather, vec!["weights", "own"], weight),
+                    node(OpType::Sub, vec![weight, weight], "zero"),
+                    node(OpType::Add, vec!["zero", "number"], other),
+                ],
+                initializer: vec![
+                    TensorProto::from_f32("weights", vec![rows], weights),
+                    TensorProto::from_i64("column", vec![1], vec![column]),
+                    TensorProto::from_f32("number", vec![1], vec![number]),
+                ],
+                input: vec![rows_of("ids", DataType::Int32, 2)],
+                output: [vector, bias].map(|name| rows_of(name, DataType::Float, 1)).into(),
+                ..Graph::default()
+            };
+            (side.file(), model(graph))
+        };
+        [tower(Side::User, 0), tower(Side::Item, 1), (PairEngine::FILE, pairs())]
     }
 
     fn encoder(self) -> Encoder {
@@ -279,6 +345,49 @@ impl Artifact {
 /// An id as a caller would send it.
 fn id(text: &str) -> Value {
     text.parse().map_or_else(|_| Value::Text(text.into()), Value::Int)
+}
+
+/// The logits of a user with items, of vectors of one number.
+fn pairs() -> Vec<u8> {
+    let [user_vector, user_bias, item_vector, item_bias] = PairEngine::INPUTS;
+    let input = |name, rows| {
+        let mut value = rows_of(name, DataType::Float, 1);
+        if let (Some(TypeValue::Tensor(tensor)), Some(rows)) =
+            (value.r#type.as_mut().and_then(|kind| kind.value.as_mut()), rows)
+        {
+            tensor.shape.as_mut().expect("a shape").dim[0].value = Dimension::Value(rows);
+        }
+        value
+    };
+    model(Graph {
+        name: "pairs",
+        node: vec![
+            node(OpType::Mul, vec![item_vector, user_vector], "product"),
+            node(OpType::Add, vec![item_bias, user_bias], "biases"),
+            node(OpType::Add, vec!["product", "biases"], PairEngine::OUTPUT),
+        ],
+        input: vec![
+            input(user_vector, Some(1)),
+            input(user_bias, Some(1)),
+            input(item_vector, None),
+            input(item_bias, None),
+        ],
+        output: vec![rows_of(PairEngine::OUTPUT, DataType::Float, 1)],
+        ..Graph::default()
+    })
+}
+
+fn node<'a>(op_type: OpType<'a>, input: Vec<&'a str>, output: &'a str) -> Node<'a> {
+    Node { op_type, input, output: vec![output], ..Node::default() }
+}
+
+fn model(graph: Graph<'_>) -> Vec<u8> {
+    onnx_rs::encode(&Model {
+        ir_version: 8,
+        opset_import: vec![OperatorSetId { domain: "", version: 17 }],
+        graph: Some(graph),
+        ..Model::default()
+    })
 }
 
 /// A tensor `[batch, width]` at the graph's edge.

@@ -1,6 +1,7 @@
 //! Recommendations over HTTP: what is answered, what is refused, and what is counted and said of them. That an answer is the
 //! best of all pairs, the trainer's tests show on models that it trains.
 
+use millrace::engine::Side;
 use serde_json::json;
 
 use crate::{
@@ -48,6 +49,36 @@ fn the_best_items_come_first_with_the_scores_that_predict_gives_them() {
     assert_eq!(answer.header("content-type"), Some("application/json"));
     let all = server.client().post(RECOMMEND, r#"{"user": {"user_id": "17850"}}"#);
     assert_eq!(names(&all).len(), 4, "where there are fewer than ten, all of them");
+}
+
+#[test]
+fn towers_and_whole_rows_answer_the_same() {
+    let (rows, towers) = (server(), over(first().with_catalogue().with_towers(), ""));
+    let said = towers.client().get(PREDICT).json();
+    assert_eq!(said["catalogue"]["method"], "towers");
+    for body in [r#"{"user": 123}"#, r#"{"user": "nobody", "k": 2}"#, r#"{"user": 17850, "exclude": [789]}"#]
+    {
+        let [rows, towers] = [&rows, &towers].map(|server| items(&server.client().post(RECOMMEND, body)));
+        assert_eq!(rows.len(), towers.len());
+        for ((one, score), (other, found)) in rows.iter().zip(&towers) {
+            assert_eq!(one, other, "{body}");
+            assert!((score - found).abs() < 1e-6, "{body}: {score} {found}");
+        }
+    }
+}
+
+#[test]
+fn a_version_whose_towers_are_of_another_never_answers() {
+    let server = over(first().with_catalogue().with_towers(), "");
+    // Towers of the second version beside the model of the first.
+    let elsewhere = Models::new();
+    let second = elsewhere.publish(MODEL, 2, second().with_catalogue().with_towers());
+    let tower = std::fs::read(second.join(Side::User.file())).expect("a tower");
+    server.models.publish_with(MODEL, 2, first().with_catalogue().with_towers(), (Side::User.file(), &tower));
+    let answer = server.order("load", "");
+    assert_eq!(answer.status, 409, "{}", answer.text());
+    assert!(answer.error().contains("the towers score it"), "{}", answer.error());
+    assert_eq!(server.client().post(RECOMMEND, r#"{"user": 123}"#).header("x-model-version"), Some("1"));
 }
 
 #[test]
