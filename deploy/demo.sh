@@ -47,6 +47,8 @@ Try it:
 
     curl -H 'content-type: application/json' -d '{{"input": [[123, 456]]}}' \\
         http://{listen}/api/predict/recommendation_model
+    curl -H 'content-type: application/json' -d '{{"user": 123, "k": 2}}' \\
+        http://{listen}/api/recommend/recommendation_model
 """, file=sys.stderr)
 PYTHON
 exec "$programs/millrace" serve --models-dir "$models" "$@"
