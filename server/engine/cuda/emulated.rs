@@ -114,8 +114,19 @@ fn every_kernel_and_product_comes_to_what_it_should() {
     let device = device(cache.path());
     assert_eq!(device.description().to_string(), "the emulator, compute capability 9.0");
     // More rows are more of the same, and the emulator is slow.
-    for checked in check::check(&device, 5).expect("no call fails") {
+    let mut all = 0;
+    let see = &mut |checked: check::Checked| {
+        all += 1;
         assert!(checked.passed(), "{checked:?}");
+    };
+    check::check(&device, 5, see).expect("a stream");
+    assert_eq!(all, 9);
+    let products = device.measured_products();
+    assert_eq!(products.len(), 64, "one for each shape");
+    for product in products {
+        assert_eq!((product.candidates, product.chosen), (2, 1), "the other one does not run: {product:?}");
+        assert_eq!(product.workspace_bytes == 0, product.shape.rows == 1, "{product:?}");
+        assert!(product.microseconds > 0.0 && product.first_microseconds.is_none());
     }
     assert!(libraries.held() > 0);
     drop(device);
@@ -146,7 +157,8 @@ fn networks_are_scored_by_replays_of_graphs_from_kernels_that_were_kept() {
                     );
                 }
             }
-            engine.time_replays(10, 2).expect("replayed");
+            let batches = [9, 10].map(|count| sample::rows(&network, count));
+            engine.record(&batches).expect("captured").time(3).expect("replayed");
         }
     }
     assert_eq!(libraries.held(), 0);
@@ -174,7 +186,7 @@ fn an_engine_works_on_whatever_thread_it_is_moved_to() {
 fn a_gpu_that_is_not_there_is_said() {
     let Some((libraries, _alone)) = Libraries::open() else { return };
     let cuda = Cuda::new(CudaOptions { device: 1, cache: None });
-    let error = cuda.check().map(drop).expect_err("there is one").to_string();
+    let error = cuda.hold().map(drop).expect_err("there is one").to_string();
     assert!(error.starts_with("CUDA cannot be used: ") && error.ends_with(": refused"), "{error}");
     assert_eq!(libraries.held(), 0);
 }
