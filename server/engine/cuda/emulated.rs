@@ -16,8 +16,9 @@ use libloading::Library;
 
 use super::{
     Cuda, CudaModel, CudaModelOptions, CudaOptions, Precision, check,
-    device::Device,
+    device::{Address, Device, Product},
     driver::{self, Driver},
+    memory::Memory,
     sample,
 };
 use crate::engine::Engine;
@@ -161,6 +162,36 @@ fn networks_are_scored_by_replays_of_graphs_from_kernels_that_were_kept() {
             engine.record(&batches).expect("captured").time(3).expect("replayed");
         }
     }
+    assert_eq!(libraries.held(), 0);
+}
+
+#[test]
+fn a_product_that_no_way_computes_is_told_of_with_its_shape() {
+    let Some((libraries, _alone)) = Libraries::open() else { return };
+    let cache = tempfile::tempdir().expect("a temporary folder");
+    let device = device(cache.path());
+    let memory = Memory::new(&device, 4096).expect("allocated");
+    let mut stream = Arc::clone(&device).open_stream().expect("opened");
+    let at = memory.at(0);
+    let product = Product {
+        precision: Precision::Half,
+        rows: 2,
+        inputs: 8,
+        outputs: 16,
+        input: at,
+        weights: at,
+        bias: at,
+        output: at,
+        relu: true,
+        // Without which every way is refused.
+        workspace: Address(0),
+    };
+    // SAFETY: It is refused before anything is touched.
+    let error = unsafe { stream.multiply(&product) }.expect_err("no workspace").to_string();
+    assert!(error.ends_with(" of a product of m 16, n 2, k 8, half precision, relu true"), "{error}");
+    assert_eq!(device.measured_products(), [], "and nothing is kept of it");
+    drop(stream);
+    drop((memory, device));
     assert_eq!(libraries.held(), 0);
 }
 
