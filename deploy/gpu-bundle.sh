@@ -73,11 +73,15 @@ append() {
     done
     echo "$1: in none of the folders that were searched"
 }
-append libnvrtc.so.13
-append libcublasLt.so.13
+# Not through a pipe, which would lose what is appended.
+{
+    append libnvrtc.so.13
+    append libcublasLt.so.13
+    nvidia-smi -L
+    nvidia-smi --query-gpu=driver_version,clocks.max.sm,power.limit,memory.total --format=csv,noheader
+} >"$out/gpu-check-machine.txt" 2>&1
 export LD_LIBRARY_PATH
-nvidia-smi -L
-nvidia-smi --query-gpu=driver_version,clocks.max.sm,power.limit --format=csv,noheader
+cat "$out/gpu-check-machine.txt"
 
 merge() {
     "$here/gpu-check" merge "$parts" --out "$out/gpu-check.json"
@@ -92,7 +96,8 @@ step() {
         timeout -k 5 "$seconds" "$here/gpu-check" "$@" --cache "$kernels" --out "$parts/$name.json" 2>"$parts/$name.log"
         status=$?
     else
-        status=124
+        status=skipped
+        echo "no time was left" >"$parts/$name.log"
     fi
     echo "$status" >"$parts/$name.status"
     echo "$name: status $status" >&2

@@ -73,8 +73,8 @@ mod tests {
         let network = Shape::Ranking.network(100);
         let floor =
             Floor::new(&network, Precision::Half, "NVIDIA H200, compute capability 9.0").expect("known");
-        assert_eq!(floor.bytes_per_row, 4160.0);
-        assert_eq!(floor.operations_per_row, 4_745_728.0);
+        assert!((floor.bytes_per_row - 4160.0).abs() < 0.5, "{floor:?}");
+        assert!((floor.operations_per_row - 4_745_728.0).abs() < 0.5, "{floor:?}");
         assert!((1.15e9..1.16e9).contains(&floor.memory_rows_per_s), "{floor:?}");
         assert!((2.07e8..2.09e8).contains(&floor.rows_per_s), "{floor:?}");
         assert!(Floor::new(&network, Precision::Half, "a fake").is_none());

@@ -187,9 +187,12 @@ impl VersionStep {
         let precision = Precision::from(self.precision);
         let folder = self.version.file_name().unwrap_or(self.version.as_os_str()).to_string_lossy();
         let name = format!("{folder}, {}", precision.name());
-        self.step.run(name, |cuda, _, report| {
-            let mut subject = version::read(&self.version, &self.onnxruntime)?;
-            Measuring { cuda, precision, max_rows: self.max_rows, edges: true }.run(&mut subject, report)
+        self.step.run(name, |cuda, held, report| {
+            let mut subject = version::read(&self.version)?;
+            let onnx = version::onnx(&self.version, &self.onnxruntime, &subject.signature);
+            subject.onnx = report.attempt("ONNX Runtime", "", onnx);
+            let max_rows = self.max_rows;
+            Measuring { cuda, held, precision, max_rows, edges: true }.run(&mut subject, report)
         })
     }
 }
@@ -198,9 +201,10 @@ impl ShapeStep {
     fn run(&self) -> bool {
         let precision = Precision::from(self.precision);
         let name = format!("{}, {}", self.shape.name(), precision.name());
-        self.step.run(name, |cuda, _, report| {
+        self.step.run(name, |cuda, held, report| {
             let mut subject = self.shape.subject(self.table_rows.get())?;
-            Measuring { cuda, precision, max_rows: self.max_rows, edges: false }.run(&mut subject, report)
+            let max_rows = self.max_rows;
+            Measuring { cuda, held, precision, max_rows, edges: false }.run(&mut subject, report)
         })
     }
 }

@@ -12,7 +12,7 @@ use anyhow::{anyhow, ensure};
 use millrace::{
     engine::{
         Engine, EngineError,
-        cuda::{Cuda, CudaEngine, CudaModel, CudaModelOptions, Precision},
+        cuda::{Cuda, CudaEngine, CudaModel, CudaModelOptions, HeldDevice, Precision},
     },
     tensor::Rows,
 };
@@ -26,6 +26,8 @@ use crate::{
 /// How a network is checked and measured.
 pub(crate) struct Measuring<'c> {
     pub(crate) cuda: &'c Cuda,
+    /// The GPU, which is open.
+    pub(crate) held: &'c HeldDevice,
     pub(crate) precision: Precision,
     pub(crate) max_rows: NonZeroUsize,
     /// Whether scores are compared on both sides of every batch size that there is a graph for, or at each alone.
@@ -43,6 +45,7 @@ impl Measuring<'_> {
         let mut engine = model.open()?;
         let opened = start.elapsed().saturating_sub(loaded);
         report.model = Some(self.report_of(subject, &model, [loaded, opened]));
+        report.products = self.held.measured_products();
         report.save();
         let pool = subject.pool()?;
         for rows in self.checked_sizes(&model) {

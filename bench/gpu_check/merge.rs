@@ -70,33 +70,38 @@ fn table(report: &Value) -> Vec<String> {
                 kernel["largest_error"], kernel["tolerance"]
             ));
         }
-        let model = &found["model"];
-        for times in list(&model["times"]) {
-            let [device, p50, p99] =
-                ["device_us", "engine_p50_us", "engine_p99_us"].map(|name| number(&times[name]));
-            lines.push(format!(
-                "  {:>6} rows: device {device:.1} us, p50 {p50:.1}, p99 {p99:.1}",
-                times["rows"]
-            ));
-        }
-        for rate in list(&model["throughput"]) {
-            let [device, engine] =
-                ["device", "engine"].map(|name| number(&rate[format!("{name}_rows_per_s")]) / 1e6);
-            let (slots, rows) = (&rate["slots"], &rate["rows"]);
-            lines.push(format!(
-                "  {slots} slots of {rows} rows: device {device:.1} M rows/s, engine {engine:.1}"
-            ));
-        }
+        lines.extend(times(&found["model"]));
+        lines.extend(rates(&found["model"]));
         for error in list(&found["errors"]).iter().take(3) {
-            lines.push(format!(
-                "  {} ({}): {}",
-                text(&error["name"]),
-                text(&error["shape"]),
-                text(&error["error"])
-            ));
+            let [name, shape, error] = ["name", "shape", "error"].map(|name| text(&error[name]));
+            lines.push(format!("  {name} ({shape}): {error}"));
         }
     }
     lines
+}
+
+/// What some batches take.
+fn times(model: &Value) -> impl Iterator<Item = String> {
+    let times = list(&model["times"]).iter();
+    times.filter(|times| SHOWN_ROWS.iter().any(|&rows| times["rows"] == rows)).map(|times| {
+        let [device, p50, p99] =
+            ["device_us", "engine_p50_us", "engine_p99_us"].map(|name| number(&times[name]));
+        format!("  {:>6} rows: device {device:.1} us, p50 {p50:.1}, p99 {p99:.1}", times["rows"])
+    })
+}
+
+/// Rows a second of all numbers of slots, a line for each size of batches.
+fn rates(model: &Value) -> impl Iterator<Item = String> {
+    let rates = list(&model["throughput"]);
+    rates.chunk_by(|one, other| one["rows"] == other["rows"]).map(|rates| {
+        let figures = rates.iter().map(|rate| {
+            let [device, engine] =
+                ["device_rows_per_s", "engine_rows_per_s"].map(|name| number(&rate[name]) / 1e6);
+            format!("{} slots {device:.1} (engine {engine:.1})", rate["slots"])
+        });
+        let figures = figures.collect::<Vec<_>>().join(", ");
+        format!("  {:>6} rows, M rows/s: {figures}", rates[0]["rows"])
+    })
 }
 
 /// A few figures of each model: small batches, and the most rows a second.
@@ -143,6 +148,9 @@ fn number(value: &Value) -> f64 {
 fn rounded(value: &Value) -> f64 {
     (number(value) * 10.0).round() / 10.0
 }
+
+/// The batches that the table has; the report has all.
+const SHOWN_ROWS: [u64; 6] = [1, 32, 256, 1024, 4096, 16384];
 
 #[cfg(test)]
 mod tests {
