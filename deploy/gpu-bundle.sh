@@ -1,7 +1,7 @@
 #!/bin/sh
 # Packs what checks and measures the engine on a GPU into one archive, for a machine with an NVIDIA driver, libnvrtc and
 # libcublasLt, and neither Rust nor a network: the program, ONNX Runtime, kernels for sm_80 to sm_90, and versions of models. There,
-# `./run.sh` writes gpu-check.json. It takes no GPU here. The last line of output is one JSON object.
+# `OUT=folder ./run.sh` writes gpu-check.json into that folder. It takes no GPU here. The last line of output is one JSON object.
 set -eu
 cd "$(dirname "$0")/.."
 MILLRACE_ONNXRUNTIME=${MILLRACE_ONNXRUNTIME:-$(deploy/onnxruntime.sh)}
@@ -37,10 +37,96 @@ version large 's/^epochs = .*/epochs = 1/; s/^embedding_dimension = .*/embedding
 
 cat > "$bundle/run.sh" <<'RUN'
 #!/bin/sh
-# Checks and measures the engine on this machine's GPU; gpu-check.json has what was found. LD_LIBRARY_PATH must lead to
-# libnvrtc and libcublasLt where the system does not know them.
-cd "$(dirname "$0")" || exit 1
-exec ./gpu-check run --onnxruntime ./libonnxruntime.so --cache kernels --out gpu-check.json versions/* "$@"
+# Checks and measures the engine on this machine's GPU, each step in a process of its own with a time limit; what was found is
+# in $OUT/gpu-check.json (OUT is this folder where it is not set), written anew after every step. LIMIT is how many seconds
+# there are for all (540), TABLE_ROWS how many rows the large tables have (10000000). The exit status is 1 where something
+# is off.
+here=$(cd "$(dirname "$0")" && pwd) || exit 1
+out=${OUT:-$here}
+parts=$out/gpu-check-steps
+mkdir -p "$parts" && rm -f "$parts"/* || exit 1
+cp -r "$here/kernels" "$parts.kernels" 2>/dev/null && kernels=$parts.kernels || kernels=$here/kernels
+end=$(($(date +%s) + ${LIMIT:-540}))
+
+# Folders that may have CUDA's libraries: the toolkit's, and those of packages for Python.
+folders() {
+    ls -d /usr/local/cuda*/lib64 /usr/local/cuda*/targets/*/lib 2>/dev/null
+    for python in python3 python; do
+        "$python" -c 'import site, sys
+for path in dict.fromkeys(sys.path + site.getsitepackages()): print(path)' 2>/dev/null |
+            while read -r path; do ls -d "$path"/nvidia/*/lib 2>/dev/null; done
+    done
+    ls -d /opt/*/lib/python3*/site-packages/nvidia/*/lib /opt/*/*/lib/python3*/site-packages/nvidia/*/lib \
+        /usr/lib/python3*/*-packages/nvidia/*/lib 2>/dev/null
+}
+# Behind what is there already, so that nothing hides the driver's folder.
+append() {
+    for folder in $(folders); do
+        if [ -e "$folder/$1" ]; then
+            echo "$1: $(readlink -f "$folder/$1")"
+            case ":${LD_LIBRARY_PATH:-}:" in
+                *":$folder:"*) ;;
+                *) LD_LIBRARY_PATH=${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$folder ;;
+            esac
+            return
+        fi
+    done
+    echo "$1: in none of the folders that were searched"
+}
+# Not through a pipe, which would lose what is appended.
+{
+    append libnvrtc.so.13
+    append libcublasLt.so.13
+    nvidia-smi -L
+    nvidia-smi --query-gpu=driver_version,clocks.max.sm,power.limit,memory.total --format=csv,noheader
+} >"$out/gpu-check-machine.txt" 2>&1
+export LD_LIBRARY_PATH
+cat "$out/gpu-check-machine.txt"
+
+merge() {
+    "$here/gpu-check" merge "$parts" --out "$out/gpu-check.json"
+}
+# step NAME SECONDS ARGUMENT...
+step() {
+    name=$1 seconds=$2
+    shift 2
+    left=$((end - $(date +%s)))
+    [ "$left" -lt "$seconds" ] && seconds=$left
+    if [ "$seconds" -gt 0 ]; then
+        timeout -k 5 "$seconds" "$here/gpu-check" "$@" --cache "$kernels" --out "$parts/$name.json" 2>"$parts/$name.log"
+        status=$?
+    else
+        status=skipped
+        echo "no time was left" >"$parts/$name.log"
+    fi
+    echo "$status" >"$parts/$name.status"
+    echo "$name: status $status" >&2
+    tail -n 3 "$parts/$name.log" >&2
+    merge >/dev/null
+}
+step 1-kernels 60 kernels "$@"
+if [ "$(cat "$parts/1-kernels.status")" != 0 ]; then
+    # What the kernels do that they should not, by CUDA's own tool where it is there.
+    for sanitizer in /usr/local/cuda*/bin/compute-sanitizer; do
+        [ -x "$sanitizer" ] && timeout -k 5 60 "$sanitizer" --print-limit 20 "$here/gpu-check" kernels --cache "$kernels" \
+            --out "$parts/sanitizer-report" >"$out/compute-sanitizer.log" 2>&1 && break
+    done
+fi
+table=--table-rows=${TABLE_ROWS:-10000000}
+step 2-ranking-half 90 shape ranking --precision half "$table" "$@"
+step 3-wide_and_deep-single 40 version "$here/versions/wide_and_deep" --onnxruntime "$here/libonnxruntime.so" "$@"
+step 4-ranking-single 90 shape ranking --precision single "$table" "$@"
+step 5-nvidia-half 90 shape nvidia --precision half "$table" "$@"
+for precision in half single; do
+    for version in dcn_v2 large wide_and_deep; do
+        [ "$version-$precision" = wide_and_deep-single ] && continue
+        step "6-$version-$precision" 40 version "$here/versions/$version" --precision "$precision" \
+            --onnxruntime "$here/libonnxruntime.so" "$@"
+    done
+done
+step 7-nvidia-single 90 shape nvidia --precision single "$table" "$@"
+rm -rf "$parts.kernels"
+merge
 RUN
 chmod +x "$bundle/run.sh"
 tar -C "$target" -czf "$target/gpu-check.tar.gz" gpu-check

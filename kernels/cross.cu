@@ -6,12 +6,15 @@
 //   sum    [rows, pitch]   of 16 bytes, in: the layer's product with its bias; out: what it comes to
 //
 // Launch: one thread a chunk of `sum`, blocks of one dimension, any size. All chunks are 16-byte aligned. Threads of rows
-// that are not there end at once.
+// that are not there end at once. Threads are counted in 32 bits: rows times pitch is below 2^31.
 
 template <typename T>
-__device__ void cross(const unsigned* rows, const Chunk<T>* first, const Chunk<T>* input, int pitch, Chunk<T>* sum) {
-    const unsigned long long thread = static_cast<unsigned long long>(blockIdx.x) * blockDim.x + threadIdx.x;
-    if (thread >= static_cast<unsigned long long>(*rows) * pitch) {
+__device__ void cross(
+    const unsigned* __restrict__ rows, const Chunk<T>* __restrict__ first, const Chunk<T>* __restrict__ input, int pitch,
+    Chunk<T>* __restrict__ sum
+) {
+    const unsigned thread = blockIdx.x * blockDim.x + threadIdx.x;
+    if (thread >= *rows * static_cast<unsigned>(pitch)) {
         return;
     }
     const Chunk<T> left = first[thread];
@@ -24,13 +27,15 @@ __device__ void cross(const unsigned* rows, const Chunk<T>* first, const Chunk<T
 }
 
 extern "C" __global__ void cross_f32(
-    const unsigned* rows, const Chunk<float>* first, const Chunk<float>* input, int pitch, Chunk<float>* sum
+    const unsigned* __restrict__ rows, const Chunk<float>* __restrict__ first, const Chunk<float>* __restrict__ input, int pitch,
+    Chunk<float>* __restrict__ sum
 ) {
     cross(rows, first, input, pitch, sum);
 }
 
 extern "C" __global__ void cross_f16(
-    const unsigned* rows, const Chunk<half>* first, const Chunk<half>* input, int pitch, Chunk<half>* sum
+    const unsigned* __restrict__ rows, const Chunk<half>* __restrict__ first, const Chunk<half>* __restrict__ input, int pitch,
+    Chunk<half>* __restrict__ sum
 ) {
     cross(rows, first, input, pitch, sum);
 }

@@ -9,7 +9,8 @@
 //   fault     one word           set to 1 where an id lies outside of the table
 //
 // Launch: one thread a chunk of `input`, blocks of one dimension, any size. All chunks are 16-byte aligned. Threads of
-// rows that are not there end at once, so one captured grid does for any number of rows.
+// rows that are not there end at once, so one captured grid does for any number of rows. Threads and numbers of a batch are
+// counted in 32 bits: rows times pitch, id columns and dense columns are below 2^31 each. A table may have more.
 
 /// Columns of ids that make one embedding: their sum, or their mean over those that are above the padding.
 struct Field {
@@ -22,19 +23,20 @@ struct Field {
 
 template <typename T>
 __device__ void gather(
-    const unsigned* rows, const int* ids, int id_columns, const float* dense, int dense_columns, const Field* fields,
-    int field_count, const Chunk<T>* table, unsigned table_rows, int chunks, int pitch, Chunk<T>* input, unsigned* fault
+    const unsigned* __restrict__ rows, const int* __restrict__ ids, int id_columns, const float* __restrict__ dense,
+    int dense_columns, const Field* __restrict__ fields, int field_count, const Chunk<T>* __restrict__ table,
+    unsigned table_rows, int chunks, int pitch, Chunk<T>* __restrict__ input, unsigned* __restrict__ fault
 ) {
-    const unsigned long long thread = static_cast<unsigned long long>(blockIdx.x) * blockDim.x + threadIdx.x;
-    const unsigned row = static_cast<unsigned>(thread / pitch);
-    const int place = static_cast<int>(thread % pitch);
+    const unsigned thread = blockIdx.x * blockDim.x + threadIdx.x;
+    const unsigned row = thread / static_cast<unsigned>(pitch);
+    const int place = static_cast<int>(thread - row * static_cast<unsigned>(pitch));
     if (row >= *rows) {
         return;
     }
-    Chunk<T>* to = input + static_cast<unsigned long long>(row) * pitch + place;
+    Chunk<T>* to = input + thread;
     const int number = place / chunks;
     if (number >= field_count) {
-        const float* from = dense + static_cast<unsigned long long>(row) * dense_columns;
+        const float* from = dense + row * static_cast<unsigned>(dense_columns);
         const int first = (place - field_count * chunks) * Chunk<T>::SIZE;
         Chunk<T> chunk;
         for (int i = 0; i < Chunk<T>::SIZE; ++i) {
@@ -44,7 +46,7 @@ __device__ void gather(
         return;
     }
     const Field field = fields[number];
-    const int* from = ids + static_cast<unsigned long long>(row) * id_columns + field.first_column;
+    const int* from = ids + row * static_cast<unsigned>(id_columns) + field.first_column;
     const int part = place % chunks;
     if (field.columns == 1) {
         // Moved as it is.
@@ -77,9 +79,9 @@ __device__ void gather(
 }
 
 extern "C" __global__ void gather_f32(
-    const unsigned* rows, const int* ids, int id_columns, const float* dense, int dense_columns, const Field* fields,
-    int field_count, const Chunk<float>* table, unsigned table_rows, int chunks, int pitch, Chunk<float>* input,
-    unsigned* fault
+    const unsigned* __restrict__ rows, const int* __restrict__ ids, int id_columns, const float* __restrict__ dense,
+    int dense_columns, const Field* __restrict__ fields, int field_count, const Chunk<float>* __restrict__ table,
+    unsigned table_rows, int chunks, int pitch, Chunk<float>* __restrict__ input, unsigned* __restrict__ fault
 ) {
     gather(
         rows, ids, id_columns, dense, dense_columns, fields, field_count, table, table_rows, chunks, pitch, input, fault
@@ -87,9 +89,9 @@ extern "C" __global__ void gather_f32(
 }
 
 extern "C" __global__ void gather_f16(
-    const unsigned* rows, const int* ids, int id_columns, const float* dense, int dense_columns, const Field* fields,
-    int field_count, const Chunk<half>* table, unsigned table_rows, int chunks, int pitch, Chunk<half>* input,
-    unsigned* fault
+    const unsigned* __restrict__ rows, const int* __restrict__ ids, int id_columns, const float* __restrict__ dense,
+    int dense_columns, const Field* __restrict__ fields, int field_count, const Chunk<half>* __restrict__ table,
+    unsigned table_rows, int chunks, int pitch, Chunk<half>* __restrict__ input, unsigned* __restrict__ fault
 ) {
     gather(
         rows, ids, id_columns, dense, dense_columns, fields, field_count, table, table_rows, chunks, pitch, input, fault

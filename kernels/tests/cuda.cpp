@@ -25,6 +25,7 @@ enum Status {
     SUCCESS = 0,
     INVALID_VALUE = 1,
     BLAS_INVALID_VALUE = 7,
+    BLAS_NOT_SUPPORTED = 15,
     INVALID_IMAGE = 200,
     INVALID_CONTEXT = 201,
     NOT_FOUND = 500,
@@ -334,6 +335,7 @@ struct Operation {
 
 struct Preference {
     std::size_t workspace = 0;
+    unsigned reductions = 7;
 };
 
 struct Heuristic {
@@ -434,10 +436,13 @@ int cublasLtMatmulPreferenceCreate(Preference** preference) {
 }
 
 int cublasLtMatmulPreferenceSetAttribute(Preference* preference, int attribute, const void* value, std::size_t bytes) {
-    if (attribute != 1 || bytes != sizeof preference->workspace) {
+    void* to = attribute == 1 ? static_cast<void*>(&preference->workspace)
+               : attribute == 3 ? static_cast<void*>(&preference->reductions)
+                                : nullptr;
+    if (to == nullptr || bytes != (attribute == 1 ? sizeof preference->workspace : sizeof preference->reductions)) {
         return BLAS_INVALID_VALUE;
     }
-    std::memcpy(&preference->workspace, value, bytes);
+    std::memcpy(to, value, bytes);
     return SUCCESS;
 }
 
@@ -447,10 +452,25 @@ int cublasLtMatmulPreferenceDestroy(Preference* preference) {
 
 int cublasLtMatmulAlgoGetHeuristic(
     int*, const Operation* operation, const Layout* weights, const Layout* input, const Layout*, const Layout* output,
-    const Preference* preference, int, Heuristic* found, int* count
+    const Preference* preference, int wanted, Heuristic* found, int* count
 ) {
-    *found = Heuristic{};
-    *count = fit(*operation, *weights, *input, *output) && preference->workspace > 0;
+    *count = 0;
+    // Sums never go through numbers of the output's precision.
+    if (!fit(*operation, *weights, *input, *output) || (preference->reductions & 4) != 0 || wanted < 3) {
+        return SUCCESS;
+    }
+    // Products of one row have a way only where there is no workspace.
+    if (input->columns == 1 && preference->workspace > 0) {
+        return BLAS_NOT_SUPPORTED;
+    }
+    // The first one does not run, and the second one is said to be none.
+    for (unsigned long long number = 0; number < 3; ++number) {
+        found[number] = Heuristic{};
+        found[number].algorithm[0] = number;
+        found[number].workspace = preference->workspace;
+        found[number].state = number == 1 ? BLAS_NOT_SUPPORTED : SUCCESS;
+    }
+    *count = 3;
     return SUCCESS;
 }
 
@@ -463,6 +483,9 @@ int cublasLtMatmul(
     if (!fit(*operation, *by, *of, *to) || !is_plain || algorithm == nullptr || workspace == nullptr ||
         workspace_bytes == 0) {
         return BLAS_INVALID_VALUE;
+    }
+    if (*static_cast<const unsigned long long*>(algorithm) != 2) {
+        return BLAS_NOT_SUPPORTED;
     }
     // All of it is copied, as descriptors may go before the work is done.
     const auto work = [operation = *operation, weights, by = *by, input, of = *of, output, to = *to] {

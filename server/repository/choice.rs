@@ -27,7 +27,7 @@ impl EngineWish {
             Self::OnnxCpu => &[EngineKind::OnnxCpu],
             Self::OnnxCuda => &[EngineKind::OnnxCuda],
             Self::Cuda => &[EngineKind::Cuda],
-            Self::Auto => &[EngineKind::OnnxCpu, EngineKind::OnnxCuda, EngineKind::Cuda],
+            Self::Auto => &[EngineKind::OnnxCpu, EngineKind::Cuda, EngineKind::OnnxCuda],
         }
     }
 }
@@ -127,7 +127,7 @@ mod tests {
             (microseconds > 0).then(|| Duration::from_micros(microseconds)).ok_or_else(|| "no GPU".to_owned())
         };
         // What each would cost, of which nothing is none.
-        let auto = |cpu, onnx, cuda| vec![(OnnxCpu, cost(cpu)), (OnnxCuda, cost(onnx)), (Cuda, cost(cuda))];
+        let auto = |cpu, onnx, cuda| vec![(OnnxCpu, cost(cpu)), (Cuda, cost(cuda)), (OnnxCuda, cost(onnx))];
         let (asked, cheapest, only) = (Because::Configured, Because::Cheapest, Because::Only);
         let cases = [
             (EngineWish::OnnxCpu, vec![(OnnxCpu, cost(9))], Some((OnnxCpu, asked))),

@@ -1,11 +1,11 @@
 //! Opens the engines of a version: those that the configuration asks for, each checked against the golden rows and warmed
 //! up for every batch size, and of several the one to serve with.
 
-use std::{fmt, num::NonZeroUsize, path::PathBuf};
+use std::{fmt, num::NonZeroUsize, path::PathBuf, time::Duration};
 
 use super::{
     LoadError, Reaper,
-    choice::{Choice, EngineKind, Tried, choose},
+    choice::{Choice, EngineKind, choose},
     golden::Golden,
     manifest::Manifest,
 };
@@ -58,23 +58,39 @@ struct Candidate {
 
 impl Opening<'_> {
     /// Tries the engines that the configuration asks for, and keeps the one to serve with. Where none can, the error is that
-    /// of the first.
+    /// of the first. Of those on a GPU one is open at a time, so that none finds its memory taken by another: what was measured
+    /// of it is kept, and the one that is chosen is opened anew where another was tried after it.
     pub(super) fn open(&self) -> Result<Opened, LoadError> {
         let wish = self.options.engine;
-        let candidates = wish.candidates().iter().map(|&kind| (kind, self.try_out(kind)));
-        let mut candidates: Vec<_> = candidates.collect();
-        let tried: Vec<_> = candidates.iter().map(tried).collect();
-        let choice = choose(wish, &tried);
-        let is_chosen =
-            |(kind, _): &(EngineKind, _)| choice.as_ref().is_none_or(|choice| choice.engine == *kind);
-        let place = candidates.iter().position(is_chosen).expect("at least one was tried");
-        let Candidate { engine, costs, origin } = candidates.swap_remove(place).1?;
-        Ok(Opened { engine, costs, choice: choice.unwrap_or_default(), origin })
+        let (mut tried, mut first_error, mut kept) = (Vec::new(), None, Vec::new());
+        for &kind in wish.candidates() {
+            // Gone before the next one is tried.
+            kept.retain(|(kind, _)| *kind == EngineKind::OnnxCpu);
+            match self.try_out(kind) {
+                Ok(candidate) => {
+                    tried.push((kind, Ok(largest(&candidate.costs))));
+                    kept.push((kind, candidate));
+                }
+                Err(error) => {
+                    tried.push((kind, Err(in_words(&error))));
+                    first_error.get_or_insert(error);
+                }
+            }
+        }
+        let Some(choice) = choose(wish, &tried) else {
+            return Err(first_error.expect("at least one was tried, and none can serve"));
+        };
+        let place = kept.iter().position(|(kind, _)| *kind == choice.engine);
+        let chosen = place.map(|place| kept.swap_remove(place).1);
+        drop(kept);
+        let Candidate { engine, costs, origin } = chosen.map_or_else(|| self.try_out(choice.engine), Ok)?;
+        Ok(Opened { engine: Box::new(self.reaper.wrap(engine)), costs, choice, origin })
     }
 
     /// Another engine of the kind that serves.
     pub(super) fn another(&self, origin: &Origin) -> Result<Box<dyn Engine>, LoadError> {
-        self.ready(origin).map(|(engine, _)| engine)
+        let (engine, _) = self.ready(origin)?;
+        Ok(Box::new(self.reaper.wrap(engine)))
     }
 
     fn try_out(&self, kind: EngineKind) -> Result<Candidate, LoadError> {
@@ -98,7 +114,7 @@ impl Opening<'_> {
         Ok(self.cuda.load(&self.model, &self.manifest.signature, options)?)
     }
 
-    /// An engine that has answered the golden rows and is warm. Whoever lets go of it leaves it to the reaper.
+    /// An engine that has answered the golden rows and is warm.
     fn ready(&self, origin: &Origin) -> Result<(Box<dyn Engine>, Vec<BatchCost>), LoadError> {
         let mut engine: Box<dyn Engine> = match origin {
             &Origin::Onnx(provider) => {
@@ -110,7 +126,7 @@ impl Opening<'_> {
         self.golden.check(&mut *engine, self.rows)?;
         let ladder = ladder(self.options.batching.max_batch_rows.get());
         let costs = warm_up(&mut *engine, self.rows, &ladder)?;
-        Ok((Box::new(self.reaper.wrap(engine)), costs))
+        Ok((engine, costs))
     }
 }
 
@@ -146,12 +162,9 @@ impl fmt::Display for Opened {
     }
 }
 
-fn tried((kind, candidate): &(EngineKind, Result<Candidate, LoadError>)) -> Tried {
-    let cost = match candidate {
-        Ok(candidate) => Ok(candidate.costs.last().map(|cost| cost.duration).unwrap_or_default()),
-        Err(error) => Err(in_words(error)),
-    };
-    (*kind, cost)
+/// What the largest batch costs.
+fn largest(costs: &[BatchCost]) -> Duration {
+    costs.last().map(|cost| cost.duration).unwrap_or_default()
 }
 
 /// An error and what it comes from, in one line.
@@ -165,7 +178,7 @@ const CUDA_SLOTS: NonZeroUsize = NonZeroUsize::new(2).expect("not zero");
 
 #[cfg(test)]
 mod tests {
-    use std::{env, fs, path::Path, thread};
+    use std::{env, fs, path::Path, sync::Arc, thread};
 
     use super::*;
     use crate::{
@@ -293,6 +306,29 @@ mod tests {
             assert_eq!(choice.because, Because::Cheapest, "{choice:?}");
             assert!(choice.reason.contains(", that of "), "{choice:?}");
         });
+    }
+
+    #[test]
+    fn an_engine_that_lost_is_gone_when_the_choice_is_made() {
+        let made = made(&sample::deep_and_cross(), 1e-4);
+        let (cuda, device) = Cuda::on_a_fake();
+        let (reaper, reaper_thread) = Reaper::new();
+        let Made { folder, manifest, golden, rows } = &made;
+        let opening = Opening {
+            runtime: &runtime(),
+            cuda: &cuda,
+            reaper: &reaper,
+            model: folder.path().join(Manifest::MODEL),
+            manifest,
+            golden,
+            rows,
+            options: &options(EngineWish::Auto, Precision::Single),
+        };
+        let opened = opening.open().expect("fit");
+        // Nobody runs the reaper, and the fake computes far slower than the processor does.
+        assert_eq!(opened.choice.engine, EngineKind::OnnxCpu);
+        assert_eq!(Arc::strong_count(&device), 1, "nothing on the GPU is left");
+        drop(reaper_thread);
     }
 
     #[test]

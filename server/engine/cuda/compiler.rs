@@ -1,13 +1,15 @@
 //! Our kernels as machine code for one architecture, by NVRTC, and kept in a folder, since compiling them takes seconds.
 //!
-//! A file of the folder is named for everything that its code depends on: the source, the architecture, the compiler's
-//! version. So what is there is right, and what is outdated is never asked for. It is written under another name and then
-//! renamed, so a file is whole or not there.
+//! A file of the folder is named for what its code depends on: the source, the compiler's options and the architecture. So
+//! what is outdated is never asked for. The compiler's version is not among it, so that NVRTC is only needed for what the
+//! folder does not have. The code is followed by its length and its SHA-256, and is compiled anew where they are others. A
+//! file is written under another name and then renamed, so it is whole or not there.
 
 use std::{
     ffi::{CStr, CString, c_char},
     fmt::Write as _,
-    fs, io,
+    fs::{self, File},
+    io::{self, Write as _},
     path::{Path, PathBuf},
     process,
 };
@@ -33,10 +35,8 @@ impl Compiler<'_> {
     /// The machine code of a file of kernels.
     pub(super) fn code(&self, source: Source) -> Result<Vec<u8>, DeviceError> {
         let Some(folder) = self.cache else { return self.compile(source) };
-        let path = folder.join(file_name(source.text, &self.architecture, version()?));
-        if let Ok(code) = fs::read(&path)
-            && code.starts_with(ELF)
-        {
+        let path = folder.join(file_name(source.text, &self.architecture));
+        if let Some(code) = fs::read(&path).ok().and_then(unsealed) {
             return Ok(code);
         }
         let code = self.compile(source)?;
@@ -48,16 +48,28 @@ impl Compiler<'_> {
     }
 
     fn compile(&self, source: Source) -> Result<Vec<u8>, DeviceError> {
+        // SAFETY: NVIDIA's libraries ask nothing of who opens them.
+        if !unsafe { sys::is_culib_present() } {
+            let reason = format!(
+                "cannot be opened, and there is no code of {} for {} that was kept",
+                source.name, self.architecture
+            );
+            return Err(DeviceError { call: "libnvrtc", reason });
+        }
         let program = Program::new(source)?;
-        let options = [format!("--gpu-architecture={}", self.architecture), "--std=c++17".to_owned()];
         // SAFETY: The program was just made, and is not destroyed while it is borrowed.
-        let compiled = unsafe { result::compile_program(program.0, &options) };
+        let compiled = unsafe { result::compile_program(program.0, &options(&self.architecture)) };
         compiled.map_err(|error| DeviceError {
             call: "nvrtcCompileProgram",
             reason: format!("{} for {}: {error:?}: {}", source.name, self.architecture, program.log()),
         })?;
         program.code()
     }
+}
+
+/// What the compiler is told.
+fn options(architecture: &str) -> [String; 2] {
+    [format!("--gpu-architecture={architecture}"), "--std=c++17".to_owned()]
 }
 
 /// A program of NVRTC's.
@@ -97,22 +109,32 @@ impl Drop for Program {
     }
 }
 
-/// The compiler's version.
-fn version() -> Result<(i32, i32), DeviceError> {
-    let (mut major, mut minor) = (0, 0);
-    // SAFETY: Both numbers are this function's.
-    let result = unsafe { sys::nvrtcVersion(&raw mut major, &raw mut minor) };
-    result.result().map_err(failed("nvrtcVersion"))?;
-    Ok((major, minor))
-}
-
 /// Where the code of `text` is kept, within the folder.
-fn file_name(text: &str, architecture: &str, (major, minor): (i32, i32)) -> String {
+fn file_name(text: &str, architecture: &str) -> String {
+    let mut hash = Sha256::new();
+    for part in [text, &options(architecture).join(" ")] {
+        hash.update((part.len() as u64).to_le_bytes());
+        hash.update(part);
+    }
     let mut name = String::new();
-    for byte in Sha256::digest(text) {
+    for byte in hash.finalize() {
         write!(name, "{byte:02x}").expect("a string takes everything");
     }
-    format!("{name}-{architecture}-nvrtc-{major}.{minor}.cubin")
+    format!("{name}-{architecture}.cubin")
+}
+
+/// What stands behind `code` in its file.
+fn seal(code: &[u8]) -> [u8; SEAL_BYTES] {
+    let mut seal = [0; SEAL_BYTES];
+    seal[..8].copy_from_slice(&(code.len() as u64).to_le_bytes());
+    seal[8..].copy_from_slice(&Sha256::digest(code));
+    seal
+}
+
+/// The code of a file, where it is whole and what was written.
+fn unsealed(mut file: Vec<u8>) -> Option<Vec<u8>> {
+    let found = file.split_off(file.len().checked_sub(SEAL_BYTES)?);
+    (file.starts_with(ELF) && found == seal(&file)).then_some(file)
 }
 
 fn keep(path: &Path, code: &[u8]) -> io::Result<()> {
@@ -121,7 +143,11 @@ fn keep(path: &Path, code: &[u8]) -> io::Result<()> {
     }
     let mut other = PathBuf::from(path);
     other.set_extension(format!("{}.new", process::id()));
-    fs::write(&other, code)?;
+    let mut file = File::create(&other)?;
+    file.write_all(code)?;
+    file.write_all(&seal(code))?;
+    // Its contents are to be there before its name is.
+    file.sync_all()?;
     fs::rename(other, path)
 }
 
@@ -139,20 +165,19 @@ fn text_of(bytes: &[c_char]) -> String {
 /// What machine code begins with.
 const ELF: &[u8] = b"\x7fELF";
 
+/// A length and a SHA-256.
+const SEAL_BYTES: usize = 8 + 32;
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn code_is_kept_by_everything_that_it_depends_on() {
-        let name = file_name("text", "sm_90", (13, 0));
-        assert_eq!(name, file_name("text", "sm_90", (13, 0)));
-        assert!(name.ends_with("-sm_90-nvrtc-13.0.cubin"), "{name}");
-        let others = [
-            file_name("texts", "sm_90", (13, 0)),
-            file_name("text", "sm_80", (13, 0)),
-            file_name("text", "sm_90", (13, 1)),
-        ];
+        let name = file_name("text", "sm_90");
+        assert_eq!(name, file_name("text", "sm_90"));
+        assert!(name.ends_with("-sm_90.cubin"), "{name}");
+        let others = [file_name("texts", "sm_90"), file_name("text", "sm_80")];
         assert!(!others.contains(&name), "{others:?}");
     }
 
@@ -162,9 +187,36 @@ mod tests {
         let path = folder.path().join("millrace").join("x.cubin");
         for code in [b"\x7fELF1", b"\x7fELF2"] {
             keep(&path, code).expect("kept");
-            assert_eq!(fs::read(&path).expect("there"), code);
+            let file = fs::read(&path).expect("there");
+            assert_eq!(unsealed(file).as_deref(), Some(code.as_slice()));
         }
         let files = fs::read_dir(folder.path().join("millrace")).expect("a folder").count();
         assert_eq!(files, 1);
+    }
+
+    #[test]
+    fn code_that_is_cut_or_changed_is_none() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("x.cubin");
+        keep(&path, b"\x7fELF and more").expect("kept");
+        let file = fs::read(&path).expect("there");
+        for length in 0..file.len() {
+            assert_eq!(unsealed(file[..length].to_vec()), None, "{length} bytes");
+        }
+        for place in 0..file.len() {
+            let mut changed = file.clone();
+            changed[place] ^= 1;
+            assert_eq!(unsealed(changed), None, "byte {place}");
+        }
+    }
+
+    #[test]
+    fn code_that_was_kept_needs_no_compiler() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let source = Source { text: "text that no compiler takes", ..kernels::GATHER };
+        keep(&folder.path().join(file_name(source.text, "sm_90")), b"\x7fELF").expect("kept");
+        let compiler = Compiler { architecture: "sm_90".into(), cache: Some(folder.path()) };
+        assert_eq!(compiler.code(source), Ok(b"\x7fELF".to_vec()));
+        compiler.code(Source { text: "none either", ..kernels::GATHER }).expect_err("it must be compiled");
     }
 }

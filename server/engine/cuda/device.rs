@@ -90,6 +90,11 @@ pub(super) trait Device: Send + Sync {
     unsafe fn read_pinned(&self, from: HostAddress, bytes: &mut [u8]);
 
     fn open_stream(self: Arc<Self>) -> Result<Box<dyn Stream>, DeviceError>;
+
+    /// The products whose way was chosen by measuring, so far; none of a device that does not measure.
+    fn measured_products(&self) -> Vec<MeasuredProduct> {
+        Vec::new()
+    }
 }
 
 /// Work in order. What is put into a stream is under way until [`Stream::wait`] has returned; a stream that is dropped
@@ -155,7 +160,9 @@ pub(super) enum Argument {
 }
 
 /// What numbers a network is computed in.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Deserialize, serde::Serialize,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
     /// Single precision throughout.
@@ -210,6 +217,54 @@ pub(super) struct Product {
     pub(super) relu: bool,
     /// Memory that the product may use meanwhile, of [`super::plan::WORKSPACE_BYTES`].
     pub(super) workspace: Address,
+}
+
+/// A product as it is asked for, whatever memory it is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
+pub struct ProductShape {
+    /// Rows of the input and the output.
+    pub rows: usize,
+    /// Numbers in a row of the output.
+    pub outputs: usize,
+    /// Numbers in a row of the input.
+    pub inputs: usize,
+    /// Of every number.
+    pub precision: Precision,
+    /// Whether negative numbers are made zero.
+    pub relu: bool,
+}
+
+impl fmt::Display for ProductShape {
+    /// With the letters of the libraries that multiply: `m` outputs of each of `n` rows, sums of `k`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { rows, outputs, inputs, precision, relu } = self;
+        write!(f, "m {outputs}, n {rows}, k {inputs}, {} precision, relu {relu}", precision.name())
+    }
+}
+
+/// The way that was chosen for a product.
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
+pub struct MeasuredProduct {
+    /// Which.
+    #[serde(flatten)]
+    pub shape: ProductShape,
+    /// Ways that the library offered.
+    pub candidates: usize,
+    /// The place of the chosen one among them, from 0.
+    pub chosen: usize,
+    /// What it took, in microseconds.
+    pub microseconds: f64,
+    /// What the first of them took, which the library holds for the best; none where it does not run.
+    pub first_microseconds: Option<f64>,
+    /// Bytes that it uses meanwhile.
+    pub workspace_bytes: usize,
+}
+
+impl Product {
+    pub(super) fn shape(&self) -> ProductShape {
+        let &Self { precision, rows, inputs, outputs, relu, .. } = self;
+        ProductShape { rows, outputs, inputs, precision, relu }
+    }
 }
 
 /// What kernels move at once.

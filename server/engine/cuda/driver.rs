@@ -2,13 +2,16 @@
 //!
 //! The driver, NVRTC and cuBLASLt are opened when a device is. Memory is plain, streams do not wait for others, and nothing
 //! here records events, which a capture must not hold. A layer is a product by cuBLASLt with bias and `ReLU` as its
-//! epilogue; which of its kernels does it is chosen when the product is captured, and kept by the graph.
+//! epilogue. Which of its kernels does it is measured when a product of that shape is first asked for, before it is captured,
+//! and kept for later slots.
 
 use std::{
     collections::HashMap,
-    ffi::{CString, c_void},
+    ffi::{CString, c_int, c_void},
+    mem::MaybeUninit,
     ptr,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
 };
 
 use cudarc::{
@@ -29,26 +32,19 @@ use super::{
     CudaOptions,
     compiler::Compiler,
     device::{
-        Address, Argument, Description, Device, DeviceError, Graph, HostAddress, Launch, Precision, Product,
-        Stream,
+        Address, Argument, Description, Device, DeviceError, Graph, HostAddress, Launch, MeasuredProduct,
+        Precision, Product, ProductShape, Stream,
     },
     plan::WORKSPACE_BYTES,
 };
 use crate::engine::EngineError;
 
-/// Whether every library can be opened.
+/// Whether every library can be opened that is needed in any case.
 pub(super) fn check_libraries() -> Result<(), EngineError> {
     // SAFETY: NVIDIA's libraries ask nothing of who opens them.
     is_there(unsafe { sys::is_culib_present() }, "libcuda, the GPU's driver,")?;
-    check_compiler()?;
     // SAFETY: As above.
     is_there(unsafe { blas_sys::is_culib_present() }, "libcublasLt")
-}
-
-/// Whether NVRTC can be opened.
-pub(super) fn check_compiler() -> Result<(), EngineError> {
-    // SAFETY: As above.
-    is_there(unsafe { cudarc::nvrtc::sys::is_culib_present() }, "libnvrtc")
 }
 
 fn is_there(is_there: bool, library: &str) -> Result<(), EngineError> {
@@ -64,6 +60,8 @@ pub(super) struct Driver {
     functions: HashMap<&'static str, sys::CUfunction>,
     modules: Vec<sys::CUmodule>,
     blas: blas_sys::cublasLtHandle_t,
+    /// How products are computed whose ways were measured.
+    ways: Mutex<HashMap<ProductShape, (Way, MeasuredProduct)>>,
     context: Arc<CudaContext>,
 }
 
@@ -87,7 +85,8 @@ impl Driver {
         let description = Description { name, capability };
         let blas = blas::create_handle().map_err(blas_failed("cublasLtCreate"))?;
         let (functions, modules) = (HashMap::new(), Vec::new());
-        let mut driver = Self { description, functions, modules, blas, context };
+        let ways = Mutex::default();
+        let mut driver = Self { description, functions, modules, blas, ways, context };
         let architecture = format!("sm_{}{}", capability.0, capability.1);
         let compiler = Compiler { architecture, cache: options.cache.as_deref() };
         for &source in kernels {
@@ -188,7 +187,14 @@ impl Device for Driver {
         self.bind()?;
         let stream = result::stream::create(result::stream::StreamKind::NonBlocking);
         let stream = stream.map_err(failed("cuStreamCreate"))?;
-        Ok(Box::new(DriverStream { stream, graphs: Vec::new(), driver: self }))
+        Ok(Box::new(DriverStream { stream, graphs: Vec::new(), is_capturing: false, driver: self }))
+    }
+
+    fn measured_products(&self) -> Vec<MeasuredProduct> {
+        let ways = self.ways.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut measured: Vec<_> = ways.values().map(|(_, measured)| *measured).collect();
+        measured.sort_unstable_by_key(|measured| measured.shape);
+        measured
     }
 }
 
@@ -200,11 +206,128 @@ fn pointer(address: HostAddress) -> *mut c_void {
 struct DriverStream {
     stream: sys::CUstream,
     graphs: Vec<sys::CUgraphExec>,
+    is_capturing: bool,
     driver: Arc<Driver>,
 }
 
 // SAFETY: As for the driver; a stream is used by one thread at a time.
 unsafe impl Send for DriverStream {}
+
+impl DriverStream {
+    /// How to compute `product`: as was measured before or, where this is the first of its shape, as is measured now. Within
+    /// a capture nothing can be measured, and the library's first choice does.
+    ///
+    /// # Safety
+    /// As for [`Stream::multiply`]; the output is written.
+    unsafe fn way(&mut self, product: &Product, descriptors: &Descriptors) -> Result<Way, DeviceError> {
+        let shape = product.shape();
+        let ways = self.driver.ways.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = ways.get(&shape).map(|(way, _)| *way);
+        drop(ways);
+        if let Some(way) = known {
+            return Ok(way);
+        }
+        let candidates = descriptors.candidates(self.driver.blas)?;
+        if self.is_capturing {
+            return Ok(candidates[0]);
+        }
+        // SAFETY: As the caller says.
+        let (way, measured) = unsafe { self.fastest(product, descriptors, &candidates) }?;
+        self.driver.ways.lock().unwrap_or_else(PoisonError::into_inner).insert(shape, (way, measured));
+        Ok(way)
+    }
+
+    /// The fastest of at least one candidate, of those that run.
+    ///
+    /// # Safety
+    /// As for [`Stream::multiply`]; the output is written.
+    unsafe fn fastest(
+        &mut self,
+        product: &Product,
+        descriptors: &Descriptors,
+        candidates: &[Way],
+    ) -> Result<(Way, MeasuredProduct), DeviceError> {
+        let mut times = Vec::with_capacity(candidates.len());
+        for way in candidates {
+            // SAFETY: As the caller says.
+            times.push(unsafe { self.measure(product, descriptors, way) });
+        }
+        let first = times[0].as_ref().ok().copied();
+        let ran = times.iter().enumerate().filter_map(|(place, time)| Some((place, *time.as_ref().ok()?)));
+        let Some((chosen, time)) = ran.min_by_key(|&(_, time)| time) else {
+            return Err(times.swap_remove(0).expect_err("none ran"));
+        };
+        let microseconds = |time: Duration| time.as_secs_f64() * 1e6;
+        let measured = MeasuredProduct {
+            shape: product.shape(),
+            candidates: candidates.len(),
+            chosen,
+            microseconds: microseconds(time),
+            first_microseconds: first.map(microseconds),
+            workspace_bytes: candidates[chosen].workspace_bytes,
+        };
+        Ok((candidates[chosen], measured))
+    }
+
+    /// What `product` takes that `way`, within a graph, as it is going to run.
+    ///
+    /// # Safety
+    /// As for [`Stream::multiply`]; the output is written.
+    unsafe fn measure(
+        &mut self,
+        product: &Product,
+        descriptors: &Descriptors,
+        way: &Way,
+    ) -> Result<Duration, DeviceError> {
+        let (blas, stream) = (self.driver.blas, self.stream);
+        // SAFETY: As the caller says. The first run loads what is loaded late.
+        unsafe { descriptors.run(product, way, (blas, stream)) }?;
+        self.wait()?;
+        self.begin_capture()?;
+        // SAFETY: As the caller says; the graph is gone when this returns.
+        let mut run = |_| unsafe { descriptors.run(product, way, (blas, stream)) };
+        let ran = (0..MEASURED_RUNS).try_for_each(&mut run);
+        let graph = self.end_capture();
+        let fastest = match (ran, &graph) {
+            // SAFETY: It was just captured, and its memory is there as the caller says.
+            (Ok(()), &Ok(graph)) => unsafe { self.fastest_replay(graph) },
+            (Err(error), _) => Err(error),
+            (Ok(()), Err(error)) => Err(error.clone()),
+        };
+        if graph.is_ok() {
+            self.forget_last_graph();
+        }
+        Ok(fastest? / MEASURED_RUNS)
+    }
+
+    /// The fastest of a few replays, or a single one where that takes long.
+    ///
+    /// # Safety
+    /// As for [`Stream::replay`].
+    unsafe fn fastest_replay(&mut self, graph: Graph) -> Result<Duration, DeviceError> {
+        let mut fastest = Duration::MAX;
+        for _ in 0..MEASURED_REPLAYS {
+            let start = Instant::now();
+            // SAFETY: As the caller says.
+            unsafe { self.replay(graph) }?;
+            self.wait()?;
+            fastest = fastest.min(start.elapsed());
+            if fastest > LONG_REPLAY {
+                break;
+            }
+        }
+        Ok(fastest)
+    }
+
+    fn forget_last_graph(&mut self) {
+        // What fails now has failed before.
+        drop(self.wait());
+        if let Some(graph) = self.graphs.pop() {
+            // SAFETY: It is this stream's, and does not run any more.
+            let _ = unsafe { result::graph::exec_destroy(graph) };
+        }
+    }
+}
 
 impl Stream for DriverStream {
     unsafe fn copy_in(&mut self, to: Address, from: HostAddress, bytes: usize) -> Result<(), DeviceError> {
@@ -234,19 +357,29 @@ impl Stream for DriverStream {
 
     unsafe fn multiply(&mut self, product: &Product) -> Result<(), DeviceError> {
         self.driver.bind()?;
-        let descriptors = Descriptors::new(product)?;
+        let of_shape = |error: DeviceError| {
+            let reason = format!("{} of a product of {}", error.reason, product.shape());
+            DeviceError { reason, ..error }
+        };
+        let descriptors = Descriptors::new(product).map_err(of_shape)?;
         // SAFETY: The caller has seen to the memory.
-        unsafe { descriptors.run(product, self.driver.blas, self.stream) }
+        let way = unsafe { self.way(product, &descriptors) }.map_err(of_shape)?;
+        // SAFETY: As above.
+        unsafe { descriptors.run(product, &way, (self.driver.blas, self.stream)) }.map_err(of_shape)
     }
 
     fn begin_capture(&mut self) -> Result<(), DeviceError> {
         self.driver.bind()?;
         let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
         // SAFETY: It is this stream, which is open.
-        unsafe { result::stream::begin_capture(self.stream, mode) }.map_err(failed("cuStreamBeginCapture"))
+        unsafe { result::stream::begin_capture(self.stream, mode) }
+            .map_err(failed("cuStreamBeginCapture"))?;
+        self.is_capturing = true;
+        Ok(())
     }
 
     fn end_capture(&mut self) -> Result<Graph, DeviceError> {
+        self.is_capturing = false;
         self.driver.bind()?;
         // SAFETY: It is this stream, which is open.
         let graph = unsafe { result::stream::end_capture(self.stream) };
@@ -256,10 +389,13 @@ impl Stream for DriverStream {
         // SAFETY: What was made of it does not need it.
         let _ = unsafe { result::graph::destroy(graph) };
         let ready = ready.map_err(failed("cuGraphInstantiate"))?;
-        self.graphs.push(ready);
         // SAFETY: Both are open.
         let uploaded = unsafe { result::graph::upload(ready, self.stream) };
-        uploaded.map_err(failed("cuGraphUpload"))?;
+        self.graphs.push(ready);
+        if let Err(error) = uploaded {
+            self.forget_last_graph();
+            return Err(failed("cuGraphUpload")(error));
+        }
         Ok(Graph(self.graphs.len() - 1))
     }
 
@@ -306,8 +442,16 @@ struct Descriptors {
     weights: MatrixLayout,
     input: MatrixLayout,
     output: MatrixLayout,
-    preference: Preference,
 }
+
+/// One of the ways in which cuBLASLt computes a product.
+#[derive(Clone, Copy)]
+struct Way {
+    algorithm: blas_sys::cublasLtMatmulAlgo_t,
+    workspace_bytes: usize,
+}
+
+type Found = [MaybeUninit<blas_sys::cublasLtMatmulHeuristicResult_t>; CANDIDATES];
 
 impl Descriptors {
     fn new(product: &Product) -> Result<Self, DeviceError> {
@@ -317,8 +461,52 @@ impl Descriptors {
             weights: layout(product.inputs, product.outputs)?,
             input: layout(product.inputs, product.rows)?,
             output: layout(product.outputs, product.rows)?,
-            preference: Preference::new()?,
         })
+    }
+
+    /// The ways that cuBLASLt offers, the one that it holds for the best first; at least one. Where it has none that uses the
+    /// workspace, those that use none.
+    fn candidates(&self, handle: blas_sys::cublasLtHandle_t) -> Result<Vec<Way>, DeviceError> {
+        let found = self.candidates_within(WORKSPACE_BYTES, handle);
+        match found {
+            Ok(ways) if !ways.is_empty() => Ok(ways),
+            _ => {
+                let ways = self.candidates_within(0, handle)?;
+                let none = || CublasError(blas_sys::cublasStatus_t::CUBLAS_STATUS_NOT_SUPPORTED);
+                if ways.is_empty() { Err(blas_failed(HEURISTIC)(none())) } else { Ok(ways) }
+            }
+        }
+    }
+
+    fn candidates_within(
+        &self,
+        workspace_bytes: usize,
+        handle: blas_sys::cublasLtHandle_t,
+    ) -> Result<Vec<Way>, DeviceError> {
+        let preference = Preference::new(workspace_bytes)?;
+        let mut found: Found = [const { MaybeUninit::zeroed() }; CANDIDATES];
+        let mut count = 0;
+        // SAFETY: All of them were made before and are not destroyed, and there is room for as many as are asked for.
+        let status = unsafe {
+            blas_sys::cublasLtMatmulAlgoGetHeuristic(
+                handle,
+                self.operation.0,
+                self.weights.0,
+                self.input.0,
+                self.output.0,
+                self.output.0,
+                preference.0,
+                c_int::try_from(CANDIDATES).expect("a few"),
+                found.as_mut_ptr().cast(),
+                &raw mut count,
+            )
+        };
+        status.result().map_err(blas_failed(HEURISTIC))?;
+        let count = usize::try_from(count).unwrap_or(0).min(CANDIDATES);
+        // SAFETY: So many were written.
+        let found = found[..count].iter().map(|found| unsafe { found.assume_init() });
+        let usable = found.filter(|found| found.state == blas_sys::cublasStatus_t::CUBLAS_STATUS_SUCCESS);
+        Ok(usable.map(|found| Way { algorithm: found.algo, workspace_bytes: found.workspaceSize }).collect())
     }
 
     /// # Safety
@@ -326,25 +514,13 @@ impl Descriptors {
     unsafe fn run(
         &self,
         product: &Product,
-        handle: blas_sys::cublasLtHandle_t,
-        stream: sys::CUstream,
+        way: &Way,
+        (handle, stream): (blas_sys::cublasLtHandle_t, sys::CUstream),
     ) -> Result<(), DeviceError> {
-        let Self { operation, weights, input, output, preference } = self;
-        // SAFETY: All of them were made before and are not destroyed.
-        let found = unsafe {
-            blas::get_matmul_algo_heuristic(
-                handle,
-                operation.0,
-                weights.0,
-                input.0,
-                output.0,
-                output.0,
-                preference.0,
-            )
-        };
-        let found = found.map_err(blas_failed("cublasLtMatmulAlgoGetHeuristic"))?;
+        let Self { operation, weights, input, output } = self;
         let (one, zero) = (1.0_f32, 0.0_f32);
-        // SAFETY: As above, the memory is as the layouts say by the caller's word, and the factors are copied.
+        // SAFETY: All of them were made before and are not destroyed, the memory is as the layouts say by the caller's word, and
+        // the factors are copied.
         let done = unsafe {
             blas::matmul(
                 handle,
@@ -359,7 +535,7 @@ impl Descriptors {
                 output.0,
                 device_pointer(product.output),
                 output.0,
-                &raw const found.algo,
+                &raw const way.algorithm,
                 device_pointer(product.workspace),
                 WORKSPACE_BYTES,
                 stream.cast(),
@@ -435,24 +611,25 @@ impl Drop for Operation {
 struct Preference(blas_sys::cublasLtMatmulPreference_t);
 
 impl Preference {
-    fn new() -> Result<Self, DeviceError> {
+    /// So much workspace, and sums that are never put together from numbers of the output's precision.
+    fn new(workspace_bytes: usize) -> Result<Self, DeviceError> {
+        use blas_sys::cublasLtMatmulPreferenceAttributes_t as Attribute;
         let preference = blas::create_matmul_pref().map_err(blas_failed("cublasLtMatmulPreferenceCreate"))?;
         let preference = Self(preference);
-        let (bytes, attribute) = (
-            WORKSPACE_BYTES,
-            blas_sys::cublasLtMatmulPreferenceAttributes_t::CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
-        );
-        // SAFETY: It is this preference, and the value, which is copied, is of the size that is said.
-        let set = unsafe {
-            blas::set_matmul_pref_attribute(
-                preference.0,
-                attribute,
-                ptr::from_ref(&bytes).cast(),
-                size_of::<usize>(),
-            )
-        };
-        set.map_err(blas_failed("cublasLtMatmulPreferenceSetAttribute"))?;
+        preference.set(Attribute::CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &workspace_bytes)?;
+        preference.set(Attribute::CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &REDUCTIONS)?;
         Ok(preference)
+    }
+
+    fn set<T>(
+        &self,
+        attribute: blas_sys::cublasLtMatmulPreferenceAttributes_t,
+        value: &T,
+    ) -> Result<(), DeviceError> {
+        let value: *const T = value;
+        // SAFETY: It is this preference, and the value, which is copied, is of the size that is said.
+        let set = unsafe { blas::set_matmul_pref_attribute(self.0, attribute, value.cast(), size_of::<T>()) };
+        set.map_err(blas_failed("cublasLtMatmulPreferenceSetAttribute"))
     }
 }
 
@@ -483,3 +660,17 @@ fn blas_failed(call: &'static str) -> impl FnOnce(CublasError) -> DeviceError {
 
 /// `CUBLAS_OP_T`.
 const TRANSPOSED: i32 = 1;
+
+/// `CUBLASLT_REDUCTION_SCHEME_INPLACE` and `CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE`, without the one of the output's type.
+const REDUCTIONS: u32 = 1 | 2;
+
+/// Ways that are asked for.
+const CANDIDATES: usize = 16;
+
+const HEURISTIC: &str = "cublasLtMatmulAlgoGetHeuristic";
+
+/// Products of a graph that is measured, so that what the graph itself costs is little beside them.
+const MEASURED_RUNS: u32 = 10;
+const MEASURED_REPLAYS: usize = 3;
+/// A replay that takes longer is not repeated.
+const LONG_REPLAY: Duration = Duration::from_millis(5);

@@ -16,8 +16,9 @@ use libloading::Library;
 
 use super::{
     Cuda, CudaModel, CudaModelOptions, CudaOptions, Precision, check,
-    device::Device,
+    device::{Address, Device, Product},
     driver::{self, Driver},
+    memory::Memory,
     sample,
 };
 use crate::engine::Engine;
@@ -114,8 +115,19 @@ fn every_kernel_and_product_comes_to_what_it_should() {
     let device = device(cache.path());
     assert_eq!(device.description().to_string(), "the emulator, compute capability 9.0");
     // More rows are more of the same, and the emulator is slow.
-    for checked in check::check(&device, 5).expect("no call fails") {
+    let mut all = 0;
+    let see = &mut |checked: check::Checked| {
+        all += 1;
         assert!(checked.passed(), "{checked:?}");
+    };
+    check::check(&device, 5, see).expect("a stream");
+    assert_eq!(all, 9);
+    let products = device.measured_products();
+    assert_eq!(products.len(), 64, "one for each shape");
+    for product in products {
+        assert_eq!((product.candidates, product.chosen), (2, 1), "the other one does not run: {product:?}");
+        assert_eq!(product.workspace_bytes == 0, product.shape.rows == 1, "{product:?}");
+        assert!(product.microseconds > 0.0 && product.first_microseconds.is_none());
     }
     assert!(libraries.held() > 0);
     drop(device);
@@ -146,9 +158,40 @@ fn networks_are_scored_by_replays_of_graphs_from_kernels_that_were_kept() {
                     );
                 }
             }
-            engine.time_replays(10, 2).expect("replayed");
+            let batches = [9, 10].map(|count| sample::rows(&network, count));
+            engine.record(&batches).expect("captured").time(3).expect("replayed");
         }
     }
+    assert_eq!(libraries.held(), 0);
+}
+
+#[test]
+fn a_product_that_no_way_computes_is_told_of_with_its_shape() {
+    let Some((libraries, _alone)) = Libraries::open() else { return };
+    let cache = tempfile::tempdir().expect("a temporary folder");
+    let device = device(cache.path());
+    let memory = Memory::new(&device, 4096).expect("allocated");
+    let mut stream = Arc::clone(&device).open_stream().expect("opened");
+    let at = memory.at(0);
+    let product = Product {
+        precision: Precision::Half,
+        rows: 2,
+        inputs: 8,
+        outputs: 16,
+        input: at,
+        weights: at,
+        bias: at,
+        output: at,
+        relu: true,
+        // Without which every way is refused.
+        workspace: Address(0),
+    };
+    // SAFETY: It is refused before anything is touched.
+    let error = unsafe { stream.multiply(&product) }.expect_err("no workspace").to_string();
+    assert!(error.ends_with(" of a product of m 16, n 2, k 8, half precision, relu true"), "{error}");
+    assert_eq!(device.measured_products(), [], "and nothing is kept of it");
+    drop(stream);
+    drop((memory, device));
     assert_eq!(libraries.held(), 0);
 }
 
@@ -174,7 +217,7 @@ fn an_engine_works_on_whatever_thread_it_is_moved_to() {
 fn a_gpu_that_is_not_there_is_said() {
     let Some((libraries, _alone)) = Libraries::open() else { return };
     let cuda = Cuda::new(CudaOptions { device: 1, cache: None });
-    let error = cuda.check().map(drop).expect_err("there is one").to_string();
+    let error = cuda.hold().map(drop).expect_err("there is one").to_string();
     assert!(error.starts_with("CUDA cannot be used: ") && error.ends_with(": refused"), "{error}");
     assert_eq!(libraries.held(), 0);
 }

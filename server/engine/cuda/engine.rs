@@ -57,19 +57,35 @@ impl CudaEngine {
         Ok(Self { signature: signature.clone(), slot, failed: None })
     }
 
-    /// What the graph for `rows` takes on the device, with nothing of the host's in between: the mean over `times` replays in
-    /// a row, of a full batch.
-    pub fn time_replays(&mut self, rows: usize, times: u32) -> Result<Duration, EngineError> {
-        let limit = self.slot.resident.plan.max_rows();
-        let number = self.slot.resident.plan.bucket(rows).ok_or(EngineError::TooManyRows { rows, limit })?;
-        self.slot.write_sample(number);
-        let graph = self.slot.graphs[number];
-        let start = Instant::now();
-        for _ in 0..times {
-            // SAFETY: As in `Slot::replay`; nothing that is read is written to but by replays before.
-            unsafe { self.slot.stream.replay(graph) }?;
+    /// Graphs of these batches, to be measured. Each has pinned memory of its own, so that they can be replayed in turn and
+    /// no batch finds in a cache what it has left there itself. What was captured stays until the engine is dropped.
+    pub fn record(&mut self, batches: &[Rows]) -> Result<Replays<'_>, EngineError> {
+        let mut recorded = Vec::with_capacity(batches.len());
+        for rows in batches {
+            recorded.push(self.slot.record(rows)?);
         }
-        self.slot.stream.wait()?;
+        Ok(Replays { slot: &mut self.slot, recorded })
+    }
+}
+
+/// Batches whose graphs are replayed in turn.
+pub struct Replays<'e> {
+    slot: &'e mut Slot,
+    recorded: Vec<(Graph, Pinned)>,
+}
+
+impl Replays<'_> {
+    /// What a batch takes on the device, with nothing of the host's in between: the mean over `times` replays in a row.
+    pub fn time(&mut self, times: u32) -> Result<Duration, EngineError> {
+        let start = Instant::now();
+        let graphs = self.recorded.iter().map(|(graph, _)| *graph).cycle();
+        let replayed = graphs.take(times as usize).try_for_each(|graph| {
+            // SAFETY: The stream captured it, with memory of the slot, which is borrowed, and pinned memory of this; the work
+            // is waited for below, before anybody may let go of either.
+            unsafe { self.slot.stream.replay(graph) }
+        });
+        let waited = self.slot.stream.wait();
+        replayed.and(waited)?;
         Ok(start.elapsed() / times.max(1))
     }
 }
@@ -112,15 +128,33 @@ impl Slot {
             self.write_sample(number);
             self.enqueue(number)?;
             self.stream.wait()?;
-            self.stream.begin_capture()?;
-            let captured = self.enqueue(number);
-            // A capture is ended whatever happened in it, and what happened first is the reason.
-            let graph = self.stream.end_capture();
-            captured?;
-            self.graphs.push(graph?);
+            let graph = self.capture_bucket(number)?;
+            self.graphs.push(graph);
             self.replay(number)?;
         }
         Ok(())
+    }
+
+    fn capture_bucket(&mut self, number: usize) -> Result<Graph, DeviceError> {
+        self.stream.begin_capture()?;
+        let captured = self.enqueue(number);
+        // A capture is ended whatever happened in it, and what happened first is the reason.
+        let graph = self.stream.end_capture();
+        captured?;
+        graph
+    }
+
+    /// A graph for `rows` alone, which reads them from pinned memory of its own and leaves their scores there.
+    fn record(&mut self, rows: &Rows) -> Result<(Graph, Pinned), EngineError> {
+        let (plan, count) = (&self.resident.plan, rows.len());
+        let limit = plan.max_rows();
+        let number = plan.bucket(count).ok_or(EngineError::TooManyRows { rows: count, limit })?;
+        let mut pinned = Pinned::new(&self.resident.device, plan.buckets[number].end)?;
+        std::mem::swap(&mut self.pinned, &mut pinned);
+        let written = self.write(number, rows);
+        let graph = written.and_then(|()| Ok(self.capture_bucket(number)?));
+        std::mem::swap(&mut self.pinned, &mut pinned);
+        Ok((graph?, pinned))
     }
 
     /// Writes a full batch of zeros, which are ids of every table. Where a smaller bucket has left its scores a larger one

@@ -341,7 +341,12 @@ impl Stream for FakeStream {
     }
 
     fn wait(&mut self) -> Result<(), DeviceError> {
-        let mut state = self.fake.call("wait")?;
+        let waited = self.fake.call("wait");
+        if waited.is_err() {
+            // A device that failed does nothing any more.
+            self.fake.state().pending.remove(&self.number);
+        }
+        let mut state = waited?;
         state.assert_not_capturing();
         for work in state.pending.remove(&self.number).unwrap_or_default() {
             state.run(&work);

@@ -43,8 +43,8 @@ use std::{
 
 pub use self::{
     check::Checked,
-    device::{Description, DeviceError, Precision},
-    engine::CudaEngine,
+    device::{Description, DeviceError, MeasuredProduct, Precision},
+    engine::{CudaEngine, Replays},
     plan::PlanError,
     resident::UploadError,
 };
@@ -106,15 +106,26 @@ impl Cuda {
             Self::check_libraries()?;
         }
         let network = Network::read(model, signature)?;
-        CudaModel::load(self.open()?, &network, signature, options)
+        CudaModel::load(self.open(&driver::ENGINE_KERNELS)?, &network, signature, options)
     }
 
-    /// Computes with each kernel what is known, on the GPU, and says what came of it. Those that no engine runs are among
-    /// them.
-    pub fn check(&self) -> Result<(Description, Vec<Checked>), EngineError> {
+    /// Loads a network that lies in memory, with the inputs and the output of `signature`, which must be its own.
+    pub fn load_network(
+        &self,
+        network: &Network,
+        signature: &Signature,
+        options: CudaModelOptions,
+    ) -> Result<CudaModel, EngineError> {
+        if self.opened().is_none() {
+            Self::check_libraries()?;
+        }
+        CudaModel::load(self.open(&driver::ENGINE_KERNELS)?, network, signature, options)
+    }
+
+    /// Opens the GPU with every kernel that there is, those that no engine runs among them.
+    pub fn hold(&self) -> Result<HeldDevice, EngineError> {
         Self::check_libraries()?;
-        let device: Arc<dyn Device> = Arc::new(Driver::open(&self.options, &kernels::ALL)?);
-        Ok((device.description().clone(), check::check(&device, usize::MAX)?))
+        self.open(&kernels::ALL).map(HeldDevice)
     }
 
     /// The device, where it is open. One thread loads versions, so nobody opens it in between.
@@ -123,11 +134,11 @@ impl Cuda {
         opened.as_ref()?.upgrade()
     }
 
-    fn open(&self) -> Result<Arc<dyn Device>, EngineError> {
+    fn open(&self, kernels: &[kernels::Source]) -> Result<Arc<dyn Device>, EngineError> {
         if let Some(device) = self.opened() {
             return Ok(device);
         }
-        let device: Arc<dyn Device> = Arc::new(Driver::open(&self.options, &driver::ENGINE_KERNELS)?);
+        let device: Arc<dyn Device> = Arc::new(Driver::open(&self.options, kernels)?);
         tracing::info!(device = %device.description(), "CUDA is open");
         *self.opened.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::downgrade(&device));
         Ok(device)
@@ -140,6 +151,26 @@ impl Cuda {
         let device: Arc<dyn Device> = Arc::clone(&fake) as _;
         let opened = Mutex::new(Some(Arc::downgrade(&device)));
         (Self { options: CudaOptions::default(), opened }, fake)
+    }
+}
+
+/// A GPU that stays open while this is kept; what is loaded meanwhile shares it.
+pub struct HeldDevice(Arc<dyn Device>);
+
+impl HeldDevice {
+    /// The GPU.
+    pub fn description(&self) -> &Description {
+        self.0.description()
+    }
+
+    /// Computes with each kernel what is known, and hands out what came of it as soon as it is known.
+    pub fn check(&self, done: &mut dyn FnMut(Checked)) -> Result<(), EngineError> {
+        Ok(check::check(&self.0, usize::MAX, done)?)
+    }
+
+    /// The products of matrices whose way was chosen by measuring, so far.
+    pub fn measured_products(&self) -> Vec<MeasuredProduct> {
+        self.0.measured_products()
     }
 }
 
@@ -195,11 +226,10 @@ impl CudaModel {
 /// Compiles our kernels for `architecture`, as `sm_90`, into the folder `cache`, for which it takes no GPU, and says
 /// how many there are.
 pub fn compile(architecture: &str, cache: &Path) -> Result<usize, EngineError> {
-    driver::check_compiler()?;
     let compiler = compiler::Compiler { architecture: architecture.to_owned(), cache: Some(cache) };
     let mut kernels = 0;
     for source in kernels::ALL {
-        compiler.code(source)?;
+        compiler.code(source).map_err(|error| EngineError::Cuda(error.to_string()))?;
         kernels += source.kernels.len();
     }
     Ok(kernels)

@@ -129,7 +129,8 @@ impl Plan {
         let buckets = buckets?;
         let widest = layers.iter().map(|layer| layer.outputs.pitch).max().unwrap_or(0);
         let slot = SlotLayout::new(max_rows, (input.pitch, widest), precision, &buckets)?;
-        check_counts(max_rows, input.pitch.max(widest))?;
+        let exchanged = id_columns.max(dense_columns);
+        check_counts(max_rows, input.pitch.max(widest).max(exchanged))?;
         let version = VersionLayout { embeddings, wide, fields, last, bytes: version.bytes };
         Ok(Self { precision, id_columns, dense_columns, input, version, slot, layers, last_input, buckets })
     }
@@ -256,7 +257,7 @@ impl Layout {
     }
 }
 
-/// Kernels count rows, columns, chunks and blocks in 31 bits.
+/// Kernels count rows, columns, chunks, blocks and what a batch has of each in 31 bits.
 fn check_counts(max_rows: usize, pitch: usize) -> Result<(), PlanError> {
     let fits = |number: usize| i32::try_from(number).ok().map(drop);
     count(fits(pitch), "numbers in a row")?;
@@ -353,6 +354,10 @@ mod tests {
         for rows in [usize::MAX, usize::MAX / 8, 1 << 30] {
             assert!(Plan::new(&network, Precision::Single, rows).is_err(), "{rows}");
         }
+        let wide = Network { id_columns: 1 << 10, ..sample::without_layers() };
+        let planned = |rows| Plan::new(&wide, Precision::Single, rows).map(drop);
+        assert_eq!(planned((1 << 21) - 1), Ok(()));
+        assert_eq!(planned(1 << 21), Err(PlanError("numbers in a batch")), "kernels count ids in 31 bits");
         let plan = Plan::new(&network, Precision::Single, 8).expect("small");
         assert_eq!(plan.bytes(2), Some(plan.version.bytes + 2 * plan.slot.bytes));
         assert_eq!(plan.bytes(usize::MAX), None);

@@ -2,7 +2,7 @@
 
 use std::{io, sync::Arc};
 
-use half::f16;
+use half::{f16, slice::HalfFloatSliceExt};
 
 use super::{
     device::{Address, Device, DeviceError, Precision},
@@ -88,10 +88,11 @@ impl Upload<'_> {
             let rows = piece.min(table.rows() - first);
             table.read(first, rows, &mut numbers)?;
             bytes.clear();
-            for row in numbers.chunks(table.dimension()) {
-                let end = bytes.len() + row_bytes;
-                encode(row, precision, &mut bytes)?;
-                bytes.resize(end, 0);
+            // Rows that need no filling up lie one after the other as they are.
+            let is_whole = row_bytes == table.dimension() * precision.bytes();
+            for part in numbers.chunks(if is_whole { numbers.len() } else { table.dimension() }) {
+                encode(part, precision, &mut bytes)?;
+                bytes.resize(bytes.len().next_multiple_of(row_bytes), 0);
             }
             self.memory.upload(to.offset + first * row_bytes, &bytes)?;
         }
@@ -143,13 +144,14 @@ fn encode(numbers: &[f32], precision: Precision, to: &mut Vec<u8>) -> Result<(),
         // A GPU's order is that of the machine, which is little-endian, as what reads the model's file has seen to.
         Precision::Single => to.extend_from_slice(bytemuck::cast_slice(numbers)),
         Precision::Half => {
-            for &number in numbers {
-                let half = f16::from_f32(number);
-                if half.is_infinite() && number.is_finite() {
-                    return Err(UploadError::Range(number));
-                }
-                to.extend(half.to_le_bytes());
+            let mut halves = vec![f16::ZERO; numbers.len()];
+            halves.convert_from_f32_slice(numbers);
+            let both = || halves.iter().zip(numbers);
+            if let Some((_, &number)) = both().find(|(half, number)| half.is_infinite() && number.is_finite())
+            {
+                return Err(UploadError::Range(number));
             }
+            to.extend_from_slice(bytemuck::cast_slice(halves.reinterpret_cast()));
         }
     }
     Ok(())

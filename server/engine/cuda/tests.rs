@@ -92,6 +92,24 @@ fn slots_share_tables_and_each_computes_for_itself() {
 }
 
 #[test]
+fn batches_are_replayed_in_turn_from_memory_of_their_own() {
+    let (fake, network) = (Fake::new(PLENTY), sample::lists());
+    let mut engine = open(&fake, &network, Precision::Single).expect("opened");
+    let batches = [5, 8, 30].map(|count| sample::rows(&network, count));
+    let before = scores(&mut engine, &batches[0]);
+    let held = fake.held();
+    let mut replays = engine.record(&batches).expect("captured");
+    fake.take_replays();
+    replays.time(4).expect("replayed");
+    assert_eq!(fake.take_replays(), [4, 5, 6, 4], "behind those of the four buckets");
+    drop(replays);
+    assert_eq!(fake.held(), held, "and give their memory back");
+    assert_eq!(scores(&mut engine, &batches[0]), before);
+    let error = engine.record(&[sample::rows(&network, 41)]).err().expect("41 rows");
+    assert_eq!(error.to_string(), "41 rows; the engine was opened for 40");
+}
+
+#[test]
 fn a_batch_that_is_too_large_is_refused_before_anything_is_written() {
     let (fake, network) = (Fake::new(PLENTY), sample::wide_and_deep());
     let mut engine = open(&fake, &network, Precision::Single).expect("opened");

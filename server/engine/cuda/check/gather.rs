@@ -7,15 +7,17 @@ use super::{
 use crate::engine::cuda::device::{Argument, DeviceError, Precision};
 
 impl Bench {
-    pub(super) fn check_gather(&mut self, precision: Precision) -> Result<Checked, DeviceError> {
+    pub(super) fn check_gather(&mut self, precision: Precision) -> Checked {
         let mut checked = Checked::new(&format!("gather_{}", suffix(precision)), 8.0 * step(precision));
         for (dimension, dense_columns) in [(1, 0), (4, 3), (5, 1), (16, 0), (33, 9)] {
             for (rows, bucket) in self.batches.clone() {
                 let case = Gather::new(precision, (dimension, dense_columns), (rows, bucket));
-                self.gather(&case, &mut checked)?;
+                checked.begin(format!("{rows} of {bucket} rows, {dimension} numbers, {dense_columns} dense"));
+                let result = self.gather(&case, &mut checked);
+                checked.end(result);
             }
         }
-        Ok(checked)
+        checked
     }
 
     fn gather(&mut self, case: &Gather, checked: &mut Checked) -> Result<(), DeviceError> {
@@ -49,7 +51,6 @@ impl Bench {
         ];
         self.launch(kernels::GATHER.kernels[precision as usize], bucket * pitch, &arguments)?;
         let found = self.fetch(input.at(0), bytes)?;
-        checked.cases += 1;
         let (there, rest) = found.split_at(rows * pitch * 16);
         checked.expect(rest.iter().all(|&byte| byte == POISON), NOT_THERE);
         let (expected, outside) = case.expected();

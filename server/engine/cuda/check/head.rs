@@ -7,15 +7,17 @@ use super::{
 use crate::engine::cuda::device::{Argument, DeviceError, Precision};
 
 impl Bench {
-    pub(super) fn check_head(&mut self, precision: Precision) -> Result<Checked, DeviceError> {
+    pub(super) fn check_head(&mut self, precision: Precision) -> Checked {
         let mut checked = Checked::new(&format!("head_{}", suffix(precision)), 1e-5);
         for (units, bias) in [(8, 0.5), (24, -0.25), (264, 0.0), (8, -200.0), (8, 200.0)] {
             for (rows, bucket) in self.batches.clone() {
                 let case = Head::new(precision, (units, bias), (rows, bucket));
-                self.head(&case, &mut checked)?;
+                checked.begin(format!("{rows} of {bucket} rows, {units} units, bias {bias}"));
+                let result = self.head(&case, &mut checked);
+                checked.end(result);
             }
         }
-        Ok(checked)
+        checked
     }
 
     fn head(&mut self, case: &Head, checked: &mut Checked) -> Result<(), DeviceError> {
@@ -39,7 +41,6 @@ impl Bench {
         ];
         self.launch(kernels::HEAD.kernels[precision as usize], bucket * 32, &arguments)?;
         let found = self.fetch(scores.at(0), bucket * 4)?;
-        checked.cases += 1;
         let (there, rest) = found.split_at(rows * 4);
         checked.expect(rest.iter().all(|&byte| byte == POISON), NOT_THERE);
         let (expected, outside) = case.expected();

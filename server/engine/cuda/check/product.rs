@@ -11,18 +11,20 @@ use crate::engine::cuda::{
 };
 
 impl Bench {
-    pub(super) fn check_product(&mut self, precision: Precision) -> Result<Checked, DeviceError> {
+    pub(super) fn check_product(&mut self, precision: Precision) -> Checked {
         // Sums of up to 264 products below 0.5, rounded once.
         let tolerance = if precision == Precision::Single { 1e-4 } else { 2e-2 };
         let mut checked = Checked::new(&format!("product_{}", suffix(precision)), tolerance);
         for (inputs, outputs) in [(8, 8), (8, 264), (264, 8), (64, 128)] {
             for rows in [1, 8, 33, 128] {
                 for relu in [true, false] {
-                    self.product(precision, [rows, inputs, outputs], relu, &mut checked)?;
+                    checked.begin(format!("{rows} rows, {inputs} inputs, {outputs} outputs, relu {relu}"));
+                    let result = self.product(precision, [rows, inputs, outputs], relu, &mut checked);
+                    checked.end(result);
                 }
             }
         }
-        Ok(checked)
+        checked
     }
 
     fn product(
@@ -53,10 +55,10 @@ impl Bench {
             relu,
             workspace: workspace.at(0),
         };
-        // SAFETY: Each is as large as its shape asks for, and is kept until the work was waited for in `fetch`.
+        // SAFETY: Each is as large as its shape asks for, and is kept until the work was waited for in the next line.
         unsafe { self.stream.multiply(&product) }?;
+        self.stream.wait()?;
         let found = self.fetch(output.at(0), bytes + 64)?;
-        checked.cases += 1;
         checked.expect(
             found[bytes..].iter().all(|&byte| byte == POISON),
             "something was written behind the output",
