@@ -142,7 +142,7 @@ impl Bench {
         let user = catalogue.user(&encoder, &row)?;
         for thread in searching {
             thread::spawn(move || {
-                thread.run(&Metrics::new("bench").version("model", 1, VersionFacts::default()))
+                thread.run(&Metrics::new("bench").version("model", 1, VersionFacts::default()));
             });
         }
         Ok(Self { folder, encoder, catalogue, recommender, user })

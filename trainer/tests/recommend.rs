@@ -126,7 +126,7 @@ fn recommender(
     let (recommender, threads) = Recommender::open(source, Arc::new(catalogue), room, open, between)?;
     for searching in threads {
         thread::spawn(move || {
-            searching.run(&Metrics::new("test").version("shop", 1, VersionFacts::default()))
+            searching.run(&Metrics::new("test").version("shop", 1, VersionFacts::default()));
         });
     }
     Ok(recommender)
