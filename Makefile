@@ -35,7 +35,7 @@ loadtest: $(TARGET)/tools/bin/oha
 	cargo build --release --workspace --exclude millrace-tensorrt
 	$(WITH_ONNXRUNTIME) python3 loadtest/run.py $(ARGS)
 
-## The server beside other inference servers from PyPI (3 GB of them) and the bare one, for some 20 minutes;
+## The server beside other inference servers from PyPI (3 GB of them) and the bare one, for some 30 minutes;
 ## ARGS="--quick" only tries it, ARGS="--only fastapi,mosec" takes these.
 loadtest-peers: $(TARGET)/tools/bin/oha
 	cargo build --release --workspace --exclude millrace-tensorrt

@@ -1,14 +1,14 @@
 //! Compiles `emulator.cpp` with the kernels in it, once a process, and launches them.
 
 use std::{
-    env,
     ffi::{CString, c_int, c_void},
     path::Path,
-    process::Command,
     sync::{Mutex, OnceLock, PoisonError},
 };
 
 use libloading::Library;
+
+use crate::compiled::compiled;
 
 type Emulate = unsafe extern "C" fn(*const i8, u32, u32, *mut *mut c_void) -> c_int;
 
@@ -39,34 +39,6 @@ pub(crate) unsafe fn launch(kernel: &str, grid: u32, block: u32, arguments: &mut
 }
 
 fn compile() -> Library {
-    let triple = format!("{}-unknown-linux-gnu", env::consts::ARCH);
-    let compiler = cc::Build::new()
-        .cpp(true)
-        .cargo_metadata(false)
-        .host(&triple)
-        .target(&triple)
-        .opt_level(1)
-        .get_compiler();
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let path = folder.path().join("emulator.so");
-    let output = Command::new(compiler.path())
-        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests"))
-        .args([
-            "-std=c++20",
-            "-O1",
-            "-g",
-            "-Wall",
-            "-Werror",
-            "-Wno-unused-function",
-            "-fPIC",
-            "-shared",
-            "-pthread",
-        ])
-        .args(["emulator.cpp", "-o"])
-        .arg(&path)
-        .output()
-        .expect("a C++ compiler");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    // SAFETY: The library's initialisers ask nothing of who opens it.
-    unsafe { Library::new(&path) }.expect("the emulator can be opened")
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+    compiled(&folder, "emulator.cpp", "emulator.so")
 }

@@ -18,6 +18,7 @@
 mod emulator;
 mod number;
 
+mod compiled;
 mod cross;
 mod gather;
 mod head;

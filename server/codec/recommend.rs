@@ -607,9 +607,21 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_body_makes_it_panic(body in "[\\[\\]{}\",:a-z0-9 .-]{0,60}") {
-            drop(aged(&body));
-            drop(decoded(&[TAGS, ITEM], &format!(r#"{{"user": {body}}}"#)));
+        fn whatever_a_body_holds_is_refused_or_a_query_within_bounds(
+            user in "[\\[\\]{}\",:a-z0-9 .-]{0,20}",
+            k in "[0-9.e-]{1,5}",
+            ids in proptest::collection::vec("[5-9]|\"x\"|null", 0..9),
+        ) {
+            let ids = ids.join(",");
+            for user in ["1", &user] {
+                let body = format!(r#"{{"user":{user},"k":{k},"exclude":[{ids}],"candidates":[{ids}]}}"#);
+                for query in [simple(&body), aged(&body), decoded(&[TAGS, ITEM], &body)].into_iter().flatten() {
+                    prop_assert!((1..=MAX_ITEMS).contains(&query.k));
+                    prop_assert_eq!(query.user.len(), 1);
+                    prop_assert!(query.excluded.is_sorted() && query.excluded.iter().all(|&item| item < 3));
+                    prop_assert_eq!(query.candidates, Some(query.excluded), "the same ids");
+                }
+            }
         }
     }
 

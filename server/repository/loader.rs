@@ -170,16 +170,7 @@ impl Loader {
         };
         let Instances { lane, engines, costs, choice, origin, gpu_bytes } =
             self.open_instances(&opening, (model, version))?;
-        let source = Source {
-            runtime: &self.runtime,
-            folder: &folder,
-            encoder: &encoder,
-            rows: &golden.input,
-            tolerance: golden.tolerance,
-            batch_rows: options.batching.max_batch_rows.get(),
-            max_bytes: options.max_catalogue_bytes.get(),
-        };
-        let recommender = recommender(source, options, beside, || opening.another(&origin))?;
+        let recommender = recommender((&opening, &origin), (&folder, &encoder), beside)?;
         tracing::info!(%model, %version, lane = lane.name(), costs = %Costs(&costs), "ready");
         let facts = VersionFacts {
             quality: manifest.metrics.clone(),
@@ -264,17 +255,26 @@ fn verify(manifest: &Manifest, folder: &Path, beside: Beside<'_>) -> Result<(), 
 
 /// What recommends items, with the threads that it needs, where the version has a catalogue and somebody wants it searched.
 fn recommender(
-    source: Source<'_>,
-    options: &ModelOptions,
+    (opening, origin): (&Opening<'_>, &Origin),
+    (folder, encoder): (&Path, &Arc<Encoder>),
     beside: Beside<'_>,
-    open: impl FnMut() -> Result<Box<dyn Engine>, LoadError>,
 ) -> Result<Option<(Recommender, Vec<RecommendThread>)>, LoadError> {
+    let Opening { runtime, golden, options, .. } = opening;
     if options.recommend.threads == 0 {
         return Ok(None);
     }
-    let Some(catalogue) = Catalogue::read(source.folder, source.encoder)? else { return Ok(None) };
-    let catalogue = Arc::new(catalogue);
-    Recommender::open(source, catalogue, options.recommend, open, beside.give_way()).map(Some)
+    let Some(catalogue) = Catalogue::read(folder, encoder)? else { return Ok(None) };
+    let source = Source {
+        runtime,
+        folder,
+        encoder,
+        rows: &golden.input,
+        tolerance: golden.tolerance,
+        batch_rows: options.batching.max_batch_rows.get(),
+        max_bytes: options.max_catalogue_bytes.get(),
+    };
+    let open = || opening.another(origin);
+    Recommender::open(source, Arc::new(catalogue), options.recommend, open, beside.give_way()).map(Some)
 }
 
 /// The lane for an engine by the cost of its largest batch.

@@ -8,12 +8,15 @@ use std::{
     fs,
     num::NonZeroUsize,
     path::{Path, PathBuf},
-    process::Command,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
 use libloading::Library;
 
+#[path = "../../../kernels/tests/compiled.rs"]
+mod compiled;
+
+use self::compiled::compiled;
 use super::{
     Cuda, CudaModel, CudaModelOptions, CudaOptions, Precision, check,
     device::{Address, Device, Product},
@@ -40,7 +43,7 @@ impl Libraries {
             let folder = PathBuf::from(env::var_os("MILLRACE_NVRTC").filter(|folder| !folder.is_empty())?);
             let compiler =
                 ["libnvrtc-builtins.so.13.0", "libnvrtc.so.13"].map(|name| load(&folder.join(name)));
-            let emulated = ["libcuda.so", "libcublasLt.so"].map(compile);
+            let emulated = ["libcuda.so", "libcublasLt.so"].map(stand_in);
             Some(Libraries { emulated, _compiler: compiler, alone: Mutex::default() })
         });
         if libraries.is_none() {
@@ -64,36 +67,8 @@ impl Libraries {
 }
 
 /// The library that stands for the one of this name.
-fn compile(name: &str) -> Library {
-    let triple = format!("{}-unknown-linux-gnu", env::consts::ARCH);
-    let compiler = cc::Build::new()
-        .cpp(true)
-        .cargo_metadata(false)
-        .host(&triple)
-        .target(&triple)
-        .opt_level(1)
-        .get_compiler();
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let path = folder.path().join(name);
-    let output = Command::new(compiler.path())
-        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels/tests"))
-        .args([
-            "-std=c++20",
-            "-O1",
-            "-g",
-            "-Wall",
-            "-Werror",
-            "-Wno-unused-function",
-            "-fPIC",
-            "-shared",
-            "-pthread",
-        ])
-        .args(["cuda.cpp".to_owned(), format!("-Wl,-soname,{name}"), "-o".to_owned()])
-        .arg(&path)
-        .output()
-        .expect("a C++ compiler");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    load(&path)
+fn stand_in(name: &str) -> Library {
+    compiled(&Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels/tests"), "cuda.cpp", name)
 }
 
 fn load(path: &Path) -> Library {
