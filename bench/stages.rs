@@ -1,5 +1,5 @@
 //! The stages of a request one by one, on the version that `MILLRACE_BENCH_VERSION` names: what decoding, joining a
-//! batch, computing, encoding and counting cost, each without the others.
+//! batch, computing, encoding, counting and a receipt cost, each without the others.
 
 use std::{
     env,
@@ -15,6 +15,7 @@ use millrace::{
     codec::json,
     engine::{Engine, EngineError, OnnxEngine, OnnxRuntime},
     features::Encoder,
+    feedback::{Issuer, Keys},
     metrics::{Dialect, Metrics, Outcome, VersionFacts},
     repository::{ModelName, VersionNumber, golden::Golden, manifest::Manifest},
     tensor::{Rows, Signature},
@@ -179,5 +180,23 @@ fn counting(criterion: &mut Criterion) {
     });
 }
 
-criterion_group!(stages, decoding, batching, computing, encoding, counting);
+fn sealing(criterion: &mut Criterion) {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("receipt.keys");
+    std::fs::write(&path, "5".repeat(64)).expect("written");
+    let issuer = Issuer::new(Keys::read(&path).expect("a key"));
+    let mut group = criterion.benchmark_group("receipt");
+    for count in [1, 100, 1_000] {
+        let scores = vec![0.85; count];
+        group.throughput(Throughput::Elements(count as u64));
+        group.bench_function(BenchmarkId::from_parameter(count), |bencher| {
+            let now = Duration::from_millis(1_795_000_000_000);
+            let of = ("recommendation_model", 1);
+            bencher
+                .iter(|| issuer.issue(of, now, black_box(&scores).iter().copied()).expect("probabilities"));
+        });
+    }
+}
+
+criterion_group!(stages, decoding, batching, computing, encoding, counting, sealing);
 criterion_main!(stages);

@@ -26,6 +26,7 @@ use crate::{
     REVISION,
     config::Config,
     engine::{EngineError, OnnxRuntime, cuda::Cuda},
+    feedback::{Issuer, Keys, KeysError},
     http::{ConnectionLimits, Connections, Management, Serving, Stopping},
     metrics::Metrics,
     repository::{Layout, Loader, Reaper, Repository},
@@ -57,6 +58,9 @@ pub enum StartError {
         #[source]
         source: io::Error,
     },
+    /// The keys of receipts cannot be used.
+    #[error("the keys of receipts cannot be used")]
+    Keys(#[from] KeysError),
     /// A thread or a runtime.
     #[error("a thread cannot be started")]
     Thread(#[source] io::Error),
@@ -84,6 +88,7 @@ impl App {
     pub fn start(config: &Config) -> Result<Self, StartError> {
         check_models(config)?;
         let runtime = OnnxRuntime::load(&config.onnxruntime)?;
+        let keys = config.receipt_keys.as_deref().map(Keys::read).transpose()?;
         let (listener, address) = bind(config.listen)?;
         let (management_listener, management_address) = bind(config.management_listen)?;
         // From here on the system accepts connections; they are served in a moment.
@@ -116,7 +121,8 @@ impl App {
         let management = manage(management, management_service, Arc::clone(&metrics))?;
         let (stop_serving, stop) = watch::channel(false);
         let port = Port { listener, limits: limits(config), stop };
-        let service = Serving::new(Arc::clone(&repository), Arc::clone(&metrics), config.http);
+        let service =
+            Serving::new(Arc::clone(&repository), Arc::clone(&metrics), keys.map(Issuer::new), config.http);
         let workers = Workers::start(worker_threads(config)).map_err(StartError::Thread)?;
         let accept = serve(port, service, metrics, workers.spawner())?;
         Ok(Self {

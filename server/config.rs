@@ -55,6 +55,9 @@ pub enum ConfigError {
         #[source]
         source: NameError,
     },
+    /// A model is to give receipts, and there is nothing to seal them with.
+    #[error("receipts need receipt_keys")]
+    NoReceiptKeys,
     /// A queue that could not hold one full batch.
     #[error("max_queue_rows ({queue}) must be at least max_batch_rows ({batch})")]
     QueueBelowBatch {
@@ -77,6 +80,8 @@ pub struct RawConfig {
     pub models_dir: Option<PathBuf>,
     /// The ONNX Runtime library.
     pub onnxruntime: Option<PathBuf>,
+    /// The file with the keys of receipts.
+    pub receipt_keys: Option<PathBuf>,
     /// The number of the GPU for models that are served by one.
     pub cuda_device: Option<usize>,
     /// The folder for kernels that were compiled for it.
@@ -137,6 +142,8 @@ pub struct RawModel {
     pub standing_wait_ms: Option<u64>,
     /// How long a request may take, unless it says so itself.
     pub request_timeout_ms: Option<u64>,
+    /// Whether answers have a receipt, unless the request says so itself.
+    pub receipts: Option<bool>,
     /// Threads that search the catalogue of a version which has one; 0 for no recommendations.
     pub recommend_threads: Option<usize>,
     /// Requests for recommendations that may wait for one of them.
@@ -168,6 +175,8 @@ pub struct Config {
     pub models_dir: PathBuf,
     /// The ONNX Runtime library.
     pub onnxruntime: PathBuf,
+    /// The file with the keys of receipts; there are none without.
+    pub receipt_keys: Option<PathBuf>,
     /// The GPU for models that are served by one, and where its kernels are kept.
     pub cuda: CudaOptions,
     /// How often the repository is looked at for new versions.
@@ -222,6 +231,8 @@ pub struct ModelOptions {
     pub batching: Batching,
     /// How long a request may take, unless it says so itself.
     pub request_timeout: Duration,
+    /// Whether answers have a receipt, unless the request says so itself.
+    pub receipts: bool,
     /// Who searches the catalogue of a version that has one; nobody does where there are no threads.
     pub recommend: Room,
     /// The most bytes that the vectors of a version's items may take.
@@ -244,10 +255,16 @@ impl RawConfig {
             let parsed = name.parse().map_err(|source| ConfigError::Model { name: name.clone(), source })?;
             models.insert(parsed, raw.parse(&self.defaults)?);
         }
+        let defaults = self.defaults.parse(&RawModel::default())?;
+        let receipts = models.values().chain([&defaults]).any(|options| options.receipts);
+        if receipts && self.receipt_keys.is_none() {
+            return Err(ConfigError::NoReceiptKeys);
+        }
         Ok(Config {
             listen: self.listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 8000))),
             management_listen: self.management_listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 8001))),
             onnxruntime: self.onnxruntime.clone().unwrap_or_else(|| "libonnxruntime.so".into()),
+            receipt_keys: self.receipt_keys.clone(),
             cuda: CudaOptions { device: self.cuda_device.unwrap_or(0), cache: self.cuda_cache_dir.clone() },
             models_dir: self.models_dir.clone().unwrap_or_else(|| "models".into()),
             poll_interval: milliseconds(self.poll_interval_ms, 1_000, "poll_interval_ms")?,
@@ -258,7 +275,7 @@ impl RawConfig {
             http: self.http()?,
             shutdown_delay: Duration::from_millis(self.shutdown_delay_ms.unwrap_or(0)),
             drain_timeout: milliseconds(self.drain_timeout_ms, 30_000, "drain_timeout_ms")?,
-            defaults: self.defaults.parse(&RawModel::default())?,
+            defaults,
             models,
         })
     }
@@ -322,6 +339,7 @@ impl RawModel {
                 standing_wait,
             },
             request_timeout,
+            receipts: self.receipts.or(defaults.receipts).unwrap_or(false),
             recommend: self.recommend(defaults)?,
             max_catalogue_bytes: count(
                 self.max_catalogue_bytes.or(defaults.max_catalogue_bytes),
@@ -412,6 +430,8 @@ mod tests {
             ("defaults = { standing_wait_ms = 0 }", "standing_wait_ms must be above zero"),
             ("defaults = { preferred_batch_rows = 0 }", "preferred_batch_rows must be above zero"),
             ("[models.\"../x\"]\nlane = \"inline\"", "models.../x"),
+            ("defaults = { receipts = true }", "receipts need receipt_keys"),
+            ("[models.shop]\nreceipts = true", "receipts need receipt_keys"),
             ("defaults = { max_batch_rows = 10, max_queue_rows = 9 }", "must be at least"),
             ("defaults = { lane = \"express\" }", "express"),
             ("defaults = { engine = \"gpu\" }", "onnx-cpu"),

@@ -42,6 +42,9 @@ pub(super) struct Serve {
     /// The ONNX Runtime library; else `ORT_DYLIB_PATH`. deploy/onnxruntime.sh prints one.
     #[arg(long, env = "MILLRACE_ONNXRUNTIME", value_name = "FILE")]
     onnxruntime: Option<PathBuf>,
+    /// The file with the keys of receipts; without one there are no receipts.
+    #[arg(long, env = "MILLRACE_RECEIPT_KEYS", value_name = "FILE")]
+    receipt_keys: Option<PathBuf>,
     /// Threads that serve requests [default: one a core].
     #[arg(long, env = "MILLRACE_WORKER_THREADS", value_name = "N")]
     worker_threads: Option<usize>,
@@ -113,6 +116,7 @@ impl Serve {
             management_listen: self.management_listen.or(file.management_listen),
             models_dir: self.models_dir.clone().or(file.models_dir),
             onnxruntime: self.onnxruntime.clone().or(file.onnxruntime).or_else(from_ort),
+            receipt_keys: self.receipt_keys.clone().or(file.receipt_keys),
             worker_threads: self.worker_threads.or(file.worker_threads),
             cuda_cache_dir: file.cuda_cache_dir.or_else(cache_folder),
             ..file

@@ -16,6 +16,7 @@ use super::format::Format;
 use crate::{
     batcher::ScoreError,
     codec::{binary, json, recommend},
+    feedback::IssueError,
     metrics::Outcome,
     recommend::RecommendError,
     repository::{NameError, RequestError},
@@ -58,6 +59,12 @@ pub(super) enum HttpError {
     Timeout(&'static str),
     #[error("the header `{0}` must be `high`, `normal` or `low`")]
     Priority(&'static str),
+    #[error("the header `{0}` must be `true` or `false`")]
+    Flag(&'static str),
+    #[error("this server has no keys to make receipts with")]
+    NoReceipts,
+    #[error(transparent)]
+    Receipt(#[from] IssueError),
     #[error("a request from a web page may not change anything")]
     Origin,
     #[error("{0}")]
@@ -98,6 +105,9 @@ impl HttpError {
             Self::BodyBroken
             | Self::Timeout(_)
             | Self::Priority(_)
+            | Self::Flag(_)
+            | Self::NoReceipts
+            | Self::Receipt(_)
             | Self::Name(_)
             | Self::Order { .. }
             | Self::Json(_)

@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! listener ─▶ router ─▶ predict (a dialect) ─▶ scoring ─▶ format, body ─▶ codec, features ─▶ batcher
-//!          ├▶ recommend ─▶ a version's catalogue
+//!          ├▶ recommend ─▶ a version's catalogue             what is asked to be told later ─▶ receipts
 //!          └▶ admin, health (the management port)          any failure ─▶ error
 //! ```
 
@@ -15,6 +15,7 @@ mod format;
 mod health;
 mod listener;
 mod predict;
+mod receipts;
 mod recommend;
 mod request_id;
 mod router;
@@ -38,22 +39,29 @@ use self::{
     request_id::{REQUEST_ID, RequestIds},
     router::Route,
 };
-use crate::{config::HttpLimits, metrics::Metrics, repository::Repository, workers};
+use crate::{config::HttpLimits, feedback::Issuer, metrics::Metrics, repository::Repository, workers};
 
 /// What the serving port answers from.
 pub struct Serving {
     repository: Arc<Repository>,
     metrics: Arc<Metrics>,
+    /// Of receipts, where there are any.
+    issuer: Option<Issuer>,
     limits: HttpLimits,
     room: BodyRoom,
     ids: RequestIds,
 }
 
 impl Serving {
-    /// The serving port of a server with this repository.
-    pub fn new(repository: Arc<Repository>, metrics: Arc<Metrics>, limits: HttpLimits) -> Self {
+    /// The serving port of a server with this repository, whose answers may have receipts of `issuer`.
+    pub fn new(
+        repository: Arc<Repository>,
+        metrics: Arc<Metrics>,
+        issuer: Option<Issuer>,
+        limits: HttpLimits,
+    ) -> Self {
         let room = BodyRoom::new(limits.max_inflight_bytes.get());
-        Self { repository, metrics, limits, room, ids: RequestIds::new() }
+        Self { repository, metrics, issuer, limits, room, ids: RequestIds::new() }
     }
 
     /// Answers one request, whatever it is.

@@ -20,6 +20,7 @@ use super::{
     error::HttpError,
     format::Format,
     json_response,
+    receipts::{self, RECEIPT},
     router::Target,
     scoring::{self, Call},
 };
@@ -57,11 +58,26 @@ async fn predict(
     started: Instant,
 ) -> Result<Response<Full<Bytes>>, HttpError> {
     let mut call = Call::begin(serving, target, Dialect::Predict, started)?;
-    let mut response = match call.score(serving, headers, body, decode).await {
-        Ok(scores) => encode(Format::of_answer(headers), &scores),
-        Err(error) => error.response(),
-    };
+    let result = score(&call, serving, headers, body).await;
+    call.end(&result, &serving.metrics);
+    let mut response = result.unwrap_or_else(|error| error.response());
     response.headers_mut().insert(MODEL_VERSION, version_header(call.version()));
+    Ok(response)
+}
+
+async fn score(
+    call: &Call,
+    serving: &Serving,
+    headers: &HeaderMap,
+    body: &mut Incoming,
+) -> Result<Response<Full<Bytes>>, HttpError> {
+    let issuer = receipts::issuer(serving, call.version(), headers)?;
+    let scores = call.score(serving, headers, body, decode).await?;
+    let mut response = encode(Format::of_answer(headers), &scores);
+    if let Some(issuer) = issuer {
+        let receipt = receipts::receipt(issuer, call.version(), scores.iter().copied())?;
+        response.headers_mut().insert(RECEIPT, receipt);
+    }
     Ok(response)
 }
 

@@ -13,6 +13,7 @@ use super::{
     format::Format,
     json_response,
     predict::{MODEL_VERSION, version_header},
+    receipts::{self, RECEIPT},
     router::Target,
     scoring::Call,
 };
@@ -35,23 +36,23 @@ pub(super) async fn answer(
     }
     let result = best(&call, serving, &request.headers, body).await;
     call.end(&result, &serving.metrics);
-    let mut response = result.map_or_else(|error| error.response(), json_response);
+    let mut response = result.unwrap_or_else(|error| error.response());
     response.headers_mut().insert(MODEL_VERSION, version_header(call.version()));
     Ok(response)
 }
 
-/// The body of the answer.
 async fn best(
     call: &Call,
     serving: &Serving,
     headers: &HeaderMap,
     body: &mut Incoming,
-) -> Result<Vec<u8>, HttpError> {
+) -> Result<Response<Full<Bytes>>, HttpError> {
     let version = call.version();
     let recommender = version.recommender().ok_or(HttpError::NoCatalogue)?;
     if Format::of_body(headers)? != Format::Json {
         return Err(HttpError::NotJson);
     }
+    let issuer = receipts::issuer(serving, version, headers)?;
     let deadline = call.deadline(headers)?;
     recommender.admits()?;
     let query = {
@@ -62,5 +63,10 @@ async fn best(
     let best = recommender.ask(query, deadline).await?;
     let mut answer = Vec::new();
     recommend::encode(&best, recommender.catalogue(), &mut answer);
-    Ok(answer)
+    let mut response = json_response(answer);
+    if let Some(issuer) = issuer {
+        let receipt = receipts::receipt(issuer, version, best.iter().map(|item| item.score))?;
+        response.headers_mut().insert(RECEIPT, receipt);
+    }
+    Ok(response)
 }

@@ -66,15 +66,25 @@ impl Call {
     /// # Cancel safety
     /// Dropping the future withdraws the request, unless its batch has closed already.
     pub(super) async fn score(
-        &mut self,
+        &self,
         serving: &Serving,
         headers: &HeaderMap,
         body: &mut Incoming,
         decode: impl FnOnce(Format, &[u8], &Encoder, &mut Rows, usize) -> Result<(), HttpError>,
     ) -> Result<Scores, HttpError> {
-        let result = self.compute(serving, headers, body, decode).await;
-        self.end(&result, &serving.metrics);
-        result
+        let format = self.format(headers)?;
+        let terms = Terms { deadline: self.deadline(headers)?, priority: priority(headers)? };
+        self.version.batcher().admits(terms)?;
+        let read = body::read(body, &serving.limits, &serving.room).await?;
+        let version = &*self.version;
+        let limit = version.batcher().batching().max_batch_rows.get();
+        let mut rows = version.take_buffer();
+        let scores = match decode(format, &read.bytes, version.encoder(), &mut rows, limit) {
+            Ok(()) => version.batcher().score(&rows, terms).await.map_err(HttpError::from),
+            Err(error) => Err(error),
+        };
+        version.return_buffer(rows);
+        scores
     }
 
     /// Counts how the request ended.
@@ -102,28 +112,6 @@ impl Call {
             }
             _ => {}
         }
-    }
-
-    async fn compute(
-        &self,
-        serving: &Serving,
-        headers: &HeaderMap,
-        body: &mut Incoming,
-        decode: impl FnOnce(Format, &[u8], &Encoder, &mut Rows, usize) -> Result<(), HttpError>,
-    ) -> Result<Scores, HttpError> {
-        let format = self.format(headers)?;
-        let terms = Terms { deadline: self.deadline(headers)?, priority: priority(headers)? };
-        self.version.batcher().admits(terms)?;
-        let read = body::read(body, &serving.limits, &serving.room).await?;
-        let version = &*self.version;
-        let limit = version.batcher().batching().max_batch_rows.get();
-        let mut rows = version.take_buffer();
-        let scores = match decode(format, &read.bytes, version.encoder(), &mut rows, limit) {
-            Ok(()) => version.batcher().score(&rows, terms).await.map_err(HttpError::from),
-            Err(error) => Err(error),
-        };
-        version.return_buffer(rows);
-        scores
     }
 
     /// How the rows stand in the body. Rows that some version has encoded are only taken for that one, which a request

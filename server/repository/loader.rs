@@ -201,6 +201,7 @@ impl Loader {
             recommender,
             metrics,
             request_timeout: options.request_timeout,
+            receipts: options.receipts,
             choice,
             example: golden.input.into_iter().next().unwrap_or_default(),
             buffers,

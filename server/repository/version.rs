@@ -23,6 +23,7 @@ pub struct Version {
     pub(super) recommender: Option<Reaped<Recommender>>,
     pub(super) metrics: Arc<VersionMetrics>,
     pub(super) request_timeout: Duration,
+    pub(super) receipts: bool,
     pub(super) choice: Choice,
     pub(super) example: Vec<Value>,
     pub(super) buffers: ArrayQueue<Rows>,
@@ -84,6 +85,11 @@ impl Version {
     /// How long a request may take, unless it says so itself.
     pub fn request_timeout(&self) -> Duration {
         self.request_timeout
+    }
+
+    /// Whether answers have a receipt, unless the request says so itself.
+    pub fn receipts(&self) -> bool {
+        self.receipts
     }
 
     /// Which engine serves it, and why.

@@ -8,6 +8,7 @@
 //! | `predict` | good requests |
 //! | `binary` | rows and scores as bytes |
 //! | `recommend` | the best items of a catalogue |
+//! | `receipts` | what an answer leaves with its caller |
 //! | `bad_input` | all others |
 //! | `management` | operators and probes |
 //! | `metrics` | what Prometheus scrapes |
@@ -26,6 +27,7 @@ mod management;
 mod metrics;
 mod predict;
 mod process;
+mod receipts;
 mod recommend;
 mod repository;
 mod swap;

@@ -19,7 +19,7 @@ use crate::workspace;
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("main", &["cli"]),
     ("cli", &["app", "config", "engine", "http", "repository", "REVISION"]),
-    ("app", &["http", "repository", "engine", "metrics", "config", "workers", "REVISION"]),
+    ("app", &["http", "repository", "engine", "feedback", "metrics", "config", "workers", "REVISION"]),
     ("workers", &[]),
     (
         "http",
@@ -30,6 +30,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "batcher",
             "recommend",
             "tensor",
+            "feedback",
             "metrics",
             "config",
             "workers",
@@ -44,6 +45,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("recommend", &["engine", "features", "tensor", "metrics"]),
     ("engine", &["tensor"]),
     ("tensor", &[]),
+    // A label finds its answer by the receipt alone, and never by what is loaded.
+    ("feedback", &[]),
     ("metrics", &[]),
     // How far the values of rows have moved is a question about features.
     ("quality", &["features", "tensor"]),
