@@ -190,7 +190,7 @@ fn sealing(criterion: &mut Criterion) {
         let scores = vec![0.85; count];
         group.throughput(Throughput::Elements(count as u64));
         group.bench_function(BenchmarkId::from_parameter(count), |bencher| {
-            let now = Duration::from_millis(1_795_000_000_000);
+            let now = Duration::from_secs(1_795_000_000);
             let of = ("recommendation_model", 1);
             bencher
                 .iter(|| issuer.issue(of, now, black_box(&scores).iter().copied()).expect("probabilities"));

@@ -6,6 +6,7 @@
 //! they lie apart.
 
 mod bins;
+mod counts;
 mod interval;
 mod observer;
 mod psi;
@@ -15,6 +16,7 @@ mod scores;
 
 pub use self::{
     bins::{Bins, Counts, Distribution, Seen},
+    counts::ScoreCounts,
     interval::wilson,
     observer::Observer,
     psi::{psi, psi_by_chance},

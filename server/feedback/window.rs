@@ -1,0 +1,349 @@
+//! How good the answers of a version were, by the time at which they were given. Pure: time is an argument.
+//!
+//! Labels come late, and positive ones often later than others or the other way round, so rows of the last minutes would
+//! mislead whoever decides by them. Rows are counted by the time of their *prediction*, in steps; the mature window ends
+//! where predictions have had `maturity` to get their label, the early one ends now and is for people to look at.
+//!
+//! ```text
+//!     ├───────── mature window ─────────┤
+//!                       ├───────── early window ─────────┤
+//!  ───┴─────────────────┴───────────────┴────────────────┴──▶ time of prediction
+//!   late                              now - maturity    now
+//! ```
+
+use std::{collections::VecDeque, time::Duration};
+
+use crate::quality::ScoreCounts;
+
+/// The most steps that are kept, of some 7 KB each.
+pub const MAX_STEPS: u64 = 1_024;
+
+/// How a version's answers are judged.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct WindowOptions {
+    /// What time is counted in.
+    pub step: Duration,
+    /// How much time is judged at once, in whole steps.
+    pub window: Duration,
+    /// How long a prediction waits for its label before it is judged.
+    pub maturity: Duration,
+    /// The score from which on the model says that the event happens.
+    pub threshold: f32,
+}
+
+/// Why there cannot be such a window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum WindowFault {
+    /// It is no number of steps.
+    #[error(
+        "the window must be a multiple of its step, and the step a whole number of milliseconds above zero"
+    )]
+    Step,
+    /// It would take too much memory.
+    #[error("the window and its maturity may take {MAX_STEPS} steps at most")]
+    TooManySteps,
+}
+
+/// What became of a label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// It counts.
+    Counted,
+    /// Its prediction is older than any window.
+    Late,
+}
+
+/// Rows that were answered in a span of time, and those that have their label.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Judged {
+    /// Rows that were answered, with receipts.
+    pub predicted: u64,
+    /// Their scores beside their labels.
+    pub scores: ScoreCounts,
+    /// How long labels took.
+    pub delays: Delays,
+}
+
+/// The windows of a version.
+#[derive(Clone, Debug)]
+pub struct Windows {
+    options: WindowOptions,
+    /// Steps without a gap, the oldest first, from number `first`.
+    steps: VecDeque<Judged>,
+    first: u64,
+}
+
+impl WindowOptions {
+    fn steps(&self, span: Duration) -> Option<u64> {
+        let step = u64::try_from(self.step.as_millis()).ok().filter(|&step| step > 0)?;
+        Some(u64::try_from(span.as_millis()).ok()?.div_ceil(step))
+    }
+
+    /// Steps that are kept: those of both windows, and the one that has begun.
+    fn kept(&self) -> Result<u64, WindowFault> {
+        let window = self.steps(self.window).filter(|&steps| steps > 0 && self.is_whole(steps));
+        let window = window.ok_or(WindowFault::Step)?;
+        let maturity = self.steps(self.maturity).ok_or(WindowFault::Step)?;
+        let kept = window.saturating_add(maturity).saturating_add(1);
+        if kept > MAX_STEPS { Err(WindowFault::TooManySteps) } else { Ok(kept) }
+    }
+
+    fn is_whole(&self, steps: u64) -> bool {
+        let whole = u32::try_from(steps).ok().and_then(|steps| self.step.checked_mul(steps));
+        self.step.subsec_nanos().is_multiple_of(1_000_000) && whole == Some(self.window)
+    }
+}
+
+impl Windows {
+    /// No rows.
+    pub fn new(options: WindowOptions) -> Result<Self, WindowFault> {
+        options.kept()?;
+        Ok(Self { options, steps: VecDeque::new(), first: 0 })
+    }
+
+    /// Counts `rows` that were answered at `time`.
+    pub fn predicted(&mut self, time: Duration, rows: u64, now: Duration) {
+        if let Some(step) = self.step(time, now) {
+            step.predicted += rows;
+        }
+    }
+
+    /// Counts the label that came at `now` for a row that was answered at `time`.
+    pub fn labelled(&mut self, time: Duration, score: f32, label: bool, now: Duration) -> Taken {
+        let Some(step) = self.step(time, now) else { return Taken::Late };
+        step.scores.add(score, label);
+        step.delays.add(now.saturating_sub(time));
+        Taken::Counted
+    }
+
+    /// Rows that have had time to get their label.
+    pub fn mature(&self, now: Duration) -> Judged {
+        // A step is mature as a whole: the one in which `now - maturity` lies has only begun to be.
+        self.judged(self.number(now.saturating_sub(self.options.maturity)))
+    }
+
+    /// The latest rows, labelled or not.
+    pub fn early(&self, now: Duration) -> Judged {
+        self.judged(self.number(now) + 1)
+    }
+
+    /// The rows of the window that ends before step `end`.
+    fn judged(&self, end: u64) -> Judged {
+        let length = self.options.steps(self.options.window).unwrap_or(0);
+        let numbers = end.saturating_sub(length)..end;
+        let steps = self.steps.iter().zip(self.first..).filter(|(_, number)| numbers.contains(number));
+        let mut sum = Judged::new(self.options.threshold);
+        steps.for_each(|(step, _)| sum.merge(step));
+        sum
+    }
+
+    /// The step of `time`; `None` where it is not kept any more. One that is ahead of the clock counts as of now.
+    fn step(&mut self, time: Duration, now: Duration) -> Option<&mut Judged> {
+        let kept = self.options.kept().ok()?;
+        let current = self.number(now);
+        let oldest = (current + 1).saturating_sub(kept);
+        if self.steps.back().is_none() || self.first + self.steps.len() as u64 <= oldest {
+            self.steps.clear();
+            self.first = oldest;
+        }
+        while self.first < oldest {
+            self.steps.pop_front();
+            self.first += 1;
+        }
+        let number = self.number(time.min(now)).checked_sub(self.first)?;
+        let number = usize::try_from(number).ok()?;
+        while self.steps.len() <= number {
+            self.steps.push_back(Judged::new(self.options.threshold));
+        }
+        self.steps.get_mut(number)
+    }
+
+    fn number(&self, time: Duration) -> u64 {
+        let number = time.as_millis() / self.options.step.as_millis();
+        u64::try_from(number).unwrap_or(u64::MAX - 1)
+    }
+}
+
+impl Judged {
+    fn new(threshold: f32) -> Self {
+        Self { predicted: 0, scores: ScoreCounts::new(threshold), delays: Delays::default() }
+    }
+
+    fn merge(&mut self, other: &Self) {
+        self.predicted += other.predicted;
+        self.scores.merge(&other.scores);
+        self.delays.merge(&other.delays);
+    }
+
+    /// The share of rows that have their label. `None` where none was answered, or more are labelled than were, as when
+    /// another replica answered them.
+    pub fn coverage(&self) -> Option<f64> {
+        let labelled = self.scores.rows();
+        (labelled <= self.predicted && self.predicted > 0).then(|| labelled as f64 / self.predicted as f64)
+    }
+}
+
+/// Durations, counted in bins that grow by a fifth: four to each doubling of the milliseconds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delays([u32; DELAY_BINS]);
+
+const DELAY_BINS: usize = 164;
+
+impl Default for Delays {
+    fn default() -> Self {
+        Self([0; DELAY_BINS])
+    }
+}
+
+impl Delays {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a logarithm from 1 on")]
+    fn add(&mut self, delay: Duration) {
+        let bin = (delay.as_millis().max(1) as f64).log2() * 4.0;
+        let count = &mut self.0[(bin as usize).min(DELAY_BINS - 1)];
+        *count = count.saturating_add(1);
+    }
+
+    fn merge(&mut self, other: &Self) {
+        for (count, more) in self.0.iter_mut().zip(other.0) {
+            *count = count.saturating_add(more);
+        }
+    }
+
+    /// The duration that a share of `q` does not exceed, at most a fifth too long. `None` without any.
+    pub fn quantile(&self, q: f64) -> Option<Duration> {
+        let all: f64 = self.0.iter().copied().map(f64::from).sum();
+        let mut below = 0.0;
+        let mut bins = self.0.iter().enumerate().filter(|(_, count)| **count > 0);
+        let found = bins.find(|(_, count)| {
+            below += f64::from(**count);
+            below >= q * all
+        });
+        found.map(|(bin, _)| Duration::from_secs_f64(((bin + 1) as f64 / 4.0).exp2() / 1e3))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const MINUTE: Duration = Duration::from_mins(1);
+    const START: Duration = Duration::from_mins(29_916_667);
+
+    fn options() -> WindowOptions {
+        WindowOptions { step: MINUTE, window: 10 * MINUTE, maturity: 5 * MINUTE, threshold: 0.5 }
+    }
+
+    fn windows() -> Windows {
+        Windows::new(options()).expect("a window")
+    }
+
+    #[test]
+    fn a_row_is_early_at_once_mature_after_its_time_and_gone_at_last() {
+        let mut windows = windows();
+        windows.predicted(START, 2, START);
+        assert_eq!(windows.labelled(START, 0.75, true, START + MINUTE), Taken::Counted);
+        let seen = |minutes: u32| {
+            let now = START + minutes * MINUTE;
+            let (early, mature) = (windows.early(now), windows.mature(now));
+            ((early.predicted, early.scores.rows()), (mature.predicted, mature.scores.rows()))
+        };
+        assert_eq!(seen(1), ((2, 1), (0, 0)));
+        assert_eq!(seen(5), ((2, 1), (0, 0)), "its minute is not over five minutes ago");
+        assert_eq!(seen(6), ((2, 1), (2, 1)));
+        assert_eq!(seen(10), ((0, 0), (2, 1)), "no longer of the last ten minutes");
+        assert_eq!(seen(15), ((0, 0), (2, 1)));
+        assert_eq!(seen(16), ((0, 0), (0, 0)));
+    }
+
+    #[test]
+    fn a_label_corrects_a_mature_window_until_it_is_over_and_is_late_then() {
+        let mut windows = windows();
+        windows.predicted(START, 1, START);
+        let now = START + 15 * MINUTE;
+        assert_eq!(windows.labelled(START, 0.75, true, now), Taken::Counted);
+        assert_eq!(windows.mature(now).coverage(), Some(1.0));
+        assert_eq!(windows.labelled(START, 0.75, true, now + MINUTE), Taken::Late);
+        assert_eq!(windows.mature(now + MINUTE).scores.rows(), 0);
+    }
+
+    #[test]
+    fn a_clock_that_is_ahead_counts_as_now_and_one_that_goes_back_loses_nothing() {
+        let mut windows = windows();
+        windows.labelled(START + 3 * MINUTE, 0.5, true, START);
+        assert_eq!(windows.early(START).scores.rows(), 1);
+        assert_eq!(
+            windows.labelled(START.saturating_sub(2 * MINUTE), 0.5, true, START.saturating_sub(MINUTE)),
+            Taken::Counted
+        );
+        assert_eq!(windows.early(START).scores.rows(), 2);
+    }
+
+    #[test]
+    fn what_is_more_than_was_answered_here_is_no_coverage() {
+        let mut windows = windows();
+        windows.labelled(START, 0.5, true, START);
+        assert_eq!(windows.early(START).coverage(), None);
+    }
+
+    #[test]
+    fn delays_are_within_a_fifth() {
+        let mut delays = Delays::default();
+        assert_eq!(delays.quantile(0.5), None);
+        (1..=1_000).for_each(|second| delays.add(Duration::from_secs(second)));
+        for (q, seconds) in [(0.5, 500.0), (0.9, 900.0), (1.0, 1_000.0)] {
+            let found = delays.quantile(q).expect("delays").as_secs_f64();
+            assert!((seconds..seconds * 1.2).contains(&found), "{q}: {found}");
+        }
+        delays.add(Duration::ZERO);
+        delays.add(Duration::MAX);
+    }
+
+    #[test]
+    fn what_is_no_window_is_refused() {
+        for (options, fault) in [
+            (WindowOptions { step: Duration::ZERO, ..options() }, WindowFault::Step),
+            (WindowOptions { step: Duration::from_micros(1_500), ..options() }, WindowFault::Step),
+            (WindowOptions { step: 3 * MINUTE, ..options() }, WindowFault::Step),
+            (WindowOptions { window: Duration::ZERO, ..options() }, WindowFault::Step),
+            (WindowOptions { maturity: 2_000 * MINUTE, ..options() }, WindowFault::TooManySteps),
+            (WindowOptions { maturity: Duration::MAX, ..options() }, WindowFault::Step),
+        ] {
+            assert_eq!(Windows::new(options).map(|_| ()), Err(fault), "{options:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn windows_hold_what_a_list_of_all_rows_says_however_labels_come(
+            // Minutes from one label to the next, and how long ago its row was answered.
+            rows in prop::collection::vec((0u32..3, 0u32..25, 0.0f32..=1.0, any::<bool>()), 1..200),
+        ) {
+            let mut windows = windows();
+            let mut all = Vec::new();
+            let mut now = START + 100 * MINUTE;
+            for (later, ago, score, label) in rows {
+                now += later * MINUTE;
+                let time = now.saturating_sub(ago * MINUTE);
+                let taken = windows.labelled(time, score, label, now);
+                prop_assert_eq!(taken == Taken::Counted, ago <= 15);
+                all.push((time, score, label, taken));
+                let minute = |time: Duration| time.as_secs() / 60;
+                let of = |minutes: std::ops::Range<u64>| {
+                    let mut counts = ScoreCounts::new(0.5);
+                    let rows = all.iter().filter(|(time, .., taken)| {
+                        *taken == Taken::Counted && minutes.contains(&minute(*time))
+                    });
+                    rows.for_each(|&(_, score, label, _)| counts.add(score, label));
+                    (counts.rows(), counts.positives(), counts.auc())
+                };
+                let found = |judged: Judged| (judged.scores.rows(), judged.scores.positives(), judged.scores.auc());
+                let current = minute(now);
+                prop_assert_eq!(found(windows.early(now)), of(current - 9..current + 1));
+                prop_assert_eq!(found(windows.mature(now)), of(current - 15..current - 5));
+            }
+        }
+    }
+}
