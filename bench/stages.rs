@@ -184,7 +184,7 @@ fn sealing(criterion: &mut Criterion) {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join("receipt.keys");
     std::fs::write(&path, "5".repeat(64)).expect("written");
-    let issuer = Issuer::new(Keys::read(&path).expect("a key"));
+    let issuer = Issuer::new(Arc::new(Keys::read(&path).expect("a key")));
     let mut group = criterion.benchmark_group("receipt");
     for count in [1, 100, 1_000] {
         let scores = vec![0.85; count];

@@ -26,7 +26,7 @@ use crate::{
     REVISION,
     config::Config,
     engine::{EngineError, OnnxRuntime, cuda::Cuda},
-    feedback::{Issuer, Keys, KeysError},
+    feedback::{Intake, Issuer, Keys, KeysError, log::LogError},
     http::{ConnectionLimits, Connections, Management, Serving, Stopping},
     metrics::Metrics,
     repository::{Layout, Loader, Reaper, Repository},
@@ -61,6 +61,9 @@ pub enum StartError {
     /// The keys of receipts cannot be used.
     #[error("the keys of receipts cannot be used")]
     Keys(#[from] KeysError),
+    /// The log of feedback cannot be opened.
+    #[error("the log of feedback cannot be opened")]
+    Feedback(#[from] LogError),
     /// A thread or a runtime.
     #[error("a thread cannot be started")]
     Thread(#[source] io::Error),
@@ -88,7 +91,9 @@ impl App {
     pub fn start(config: &Config) -> Result<Self, StartError> {
         check_models(config)?;
         let runtime = OnnxRuntime::load(&config.onnxruntime)?;
-        let keys = config.receipt_keys.as_deref().map(Keys::read).transpose()?;
+        let keys = config.receipt_keys.as_deref().map(Keys::read).transpose()?.map(Arc::new);
+        let intake = config.feedback_dir.as_deref().map(|folder| Intake::open(folder, keys.clone(), config.feedback));
+        let intake = intake.transpose()?.map(Arc::new);
         let (listener, address) = bind(config.listen)?;
         let (management_listener, management_address) = bind(config.management_listen)?;
         // From here on the system accepts connections; they are served in a moment.
@@ -122,7 +127,7 @@ impl App {
         let (stop_serving, stop) = watch::channel(false);
         let port = Port { listener, limits: limits(config), stop };
         let service =
-            Serving::new(Arc::clone(&repository), Arc::clone(&metrics), keys.map(Issuer::new), config.http);
+            Serving::new(Arc::clone(&repository), Arc::clone(&metrics), keys.map(Issuer::new), intake, config.http);
         let workers = Workers::start(worker_threads(config)).map_err(StartError::Thread)?;
         let accept = serve(port, service, metrics, workers.spawner())?;
         Ok(Self {

@@ -17,6 +17,7 @@ use serde::Deserialize;
 use crate::{
     batcher::{Batching, Lane},
     engine::cuda::{CudaOptions, Precision},
+    feedback::{IntakeOptions, log},
     recommend::Room,
     repository::{EngineWish, ModelName, NameError, Policy, VersionNumber},
 };
@@ -82,6 +83,14 @@ pub struct RawConfig {
     pub onnxruntime: Option<PathBuf>,
     /// The file with the keys of receipts.
     pub receipt_keys: Option<PathBuf>,
+    /// How old a receipt may be that comes back.
+    pub receipt_max_age_ms: Option<u64>,
+    /// The folder of the log of feedback; none is taken without.
+    pub feedback_dir: Option<PathBuf>,
+    /// What the log of feedback may take on disk.
+    pub max_feedback_bytes: Option<u64>,
+    /// The number of the last events that are known again when they come twice.
+    pub feedback_remembered_events: Option<usize>,
     /// The number of the GPU for models that are served by one.
     pub cuda_device: Option<usize>,
     /// The folder for kernels that were compiled for it.
@@ -177,6 +186,10 @@ pub struct Config {
     pub onnxruntime: PathBuf,
     /// The file with the keys of receipts; there are none without.
     pub receipt_keys: Option<PathBuf>,
+    /// The folder of the log of feedback; none is taken without.
+    pub feedback_dir: Option<PathBuf>,
+    /// The bounds of feedback.
+    pub feedback: IntakeOptions,
     /// The GPU for models that are served by one, and where its kernels are kept.
     pub cuda: CudaOptions,
     /// How often the repository is looked at for new versions.
@@ -265,6 +278,8 @@ impl RawConfig {
             management_listen: self.management_listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 8001))),
             onnxruntime: self.onnxruntime.clone().unwrap_or_else(|| "libonnxruntime.so".into()),
             receipt_keys: self.receipt_keys.clone(),
+            feedback_dir: self.feedback_dir.clone(),
+            feedback: self.feedback()?,
             cuda: CudaOptions { device: self.cuda_device.unwrap_or(0), cache: self.cuda_cache_dir.clone() },
             models_dir: self.models_dir.clone().unwrap_or_else(|| "models".into()),
             poll_interval: milliseconds(self.poll_interval_ms, 1_000, "poll_interval_ms")?,
@@ -277,6 +292,20 @@ impl RawConfig {
             drain_timeout: milliseconds(self.drain_timeout_ms, 30_000, "drain_timeout_ms")?,
             defaults,
             models,
+        })
+    }
+
+    fn feedback(&self) -> Result<IntakeOptions, ConfigError> {
+        let log = log::Options::default();
+        let max_bytes = self.max_feedback_bytes.unwrap_or(log.max_bytes);
+        // Half of it for segments that were exported, while there are any.
+        let keep_bytes = log.keep_bytes.min(max_bytes / 2);
+        let segment_bytes = log.segment_bytes.min(max_bytes / 4);
+        let remembered = self.feedback_remembered_events;
+        Ok(IntakeOptions {
+            max_age: milliseconds(self.receipt_max_age_ms, 30 * 24 * 3_600_000, "receipt_max_age_ms")?,
+            remembered: count(remembered, 1_000_000, "feedback_remembered_events")?.get(),
+            log: log::Options { max_bytes, keep_bytes, segment_bytes, ..log },
         })
     }
 

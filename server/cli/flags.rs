@@ -45,6 +45,9 @@ pub(super) struct Serve {
     /// The file with the keys of receipts; without one there are no receipts.
     #[arg(long, env = "MILLRACE_RECEIPT_KEYS", value_name = "FILE")]
     receipt_keys: Option<PathBuf>,
+    /// The folder of the log of feedback; without one no feedback is taken.
+    #[arg(long, env = "MILLRACE_FEEDBACK_DIR", value_name = "FOLDER")]
+    feedback_dir: Option<PathBuf>,
     /// Threads that serve requests [default: one a core].
     #[arg(long, env = "MILLRACE_WORKER_THREADS", value_name = "N")]
     worker_threads: Option<usize>,
@@ -117,6 +120,7 @@ impl Serve {
             models_dir: self.models_dir.clone().or(file.models_dir),
             onnxruntime: self.onnxruntime.clone().or(file.onnxruntime).or_else(from_ort),
             receipt_keys: self.receipt_keys.clone().or(file.receipt_keys),
+            feedback_dir: self.feedback_dir.clone().or(file.feedback_dir),
             worker_threads: self.worker_threads.or(file.worker_threads),
             cuda_cache_dir: file.cuda_cache_dir.or_else(cache_folder),
             ..file

@@ -2,6 +2,7 @@
 //! side; no format knows which dialect of HTTP carries it.
 
 pub mod binary;
+pub mod feedback;
 pub mod json;
 mod positional;
 pub mod recommend;

@@ -18,7 +18,10 @@
 
 use std::{
     hash::{BuildHasher, RandomState},
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -90,20 +93,15 @@ pub struct Receipt {
 /// Makes receipts.
 #[derive(Debug)]
 pub struct Issuer {
-    keys: Keys,
+    keys: Arc<Keys>,
     /// Begins anywhere, so that replicas and restarts do not meet.
     serial: AtomicU64,
 }
 
 impl Issuer {
     /// Signs with the first of `keys`.
-    pub fn new(keys: Keys) -> Self {
+    pub fn new(keys: Arc<Keys>) -> Self {
         Self { keys, serial: AtomicU64::new(RandomState::new().hash_one(FORMAT)) }
-    }
-
-    /// The keys that receipts are made with.
-    pub fn keys(&self) -> &Keys {
-        &self.keys
     }
 
     /// The receipt of an answer of `version` of `model`, given at `time` since 1970.
@@ -202,7 +200,7 @@ mod tests {
     const DAY: Duration = Duration::from_hours(24);
 
     fn issuer() -> Issuer {
-        Issuer::new(keys(&['a']))
+        Issuer::new(Arc::new(keys(&['a'])))
     }
 
     fn issue(issuer: &Issuer, scores: &[f32]) -> String {

@@ -47,7 +47,7 @@ pub enum WindowFault {
 
 /// What became of a label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Taken {
+pub enum Placed {
     /// It counts.
     Counted,
     /// Its prediction is older than any window.
@@ -110,11 +110,11 @@ impl Windows {
     }
 
     /// Counts the label that came at `now` for a row that was answered at `time`.
-    pub fn labelled(&mut self, time: Duration, score: f32, label: bool, now: Duration) -> Taken {
-        let Some(step) = self.step(time, now) else { return Taken::Late };
+    pub fn labelled(&mut self, time: Duration, score: f32, label: bool, now: Duration) -> Placed {
+        let Some(step) = self.step(time, now) else { return Placed::Late };
         step.scores.add(score, label);
         step.delays.add(now.saturating_sub(time));
-        Taken::Counted
+        Placed::Counted
     }
 
     /// Rows that have had time to get their label.
@@ -244,7 +244,7 @@ mod tests {
     fn a_row_is_early_at_once_mature_after_its_time_and_gone_at_last() {
         let mut windows = windows();
         windows.predicted(START, 2, START);
-        assert_eq!(windows.labelled(START, 0.75, true, START + MINUTE), Taken::Counted);
+        assert_eq!(windows.labelled(START, 0.75, true, START + MINUTE), Placed::Counted);
         let seen = |minutes: u32| {
             let now = START + minutes * MINUTE;
             let (early, mature) = (windows.early(now), windows.mature(now));
@@ -263,9 +263,9 @@ mod tests {
         let mut windows = windows();
         windows.predicted(START, 1, START);
         let now = START + 15 * MINUTE;
-        assert_eq!(windows.labelled(START, 0.75, true, now), Taken::Counted);
+        assert_eq!(windows.labelled(START, 0.75, true, now), Placed::Counted);
         assert_eq!(windows.mature(now).coverage(), Some(1.0));
-        assert_eq!(windows.labelled(START, 0.75, true, now + MINUTE), Taken::Late);
+        assert_eq!(windows.labelled(START, 0.75, true, now + MINUTE), Placed::Late);
         assert_eq!(windows.mature(now + MINUTE).scores.rows(), 0);
     }
 
@@ -276,7 +276,7 @@ mod tests {
         assert_eq!(windows.early(START).scores.rows(), 1);
         assert_eq!(
             windows.labelled(START.saturating_sub(2 * MINUTE), 0.5, true, START.saturating_sub(MINUTE)),
-            Taken::Counted
+            Placed::Counted
         );
         assert_eq!(windows.early(START).scores.rows(), 2);
     }
@@ -328,13 +328,13 @@ mod tests {
                 now += later * MINUTE;
                 let time = now.saturating_sub(ago * MINUTE);
                 let taken = windows.labelled(time, score, label, now);
-                prop_assert_eq!(taken == Taken::Counted, ago <= 15);
+                prop_assert_eq!(taken == Placed::Counted, ago <= 15);
                 all.push((time, score, label, taken));
                 let minute = |time: Duration| time.as_secs() / 60;
                 let of = |minutes: std::ops::Range<u64>| {
                     let mut counts = ScoreCounts::new(0.5);
                     let rows = all.iter().filter(|(time, .., taken)| {
-                        *taken == Taken::Counted && minutes.contains(&minute(*time))
+                        *taken == Placed::Counted && minutes.contains(&minute(*time))
                     });
                     rows.for_each(|&(_, score, label, _)| counts.add(score, label));
                     (counts.rows(), counts.positives(), counts.auc())

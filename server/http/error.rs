@@ -15,8 +15,8 @@ use hyper::{
 use super::format::Format;
 use crate::{
     batcher::ScoreError,
-    codec::{binary, json, recommend},
-    feedback::IssueError,
+    codec::{binary, feedback::FeedbackDecodeError, json, recommend},
+    feedback::{FeedbackError, IssueError},
     metrics::Outcome,
     recommend::RecommendError,
     repository::{NameError, RequestError},
@@ -61,6 +61,12 @@ pub(super) enum HttpError {
     Priority(&'static str),
     #[error("the header `{0}` must be `true` or `false`")]
     Flag(&'static str),
+    #[error("this server takes no feedback: it has no `feedback_dir`")]
+    NoFeedback,
+    #[error(transparent)]
+    FeedbackBody(#[from] FeedbackDecodeError),
+    #[error(transparent)]
+    Feedback(#[from] FeedbackError),
     #[error("this server has no keys to make receipts with")]
     NoReceipts,
     #[error(transparent)]
@@ -95,7 +101,9 @@ impl HttpError {
     /// The status that says whose fault it was.
     pub(super) fn status(&self) -> StatusCode {
         match self {
-            Self::NoRoute | Self::NoModel | Self::NoVersion | Self::NoCatalogue => StatusCode::NOT_FOUND,
+            Self::NoRoute | Self::NoModel | Self::NoVersion | Self::NoCatalogue | Self::NoFeedback => {
+                StatusCode::NOT_FOUND
+            }
             Self::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::ContentType | Self::NotJson | Self::ContentEncoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
@@ -108,6 +116,7 @@ impl HttpError {
             | Self::Flag(_)
             | Self::NoReceipts
             | Self::Receipt(_)
+            | Self::FeedbackBody(_)
             | Self::Name(_)
             | Self::Order { .. }
             | Self::Json(_)
@@ -115,6 +124,10 @@ impl HttpError {
             | Self::Binary(_)
             | Self::AnyVersion => StatusCode::BAD_REQUEST,
             Self::NoRoomForBody | Self::NotReady(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Feedback(error) => match error {
+                FeedbackError::Pending { .. } | FeedbackError::Log(_) => StatusCode::SERVICE_UNAVAILABLE,
+                _ => StatusCode::BAD_REQUEST,
+            },
             Self::Score(error) => match error {
                 ScoreError::TooManyRows { .. } => StatusCode::BAD_REQUEST,
                 ScoreError::QueueFull | ScoreError::NoTime | ScoreError::Overloaded => {

@@ -5,12 +5,14 @@
 //! ```text
 //! listener ─▶ router ─▶ predict (a dialect) ─▶ scoring ─▶ format, body ─▶ codec, features ─▶ batcher
 //!          ├▶ recommend ─▶ a version's catalogue             what is asked to be told later ─▶ receipts
+//!          ├▶ feedback ─▶ the log
 //!          └▶ admin, health (the management port)          any failure ─▶ error
 //! ```
 
 mod admin;
 mod body;
 mod error;
+mod feedback;
 mod format;
 mod health;
 mod listener;
@@ -39,7 +41,7 @@ use self::{
     request_id::{REQUEST_ID, RequestIds},
     router::Route,
 };
-use crate::{config::HttpLimits, feedback::Issuer, metrics::Metrics, repository::Repository, workers};
+use crate::{config::HttpLimits, feedback::{Intake, Issuer}, metrics::Metrics, repository::Repository, workers};
 
 /// What the serving port answers from.
 pub struct Serving {
@@ -47,21 +49,25 @@ pub struct Serving {
     metrics: Arc<Metrics>,
     /// Of receipts, where there are any.
     issuer: Option<Issuer>,
+    /// Of feedback, where it is taken.
+    intake: Option<Arc<Intake>>,
     limits: HttpLimits,
     room: BodyRoom,
     ids: RequestIds,
 }
 
 impl Serving {
-    /// The serving port of a server with this repository, whose answers may have receipts of `issuer`.
+    /// The serving port of a server with this repository, whose answers may have receipts of `issuer`, and
+    /// whose feedback goes to `intake`.
     pub fn new(
         repository: Arc<Repository>,
         metrics: Arc<Metrics>,
         issuer: Option<Issuer>,
+        intake: Option<Arc<Intake>>,
         limits: HttpLimits,
     ) -> Self {
         let room = BodyRoom::new(limits.max_inflight_bytes.get());
-        Self { repository, metrics, issuer, limits, room, ids: RequestIds::new() }
+        Self { repository, metrics, issuer, intake, limits, room, ids: RequestIds::new() }
     }
 
     /// Answers one request, whatever it is.
@@ -79,6 +85,7 @@ impl Serving {
                 Some(Route::Recommend(target)) => {
                     recommend::answer(self, target, &request, &mut body, started).await
                 }
+                Some(Route::Feedback) => feedback::answer(self, &request, &mut body).await,
                 None => Err(HttpError::NoRoute),
             },
         };

@@ -10,6 +10,8 @@ pub(super) enum Route<'a> {
     Predict(Target<'a>),
     /// `/api/recommend/{model}` and `/api/recommend/{model}/versions/{version}`.
     Recommend(Target<'a>),
+    /// `/api/feedback`.
+    Feedback,
 }
 
 /// The model, and perhaps the version, that a request names.
@@ -22,6 +24,9 @@ pub(super) struct Target<'a> {
 impl<'a> Route<'a> {
     /// The route that `path` takes.
     pub(super) fn of(path: &'a str) -> Option<Self> {
+        if path == "/api/feedback" {
+            return Some(Self::Feedback);
+        }
         let (verb, rest) = path.strip_prefix("/api/")?.split_once('/')?;
         let (model, version) = match rest.split_once('/') {
             None => (rest, None),
@@ -49,6 +54,9 @@ mod tests {
             ("/api/predict/shop/versions/3", predict("shop", Some("3"))),
             ("/api/recommend/shop", recommend("shop", None)),
             ("/api/recommend/shop/versions/3", recommend("shop", Some("3"))),
+            ("/api/feedback", Some(Route::Feedback)),
+            ("/api/feedback/", None),
+            ("/api/feedback/shop", None),
             ("/api/forget/shop", None),
             // What is no name names no model, which the repository knows best.
             ("/api/predict/", predict("", None)),

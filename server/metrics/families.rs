@@ -92,6 +92,18 @@ pub const FAMILIES: &[Family] = &[
         "Requests refused with 503: no room in a model's queue (queue) or for their bodies (bytes), scores that would come too late (deadline), a queue that does not get shorter (overload).",
     ),
     server(
+        "millrace_feedback_events_total",
+        Kind::Counter,
+        &["result"],
+        "Events of feedback that are in the log: since this request (accepted), or before it (duplicate).",
+    ),
+    server(
+        "millrace_feedback_refused_total",
+        Kind::Counter,
+        &["reason"],
+        "Requests with feedback of which nothing was taken: a receipt of another key (foreign), one that was changed (tampered), one that is too old (expired), nonsense (malformed), no room just then (busy) or on the disk (full), a disk that has failed (failed).",
+    ),
+    server(
         "millrace_model_loads_total",
         Kind::Counter,
         &["model", "result"],

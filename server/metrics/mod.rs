@@ -5,6 +5,7 @@
 //! a version label are kept apart: they end some time after their version does, where those of the server never end.
 
 mod families;
+mod feedback;
 mod gpus;
 mod version;
 
@@ -19,6 +20,7 @@ use metrics_process::Collector;
 use metrics_util::MetricKindMask;
 
 pub use self::{
+    feedback::{FeedbackMetrics, Refused},
     families::{FAMILIES, Family, Kind},
     version::{CloseReason, Dialect, Dropped, Outcome, VersionFacts, VersionMetrics, VersionSeries},
 };
@@ -57,6 +59,8 @@ pub struct Metrics {
     pub accept_errors: Counter,
     /// Requests that reached no model.
     pub unrouted: Counter,
+    /// What comes back to answers.
+    pub feedback: FeedbackMetrics,
     shed: [Counter; 4],
     /// Versions that take memory, loaded or not dropped yet.
     pub versions_in_memory: Gauge,
@@ -84,6 +88,7 @@ impl Metrics {
             connections: counter(&server, "millrace_connections_total", &[]),
             accept_errors: counter(&server, "millrace_accept_errors_total", &[]),
             unrouted: counter(&server, "millrace_unrouted_requests_total", &[]),
+            feedback: FeedbackMetrics::new(&server),
             shed: Shed::ALL
                 .map(|(_, reason)| counter(&server, "millrace_shed_total", &[Label::new("reason", reason)])),
             versions_in_memory: gauge(&server, "millrace_versions_in_memory", &[]),

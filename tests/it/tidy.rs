@@ -36,8 +36,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "workers",
         ],
     ),
-    // What is asked of a catalogue is a body of its own.
-    ("codec", &["features", "recommend", "tensor"]),
+    // What is asked of a catalogue is a body of its own, and so is what is told.
+    ("codec", &["features", "feedback", "recommend", "tensor"]),
     ("features", &["tensor"]),
     ("repository", &["batcher", "recommend", "engine", "features", "quality", "tensor", "metrics", "config"]),
     // Which worker a request is on decides which batch it joins.
@@ -51,7 +51,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     // How far the values of rows have moved is a question about features.
     ("quality", &["features", "tensor"]),
     // The options of a batcher, an engine, recommendations and a repository are their types.
-    ("config", &["batcher", "engine", "recommend", "repository"]),
+    ("config", &["batcher", "engine", "feedback", "recommend", "repository"]),
     ("lib", &[]),
 ];
 

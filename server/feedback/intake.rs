@@ -1,0 +1,190 @@
+//! Where feedback comes in: what is told is held against its receipts, and is in the log before anybody is thanked for it.
+
+use std::{
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use serde::Serialize;
+
+use super::{
+    Keys, Receipt, ReceiptError, Told,
+    event::{Event, EventKey, Label},
+    log::{self, Log, LogError},
+    seen::{Known, Seen},
+};
+
+/// The bounds of feedback.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IntakeOptions {
+    /// How old a receipt may be.
+    pub max_age: Duration,
+    /// How many of the last events are known again.
+    pub remembered: usize,
+    /// Of the log.
+    pub log: log::Options,
+}
+
+/// Why feedback was not taken, none of what was told together.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FeedbackError {
+    /// A receipt is not good.
+    #[error("event {event}: {reason}")]
+    Receipt {
+        /// The event, from 0.
+        event: usize,
+        /// What is wrong with it.
+        reason: ReceiptError,
+    },
+    /// There are no keys to open receipts with.
+    #[error("event {event}: this server has no keys to open receipts with")]
+    NoKeys {
+        /// The event, from 0.
+        event: usize,
+    },
+    /// The answer had fewer rows.
+    #[error("event {event}: the receipt is of {rows} rows")]
+    Row {
+        /// The event, from 0.
+        event: usize,
+        /// Rows of the answer.
+        rows: usize,
+    },
+    /// An event is larger than the log takes.
+    #[error("event {event}: larger than {} bytes", log::MAX_PAYLOAD_BYTES)]
+    TooLarge {
+        /// The event, from 0.
+        event: usize,
+    },
+    /// Another request tells the same, and is not answered yet.
+    #[error("event {event} is being written for another request")]
+    Pending {
+        /// The event, from 0.
+        event: usize,
+    },
+    /// The log cannot take it.
+    #[error(transparent)]
+    Log(#[from] LogError),
+}
+
+/// What became of the events that were told together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Taken {
+    /// Events that are in the log now.
+    pub accepted: usize,
+    /// Events that were there already, or were told twice at once.
+    pub duplicates: usize,
+}
+
+/// Takes feedback.
+pub struct Intake {
+    keys: Option<Arc<Keys>>,
+    max_age: Duration,
+    log: Log,
+    seen: Mutex<Seen>,
+}
+
+impl Intake {
+    /// Opens the log in `folder`, and reads in it which events it has.
+    pub fn open(folder: &Path, keys: Option<Arc<Keys>>, options: IntakeOptions) -> Result<Self, LogError> {
+        let log = Log::open(folder, options.log)?;
+        let mut seen = Seen::new(options.remembered);
+        let newest = log.stats().newest_seq.unwrap_or(0);
+        let from = newest.saturating_sub(options.remembered as u64);
+        for entry in log.read(from)? {
+            match entry {
+                Ok(entry) => match serde_json::from_slice::<Event>(&entry.payload) {
+                    Ok(event) => seen.remember(event.key()),
+                    Err(error) => tracing::warn!(seq = entry.seq, %error, "the feedback log has an event of another kind"),
+                },
+                // Segments in quarantine leave a gap; what is in them may come twice.
+                Err(error) => tracing::error!(%error, "the feedback log cannot be read as a whole"),
+            }
+        }
+        Ok(Self { keys, max_age: options.max_age, log, seen: Mutex::new(seen) })
+    }
+
+    /// How the log is.
+    pub fn stats(&self) -> log::Stats {
+        self.log.stats()
+    }
+
+    /// Takes what is told together at `now` since 1970, all of it or nothing. Once this is ready the events survive a
+    /// crash.
+    ///
+    /// # Cancel safety
+    /// What was accepted is written, whether anybody waits or not.
+    pub async fn take(self: &Arc<Self>, told: Vec<Told>, now: Duration) -> Result<Taken, FeedbackError> {
+        let total = told.len();
+        let events = told.into_iter().enumerate().map(|(event, told)| self.checked(event, told, now));
+        let events = events.collect::<Result<Vec<Event>, _>>()?;
+        let Some((receipt, keys)) = self.submit(&events)? else {
+            return Ok(Taken { accepted: 0, duplicates: total });
+        };
+        let accepted = keys.len();
+        let intake = Arc::clone(self);
+        // On its own, so that a client who goes away does not leave events that are pending for ever.
+        let written = tokio::spawn(async move {
+            let written = receipt.durable().await;
+            intake.seen().end(&keys, written.is_ok());
+            written
+        });
+        written.await.expect("nothing in it panics, and nobody aborts it")?;
+        Ok(Taken { accepted, duplicates: total - accepted })
+    }
+
+    fn checked(&self, event: usize, told: Told, now: Duration) -> Result<Event, FeedbackError> {
+        let milliseconds = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let received_ms = milliseconds(now);
+        let (text, row, label, record) = match told {
+            Told::Behaviour { id, record } => return Ok(Event::Behaviour { id, received_ms, record }),
+            Told::Label { receipt, row, label, record } => (receipt, row, label, record),
+        };
+        let keys = self.keys.as_deref().ok_or(FeedbackError::NoKeys { event })?;
+        let receipt = Receipt::open(&text, keys, now, self.max_age);
+        let receipt = receipt.map_err(|reason| FeedbackError::Receipt { event, reason })?;
+        let rows = receipt.scores.len();
+        let (Some(&score), Ok(row)) = (receipt.scores.get(row), u32::try_from(row)) else {
+            return Err(FeedbackError::Row { event, rows });
+        };
+        let answered_ms = milliseconds(receipt.time);
+        let Receipt { serial: receipt, model, version, .. } = receipt;
+        Ok(Event::Label(Label { receipt, row, received_ms, answered_ms, model, version, score, label, record }))
+    }
+
+    /// Gives the log the events that it does not have; nothing where it has all.
+    fn submit(&self, events: &[Event]) -> Result<Option<(log::Append, Vec<EventKey>)>, FeedbackError> {
+        let keyed = events.iter().enumerate().map(|(event, told)| {
+            let payload = Bytes::from(serde_json::to_vec(told).expect("names, numbers and texts are JSON"));
+            let fits = payload.len() <= log::MAX_PAYLOAD_BYTES;
+            if fits { Ok((told.key(), payload)) } else { Err(FeedbackError::TooLarge { event }) }
+        });
+        let keyed = keyed.collect::<Result<Vec<_>, _>>()?;
+        let mut seen = self.seen();
+        let (mut keys, mut payloads) = (Vec::new(), Vec::new());
+        for (event, (key, payload)) in keyed.into_iter().enumerate() {
+            match seen.known(key) {
+                Known::Durable => {}
+                Known::Pending => return Err(FeedbackError::Pending { event }),
+                Known::New if keys.contains(&key) => {}
+                Known::New => {
+                    keys.push(key);
+                    payloads.push(payload);
+                }
+            }
+        }
+        if keys.is_empty() {
+            return Ok(None);
+        }
+        let append = self.log.try_append(payloads)?;
+        seen.begin(keys.iter().copied());
+        Ok(Some((append, keys)))
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
