@@ -3,7 +3,7 @@
 //! The modules in the order in which a request meets them: [`app`] starts everything, [`workers`] serve; [`http`] listens and routes;
 //! [`codec`] and [`features`] turn a body into a model's inputs; the version that answers comes from the
 //! [`repository`]; its [`batcher`] joins requests and its [`engine`] computes them; [`recommend`] searches a whole catalogue
-//! for the best items. [`metrics`] count what happens,
+//! for the best items. [`feedback`] keeps what callers tell of it later. [`metrics`] count what happens,
 //! [`quality`] measures how good scores are, for the trainer too.
 
 pub mod app;
@@ -22,6 +22,8 @@ pub mod recommend;
 
 pub mod engine;
 pub mod tensor;
+
+pub mod feedback;
 
 pub mod metrics;
 pub mod quality;

@@ -18,7 +18,7 @@ use crate::workspace;
 /// forbidden. Nothing below `http` knows HTTP, and what computes does not know what it computes for.
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("main", &["cli"]),
-    ("cli", &["app", "config", "engine", "http", "repository", "REVISION"]),
+    ("cli", &["app", "config", "engine", "feedback", "http", "repository", "REVISION"]),
     ("app", &["http", "repository", "engine", "metrics", "config", "workers", "REVISION"]),
     ("workers", &[]),
     (
@@ -44,6 +44,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("recommend", &["engine", "features", "tensor", "metrics"]),
     ("engine", &["tensor"]),
     ("tensor", &[]),
+    // What is kept of callers' events does not know who serves or what.
+    ("feedback", &[]),
     ("metrics", &[]),
     // How far the values of rows have moved is a question about features.
     ("quality", &["features", "tensor"]),

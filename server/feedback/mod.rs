@@ -1,0 +1,3 @@
+//! What callers tell of how predictions turned out.
+
+pub mod log;
