@@ -13,6 +13,7 @@
 //! | `metrics` | what Prometheus scrapes |
 //! | `swap` | versions exchanged under load |
 //! | `process` | the program: its command line, its signals, its memory |
+//! | `feedback_log` | the durable log, killed while it writes |
 //! | `tidy` | the source tree: which module imports which, and what no file has |
 
 mod artifact;
@@ -21,6 +22,7 @@ mod server;
 
 mod bad_input;
 mod binary;
+mod feedback_log;
 mod loader;
 mod management;
 mod metrics;
