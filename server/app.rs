@@ -92,7 +92,8 @@ impl App {
         check_models(config)?;
         let runtime = OnnxRuntime::load(&config.onnxruntime)?;
         let keys = config.receipt_keys.as_deref().map(Keys::read).transpose()?.map(Arc::new);
-        let intake = config.feedback_dir.as_deref().map(|folder| Intake::open(folder, keys.clone(), config.feedback));
+        let intake =
+            config.feedback_dir.as_deref().map(|folder| Intake::open(folder, keys.clone(), config.feedback));
         let intake = intake.transpose()?.map(Arc::new);
         let (listener, address) = bind(config.listen)?;
         let (management_listener, management_address) = bind(config.management_listen)?;
@@ -126,8 +127,13 @@ impl App {
         let management = manage(management, management_service, Arc::clone(&metrics))?;
         let (stop_serving, stop) = watch::channel(false);
         let port = Port { listener, limits: limits(config), stop };
-        let service =
-            Serving::new(Arc::clone(&repository), Arc::clone(&metrics), keys.map(Issuer::new), intake, config.http);
+        let service = Serving::new(
+            Arc::clone(&repository),
+            Arc::clone(&metrics),
+            keys.map(Issuer::new),
+            intake,
+            config.http,
+        );
         let workers = Workers::start(worker_threads(config)).map_err(StartError::Thread)?;
         let accept = serve(port, service, metrics, workers.spawner())?;
         Ok(Self {

@@ -23,6 +23,8 @@ pub(super) enum Command {
     Serve(Serve),
     /// Ask a running server about its models, or change which of their versions answer.
     Repo(Repo),
+    /// Look at a feedback log.
+    Log(Log),
 }
 
 #[derive(Args)]
@@ -107,6 +109,27 @@ pub(super) enum Order {
         model: ModelName,
         /// The version; without one, the policy of the configuration is followed again.
         version: Option<VersionNumber>,
+    },
+}
+
+#[derive(Args)]
+pub(super) struct Log {
+    #[command(subcommand)]
+    pub(super) look: Look,
+}
+
+#[derive(Subcommand)]
+pub(super) enum Look {
+    /// Read every segment, and say of each whether it is as it was written. Of a log that a server writes to, the last
+    /// may seem torn.
+    Verify {
+        /// The folder of the log.
+        dir: PathBuf,
+    },
+    /// Count segments, bytes and records.
+    Stats {
+        /// The folder of the log.
+        dir: PathBuf,
     },
 }
 

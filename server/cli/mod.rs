@@ -1,5 +1,7 @@
-//! The command line: `millrace serve`, and `millrace repo` for operators of a running server.
+//! The command line: `millrace serve`, `millrace repo` for operators of a running server, and `millrace log` for the
+//! feedback that one has kept.
 
+mod feedback_log;
 mod flags;
 mod log;
 mod repo;
@@ -19,6 +21,7 @@ pub(crate) fn run() -> ExitCode {
     let done = match Flags::parse().command {
         Command::Serve(flags) => serve::run(&flags),
         Command::Repo(flags) => repo::run(&flags),
+        Command::Log(flags) => feedback_log::run(&flags),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -85,9 +85,10 @@ pub fn decode(body: &[u8]) -> Result<Vec<Told>, FeedbackDecodeError> {
     if events.is_empty() || events.len() > MAX_EVENTS {
         return Err(FeedbackDecodeError::Events);
     }
-    let told = events.into_iter().enumerate().map(|(event, raw)| {
-        raw.told().map_err(|reason| FeedbackDecodeError::Event { event, reason })
-    });
+    let told = events
+        .into_iter()
+        .enumerate()
+        .map(|(event, raw)| raw.told().map_err(|reason| FeedbackDecodeError::Event { event, reason }));
     told.collect()
 }
 

@@ -88,7 +88,7 @@ pub struct Label {
 }
 
 /// What makes two events the same one: a hash that does not collide by chance.
-pub type EventKey = u128;
+pub(super) type EventKey = u128;
 
 impl Event {
     /// The key of the event: a row has one label, a caller's id one event.
@@ -112,7 +112,17 @@ mod tests {
     fn label(receipt: u64, row: u32, label: bool) -> Event {
         let model = "shop".to_owned();
         let (received_ms, answered_ms, version, score) = (2, 1, 3, 0.5);
-        Event::Label(Label { receipt, row, received_ms, answered_ms, model, version, score, label, record: None })
+        Event::Label(Label {
+            receipt,
+            row,
+            received_ms,
+            answered_ms,
+            model,
+            version,
+            score,
+            label,
+            record: None,
+        })
     }
 
     #[test]
@@ -135,7 +145,8 @@ mod tests {
     fn a_row_has_one_label_whichever_and_an_id_is_no_row() {
         assert_eq!(label(1, 2, true).key(), label(1, 2, false).key());
         let behaviour = |id: &str| Event::Behaviour { id: id.into(), received_ms: 1, record: Record::new() };
-        let keys = [label(1, 2, true), label(2, 1, true), behaviour("1"), behaviour("2")].map(|event| event.key());
+        let keys =
+            [label(1, 2, true), label(2, 1, true), behaviour("1"), behaviour("2")].map(|event| event.key());
         for (i, key) in keys.iter().enumerate() {
             assert!(!keys[i + 1..].contains(key), "{i}");
         }

@@ -92,13 +92,16 @@ impl Intake {
     pub fn open(folder: &Path, keys: Option<Arc<Keys>>, options: IntakeOptions) -> Result<Self, LogError> {
         let log = Log::open(folder, options.log)?;
         let mut seen = Seen::new(options.remembered);
-        let newest = log.stats().newest_seq.unwrap_or(0);
-        let from = newest.saturating_sub(options.remembered as u64);
+        let stats = log.stats();
+        let remembered = stats.newest_seq.unwrap_or(0).saturating_sub(options.remembered as u64);
+        let from = remembered.max(stats.oldest_seq.unwrap_or(0));
         for entry in log.read(from)? {
             match entry {
                 Ok(entry) => match serde_json::from_slice::<Event>(&entry.payload) {
                     Ok(event) => seen.remember(event.key()),
-                    Err(error) => tracing::warn!(seq = entry.seq, %error, "the feedback log has an event of another kind"),
+                    Err(error) => {
+                        tracing::warn!(seq = entry.seq, %error, "the feedback log has an event of another kind")
+                    }
                 },
                 // Segments in quarantine leave a gap; what is in them may come twice.
                 Err(error) => tracing::error!(%error, "the feedback log cannot be read as a whole"),
@@ -152,7 +155,17 @@ impl Intake {
         };
         let answered_ms = milliseconds(receipt.time);
         let Receipt { serial: receipt, model, version, .. } = receipt;
-        Ok(Event::Label(Label { receipt, row, received_ms, answered_ms, model, version, score, label, record }))
+        Ok(Event::Label(Label {
+            receipt,
+            row,
+            received_ms,
+            answered_ms,
+            model,
+            version,
+            score,
+            label,
+            record,
+        }))
     }
 
     /// Gives the log the events that it does not have; nothing where it has all.

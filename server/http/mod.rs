@@ -41,7 +41,13 @@ use self::{
     request_id::{REQUEST_ID, RequestIds},
     router::Route,
 };
-use crate::{config::HttpLimits, feedback::{Intake, Issuer}, metrics::Metrics, repository::Repository, workers};
+use crate::{
+    config::HttpLimits,
+    feedback::{Intake, Issuer},
+    metrics::Metrics,
+    repository::Repository,
+    workers,
+};
 
 /// What the serving port answers from.
 pub struct Serving {

@@ -45,9 +45,8 @@ pub struct FeedbackMetrics {
 
 impl FeedbackMetrics {
     pub(super) fn new(recorder: &PrometheusRecorder) -> Self {
-        let events = |result| {
-            counter(recorder, "millrace_feedback_events_total", &[Label::new("result", result)])
-        };
+        let events =
+            |result| counter(recorder, "millrace_feedback_events_total", &[Label::new("result", result)]);
         Self {
             accepted: events("accepted"),
             duplicates: events("duplicate"),

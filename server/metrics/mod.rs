@@ -20,8 +20,8 @@ use metrics_process::Collector;
 use metrics_util::MetricKindMask;
 
 pub use self::{
-    feedback::{FeedbackMetrics, Refused},
     families::{FAMILIES, Family, Kind},
+    feedback::{FeedbackMetrics, Refused},
     version::{CloseReason, Dialect, Dropped, Outcome, VersionFacts, VersionMetrics, VersionSeries},
 };
 

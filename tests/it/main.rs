@@ -9,11 +9,13 @@
 //! | `binary` | rows and scores as bytes |
 //! | `recommend` | the best items of a catalogue |
 //! | `receipts` | what an answer leaves with its caller |
+//! | `feedback` | what comes back |
 //! | `bad_input` | all others |
 //! | `management` | operators and probes |
 //! | `metrics` | what Prometheus scrapes |
 //! | `swap` | versions exchanged under load |
 //! | `process` | the program: its command line, its signals, its memory |
+//! | `feedback_log` | the durable log, killed while it writes |
 //! | `tidy` | the source tree: which module imports which, and what no file has |
 
 mod artifact;
@@ -22,6 +24,8 @@ mod server;
 
 mod bad_input;
 mod binary;
+mod feedback;
+mod feedback_log;
 mod loader;
 mod management;
 mod metrics;

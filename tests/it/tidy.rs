@@ -18,7 +18,7 @@ use crate::workspace;
 /// forbidden. Nothing below `http` knows HTTP, and what computes does not know what it computes for.
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("main", &["cli"]),
-    ("cli", &["app", "config", "engine", "http", "repository", "REVISION"]),
+    ("cli", &["app", "config", "engine", "feedback", "http", "repository", "REVISION"]),
     ("app", &["http", "repository", "engine", "feedback", "metrics", "config", "workers", "REVISION"]),
     ("workers", &[]),
     (

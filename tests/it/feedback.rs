@@ -1,0 +1,175 @@
+//! Feedback over HTTP: what is taken is in the log once, and what is not good is refused as a whole.
+
+use std::{fs, path::PathBuf};
+
+use millrace::feedback::{Event, Label, Record, Scalar, log::Reader};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::{
+    artifact::Models,
+    client::Answer,
+    server::{MODEL, PREDICT, Server, first},
+};
+
+const FEEDBACK: &str = "/api/feedback";
+
+/// A folder with keys and a log, which outlives the servers over it.
+struct Kept(TempDir);
+
+impl Kept {
+    fn new() -> Self {
+        let kept = Self(tempfile::tempdir().expect("a temporary folder"));
+        kept.key('5');
+        kept
+    }
+
+    fn key(&self, digit: char) {
+        fs::write(self.0.path().join("receipt.keys"), digit.to_string().repeat(64)).expect("written");
+    }
+
+    fn log(&self) -> PathBuf {
+        self.0.path().join("feedback")
+    }
+
+    fn server(&self, config: &str) -> Server {
+        let models = Models::new();
+        models.publish(MODEL, 1, first());
+        let (keys, log) = (self.0.path().join("receipt.keys"), self.log());
+        let keep = format!("receipt_keys = '{}'\nfeedback_dir = '{}'\n", keys.display(), log.display());
+        Server::over(models, &format!("{keep}{config}"))
+    }
+
+    /// What is in the log.
+    fn events(&self) -> Vec<Event> {
+        let entries = Reader::open(&self.log(), 0).expect("a log");
+        let event = |payload: &[u8]| serde_json::from_slice(payload).expect("an event");
+        entries.map(|entry| event(&entry.expect("readable").payload)).collect()
+    }
+}
+
+fn receipt(server: &Server) -> String {
+    let body = r#"{"input": [[123, 456], ["17850", "85123A"]]}"#;
+    let headers = ["x-receipt: true", "content-type: application/json"];
+    let answer = server.client().request("POST", PREDICT, &headers, body);
+    answer.header("x-receipt").expect("a receipt").to_owned()
+}
+
+fn tell(server: &Server, events: &Value) -> Answer {
+    server.client().post(FEEDBACK, &json!({ "events": events }).to_string())
+}
+
+fn taken(answer: &Answer) -> (u64, u64) {
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let number = |key: &str| answer.json()[key].as_u64().expect("a number");
+    (number("accepted"), number("duplicates"))
+}
+
+fn refused(answer: &Answer, status: u16, reason: &str) {
+    assert_eq!(answer.status, status, "{}", answer.text());
+    assert!(answer.text().contains(reason), "{}", answer.text());
+}
+
+#[test]
+fn a_label_is_in_the_log_once_with_what_the_receipt_says() {
+    let kept = Kept::new();
+    let server = kept.server("");
+    let receipt = receipt(&server);
+    let events = json!([
+        { "receipt": receipt, "label": 1 },
+        { "receipt": receipt, "row": 1, "label": false, "record": { "user_id": "17850" } },
+    ]);
+    assert_eq!(taken(&tell(&server, &events)), (2, 0));
+    assert_eq!(taken(&tell(&server, &events)), (0, 2));
+    let again = json!([{ "receipt": receipt, "row": 1, "label": 1 }, { "id": "e", "record": {} }]);
+    assert_eq!(taken(&tell(&server, &again)), (1, 1), "the first label of a row stands");
+    let metrics = server.metrics();
+    assert!(metrics.contains(r#"millrace_feedback_events_total{result="accepted"} 3"#), "{metrics}");
+    assert!(metrics.contains(r#"millrace_feedback_events_total{result="duplicate"} 3"#), "{metrics}");
+    assert!(server.stop());
+
+    let events = kept.events();
+    let labels: Vec<&Label> = events
+        .iter()
+        .filter_map(|event| match event {
+            Event::Label(label) => Some(label),
+            Event::Behaviour { .. } => None,
+        })
+        .collect();
+    assert_eq!((events.len(), labels.len()), (3, 2));
+    for (label, row, score, happened) in [
+        (labels[0], 0, first().score("123", "456"), true),
+        (labels[1], 1, first().score("17850", "85123A"), false),
+    ] {
+        assert_eq!((&*label.model, label.version, label.row, label.label), (MODEL, 1, row, happened));
+        assert!((label.score - score).abs() < 1e-4, "{} {score}", label.score);
+        assert!((label.answered_ms..label.answered_ms + 60_000).contains(&label.received_ms));
+    }
+    assert_eq!(labels[0].receipt, labels[1].receipt);
+    let record = Record::from([("user_id".to_owned(), Scalar::Text("17850".to_owned()))]);
+    assert_eq!(labels[1].record, Some(record));
+}
+
+#[test]
+fn an_event_is_known_again_after_a_restart_and_a_receipt_by_every_replica() {
+    let (kept, other) = (Kept::new(), Kept::new());
+    let server = kept.server("");
+    let receipt = receipt(&server);
+    let events = json!([{ "receipt": receipt, "label": 1 }, { "id": "e", "record": { "taken": true } }]);
+    assert_eq!(taken(&tell(&server, &events)), (2, 0));
+    assert!(server.stop());
+    let server = kept.server("");
+    assert_eq!(taken(&tell(&server, &events)), (0, 2));
+    let replica = other.server("");
+    assert_eq!(taken(&tell(&replica, &events)), (2, 0));
+    drop((server, replica));
+    assert_eq!((kept.events().len(), other.events().len()), (2, 2));
+}
+
+#[test]
+fn one_bad_event_refuses_all_and_says_which() {
+    let kept = Kept::new();
+    let server = kept.server("");
+    let receipt = receipt(&server);
+    let good = json!({ "id": "good", "record": {} });
+    // The last character may carry bits that nobody reads.
+    let middle = receipt.len() / 2;
+    let other = if receipt.as_bytes()[middle] == b'A' { "B" } else { "A" };
+    let forged = format!("{}{other}{}", &receipt[..middle], &receipt[middle + 1..]);
+    for (event, reason) in [
+        (json!({ "receipt": forged, "label": 1 }), "event 1: the receipt was tampered with"),
+        (json!({ "receipt": "nonsense", "label": 1 }), "event 1: the receipt is malformed"),
+        (json!({ "receipt": receipt, "row": 2, "label": 1 }), "event 1: the receipt is of 2 rows"),
+        (json!({ "receipt": receipt }), "event 1: expected"),
+        (json!({ "id": "large", "record": { "text": "x".repeat(70_000) } }), "event 1: larger than"),
+    ] {
+        refused(&tell(&server, &json!([good, event])), 400, reason);
+    }
+    refused(&server.client().post(FEEDBACK, "{"), 400, "not JSON");
+    assert_eq!(server.client().get(FEEDBACK).status, 405);
+    let metrics = server.metrics();
+    assert!(metrics.contains(r#"millrace_feedback_refused_total{reason="tampered"} 1"#), "{metrics}");
+    assert!(metrics.contains(r#"millrace_feedback_refused_total{reason="malformed"} 5"#), "{metrics}");
+    assert!(server.stop());
+    assert_eq!(kept.events(), []);
+
+    kept.key('6');
+    let server = kept.server("receipt_max_age_ms = 1");
+    refused(&tell(&server, &json!([{ "receipt": receipt, "label": 1 }])), 400, "of another server");
+    kept.key('5');
+    drop(server);
+    let server = kept.server("receipt_max_age_ms = 1");
+    refused(&tell(&server, &json!([{ "receipt": receipt, "label": 1 }])), 400, "has expired");
+    let metrics = server.metrics();
+    assert!(metrics.contains(r#"millrace_feedback_refused_total{reason="expired"} 1"#), "{metrics}");
+}
+
+#[test]
+fn who_has_no_log_takes_nothing_and_who_has_no_keys_no_labels() {
+    let server = Server::start();
+    refused(&tell(&server, &json!([{ "id": "e", "record": {} }])), 404, "no `feedback_dir`");
+    let kept = Kept::new();
+    let server = Server::with(&format!("feedback_dir = '{}'", kept.log().display()));
+    assert_eq!(taken(&tell(&server, &json!([{ "id": "e", "record": {} }]))), (1, 0));
+    refused(&tell(&server, &json!([{ "receipt": "r", "label": 1 }])), 400, "no keys to open receipts");
+}
