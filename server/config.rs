@@ -305,7 +305,7 @@ impl RawConfig {
         Ok(IntakeOptions {
             max_age: milliseconds(self.receipt_max_age_ms, 30 * 24 * 3_600_000, "receipt_max_age_ms")?,
             remembered: count(remembered, 1_000_000, "feedback_remembered_events")?.get(),
-            log: log::Options { max_bytes, keep_bytes, segment_bytes, ..log },
+            log: log::Options { segment_bytes, max_bytes, keep_bytes, ..log },
         })
     }
 

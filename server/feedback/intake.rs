@@ -100,7 +100,7 @@ impl Intake {
                 Ok(entry) => match serde_json::from_slice::<Event>(&entry.payload) {
                     Ok(event) => seen.remember(event.key()),
                     Err(error) => {
-                        tracing::warn!(seq = entry.seq, %error, "the feedback log has an event of another kind")
+                        tracing::warn!(seq = entry.seq, %error, "the feedback log has an event of another kind");
                     }
                 },
                 // Segments in quarantine leave a gap; what is in them may come twice.

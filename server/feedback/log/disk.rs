@@ -15,7 +15,7 @@ use super::store::{File, Store};
 pub(super) struct FakeDisk {
     state: Arc<Mutex<State>>,
     lock: Arc<Mutex<Option<Arc<()>>>>,
-    /// Syncs of data wait for whoever holds this.
+    /// Syncs of data and of names wait for whoever holds this.
     pub(super) stall: Arc<Mutex<()>>,
 }
 
@@ -62,7 +62,7 @@ enum Change {
 pub(super) struct Dice(pub(super) u64);
 
 impl Dice {
-    /// Less than `sides`. Source: Steele et al., 2014, SplitMix64.
+    /// Less than `sides`. Source: Steele et al., 2014, `SplitMix64`.
     pub(super) fn roll(&mut self, sides: usize) -> usize {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
@@ -226,6 +226,7 @@ impl Store for FakeDisk {
     }
 
     fn sync(&self) -> io::Result<()> {
+        drop(self.stall.lock().expect("no test panics with it"));
         let mut state = self.state();
         state.operate()?;
         state.synced = state.files.clone();

@@ -31,7 +31,7 @@ use std::{
     num::NonZeroUsize,
     ops::Range,
     path::Path,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     thread::{self, JoinHandle},
     time::Duration,
 };
@@ -204,32 +204,32 @@ impl Log {
     /// Notes, durably, that the records of the sealed segment whose first is `first_seq` have gone where they are
     /// wanted, so that it may be deleted. Fails with [`LogError::NotSealed`] where there is no such segment.
     pub fn mark_exported(&self, first_seq: u64) -> Result<(), LogError> {
-        let mut state = self.shared.lock();
-        let sealed = state.sealed.iter_mut().find(|sealed| sealed.first_seq == first_seq);
-        let sealed = sealed.ok_or(LogError::NotSealed(first_seq))?;
-        if !sealed.exported {
-            let marker = segment::marker(first_seq);
-            match self.store.create(&marker) {
-                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                    return Err(LogError::io("creating", &marker)(error));
-                }
-                _ => self.store.sync().map_err(LogError::io("syncing", "the folder"))?,
-            }
-            sealed.exported = true;
+        let sealed = self.sealed().into_iter().find(|sealed| sealed.first_seq == first_seq);
+        if sealed.ok_or(LogError::NotSealed(first_seq))?.exported {
+            return Ok(());
         }
+        let marker = segment::marker(first_seq);
+        match self.store.create(&marker) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(LogError::io("creating", &marker)(error));
+            }
+            _ => self.store.sync().map_err(LogError::io("syncing", "the folder"))?,
+        }
+        // Nobody deletes it before this.
+        let mut known = self.shared.lock();
+        let it = known.sealed.iter_mut().filter(|sealed| sealed.first_seq == first_seq);
+        it.for_each(|sealed| sealed.exported = true);
         Ok(())
     }
 
     /// How the log is now.
     pub fn stats(&self) -> Stats {
-        self.shared.lock().stats()
+        self.shared.stats()
     }
 
     /// Bytes that `batch` takes on disk, where it may be appended at all.
     fn admit(&self, batch: &[Bytes]) -> Result<u32, LogError> {
-        if let Some(source) = &self.shared.lock().failed {
-            return Err(LogError::Failed { source: Arc::clone(source) });
-        }
+        self.shared.check()?;
         let largest = batch.iter().map(Bytes::len).max().unwrap_or(0);
         if largest > MAX_PAYLOAD_BYTES {
             return Err(LogError::TooLarge { bytes: largest, most: MAX_PAYLOAD_BYTES });
@@ -429,11 +429,23 @@ pub enum Flaw {
 /// What the writer tells everybody else.
 #[derive(Debug, Default)]
 struct Shared {
+    /// Why nothing is written any more.
+    failed: OnceLock<Arc<io::Error>>,
+    /// Locked for as long as copying takes, and never while the disk is asked for something.
     state: Mutex<Known>,
 }
 
 impl Shared {
-    /// Locked for as long as copying takes; or, where a segment is marked, one sync of the folder.
+    /// Fails where the disk has.
+    fn check(&self) -> Result<(), LogError> {
+        let failed = self.failed.get().map(|source| LogError::Failed { source: Arc::clone(source) });
+        failed.map_or(Ok(()), Err)
+    }
+
+    fn stats(&self) -> Stats {
+        Stats { failed: self.failed.get().is_some(), ..self.lock().stats() }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Known> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -448,10 +460,10 @@ struct Known {
     next_seq: u64,
     last_sync: Option<Duration>,
     full: bool,
-    failed: Option<Arc<io::Error>>,
 }
 
 impl Known {
+    /// All but whether the disk has failed.
     fn stats(&self) -> Stats {
         let active = self.active.map(|(first, _)| first..self.next_seq);
         let sealed = self.sealed.iter().map(|sealed| sealed.first_seq..sealed.next_seq);
@@ -465,7 +477,7 @@ impl Known {
             newest_seq: filled().next_back().map(|range| range.end - 1),
             last_sync: self.last_sync,
             full: self.full,
-            failed: self.failed.is_some(),
+            failed: false,
         }
     }
 

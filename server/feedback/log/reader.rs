@@ -87,16 +87,9 @@ impl Reader {
             Tail::Torn | Tail::Open | Tail::Sealed => None,
         };
         let Open { file, position, .. } = self.open.take()?;
-        match flaw {
-            Some(flaw) => {
-                self.next_seq = None;
-                Some(Err(LogError::Corrupt { file, offset: position.at as u64, flaw }))
-            }
-            None => {
-                self.next_seq = Some(next_seq.max(self.from));
-                None
-            }
-        }
+        // After a flaw nobody knows what should come next.
+        self.next_seq = flaw.is_none().then_some(next_seq.max(self.from));
+        flaw.map(|flaw| Err(LogError::Corrupt { file, offset: position.at as u64, flaw }))
     }
 
     /// Goes on to the next segment, or to the end; what is missing before either.

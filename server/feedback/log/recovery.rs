@@ -149,10 +149,10 @@ impl Recovery<'_> {
         let next_seq = first_seq + (bytes / super::FRAME_HEADER_BYTES) as u64 + 1;
         // First the new one: it is what says, if a crash comes now, which numbers were given.
         let created = Active::create(self.store, next_seq, self.options.segment_bytes);
-        let active = created.map_err(|error| match is_full(&error) {
-            true => LogError::Full,
-            false => LogError::io("creating", &segment::name(next_seq))(error),
-        })?;
+        let active = match created {
+            Err(error) if is_full(&error) => return Err(LogError::Full),
+            created => created.map_err(LogError::io("creating", &segment::name(next_seq)))?,
+        };
         self.recovered.state.next_seq = next_seq;
         self.recovered.state.active = Some(active);
         self.quarantine(found)
@@ -171,12 +171,11 @@ impl Recovery<'_> {
     fn markers(&mut self, names: &[String]) -> Result<(), LogError> {
         for first_seq in names.iter().filter_map(|name| segment::marks(name)) {
             let mut sealed = self.recovered.state.sealed.iter_mut();
-            match sealed.find(|sealed| sealed.first_seq == first_seq) {
-                Some(sealed) => sealed.exported = true,
-                None => {
-                    let name = segment::marker(first_seq);
-                    self.store.remove(&name).map_err(LogError::io("deleting", &name))?;
-                }
+            if let Some(sealed) = sealed.find(|sealed| sealed.first_seq == first_seq) {
+                sealed.exported = true;
+            } else {
+                let name = segment::marker(first_seq);
+                self.store.remove(&name).map_err(LogError::io("deleting", &name))?;
             }
         }
         Ok(())

@@ -71,11 +71,10 @@ impl Header {
         {
             return Err(Flaw::Format);
         }
-        match found.encode() == *header {
-            true if found.first_seq == first_seq => Ok(found),
-            true => Err(Flaw::Name),
-            false => Err(Flaw::Header),
+        if found.encode() != *header {
+            return Err(Flaw::Header);
         }
+        if found.first_seq == first_seq { Ok(found) } else { Err(Flaw::Name) }
     }
 }
 

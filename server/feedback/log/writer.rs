@@ -162,21 +162,17 @@ impl Writer {
 
     /// Puts the batches on disk with one write and one sync. The sequence number of the first record.
     pub(super) fn commit(&mut self, batches: &[&[Bytes]]) -> Result<u64, LogError> {
-        if let Some(source) = &self.shared.lock().failed {
-            return Err(LogError::Failed { source: Arc::clone(source) });
-        }
+        self.shared.check()?;
         let records = batches.iter().map(|batch| batch.len() as u64).sum::<u64>();
         if records == 0 {
             return Ok(self.next_seq);
         }
         let done = self.write(batches);
-        let mut known = self.shared.lock();
-        known.full = matches!(done, Err(LogError::Full));
+        self.shared.lock().full = matches!(done, Err(LogError::Full));
         if let Err(LogError::Failed { source }) = &done {
             tracing::error!(error = %source, "the feedback log's disk has failed; nothing is accepted until it is opened anew");
-            known.failed = Some(Arc::clone(source));
+            self.shared.failed.get_or_init(|| Arc::clone(source));
         }
-        drop(known);
         let sync = done?;
         let first = self.next_seq;
         self.next_seq += records;
@@ -228,25 +224,30 @@ impl Writer {
     /// Deletes what retention lets go. The newest sealed segment stays until there is one after it, for its footer says
     /// which sequence numbers were given.
     fn retain(&self, has_active: bool) -> Result<(), LogError> {
-        let mut known = self.shared.lock();
-        let eligible = known.sealed.len().saturating_sub(usize::from(!has_active));
+        let (sealed, bytes) = {
+            let known = self.shared.lock();
+            (known.sealed.clone(), known.bytes() + if has_active { self.options.segment_bytes } else { 0 })
+        };
+        let eligible = &sealed[..sealed.len().saturating_sub(usize::from(!has_active))];
         let now = SystemTime::now();
         let age = |sealed: &Sealed| {
             let modified = self.store.modified(&segment::name(sealed.first_seq))?;
             // A clock that was set back makes nothing old.
             Ok(now.duration_since(modified).unwrap_or_default())
         };
-        let exported = known.sealed[..eligible].iter().take_while(|sealed| sealed.exported);
+        let exported = eligible.iter().take_while(|sealed| sealed.exported);
         let ages: Vec<Duration> = exported.map(age).collect::<io::Result<_>>().map_err(failed)?;
-        let bytes = known.bytes() + if has_active { self.options.segment_bytes } else { 0 };
-        let expired = retention::expired(&known.sealed[..eligible], &ages, bytes, &self.options);
-        for sealed in known.sealed.drain(..expired) {
-            // The marker last: without it, a segment that is there would be exported twice.
-            let removed =
-                self.store.remove(&segment::name(sealed.first_seq)).and_then(|()| self.store.sync());
-            removed.and_then(|()| self.store.remove(&segment::marker(sealed.first_seq))).map_err(failed)?;
-        }
-        Ok(())
+        let expired = retention::expired(eligible, &ages, bytes, &self.options);
+        eligible[..expired].iter().try_for_each(|sealed| self.delete(sealed.first_seq)).map_err(failed)
+    }
+
+    /// Deletes the oldest segment.
+    fn delete(&self, first_seq: u64) -> io::Result<()> {
+        self.shared.lock().sealed.retain(|sealed| sealed.first_seq != first_seq);
+        self.store.remove(&segment::name(first_seq))?;
+        self.store.sync()?;
+        // The marker last: without it, a segment that is there would be exported twice.
+        self.store.remove(&segment::marker(first_seq))
     }
 
     fn publish(&self, sync: Option<Duration>) {
