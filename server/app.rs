@@ -17,7 +17,7 @@ use std::{
     num::NonZeroUsize,
     sync::Arc,
     thread::{self, JoinHandle},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use tokio::{runtime::Builder, sync::watch};
@@ -26,9 +26,13 @@ use crate::{
     REVISION,
     config::Config,
     engine::{EngineError, OnnxRuntime, cuda::Cuda},
-    feedback::{Intake, Issuer, Keys, KeysError, log::LogError},
+    feedback::{
+        Intake, Issuer, Keys, KeysError, Live,
+        log::LogError,
+        window::{Judged, WindowFault},
+    },
     http::{ConnectionLimits, Connections, Management, Serving, Stopping},
-    metrics::Metrics,
+    metrics::{LiveFacts, Metrics},
     repository::{Layout, Loader, Reaper, Repository},
     workers::{Spawner, Workers},
 };
@@ -64,6 +68,9 @@ pub enum StartError {
     /// The log of feedback cannot be opened.
     #[error("the log of feedback cannot be opened")]
     Feedback(#[from] LogError),
+    /// Answers cannot be judged so.
+    #[error(transparent)]
+    Window(#[from] WindowFault),
     /// A thread or a runtime.
     #[error("a thread cannot be started")]
     Thread(#[source] io::Error),
@@ -92,9 +99,13 @@ impl App {
         check_models(config)?;
         let runtime = OnnxRuntime::load(&config.onnxruntime)?;
         let keys = config.receipt_keys.as_deref().map(Keys::read).transpose()?.map(Arc::new);
-        let intake =
-            config.feedback_dir.as_deref().map(|folder| Intake::open(folder, keys.clone(), config.feedback));
-        let intake = intake.transpose()?.map(Arc::new);
+        let live = Arc::new(live(config)?);
+        let intake = config
+            .feedback_dir
+            .as_deref()
+            .map(|folder| Intake::open(folder, keys.clone(), config.feedback, Arc::clone(&live)))
+            .transpose()?
+            .map(Arc::new);
         let (listener, address) = bind(config.listen)?;
         let (management_listener, management_address) = bind(config.management_listen)?;
         // From here on the system accepts connections; they are served in a moment.
@@ -124,7 +135,7 @@ impl App {
             Arc::clone(&stopping),
             config.http,
         );
-        let management = manage(management, management_service, Arc::clone(&metrics))?;
+        let management = manage(management, management_service, Arc::clone(&metrics), Arc::clone(&live))?;
         let (stop_serving, stop) = watch::channel(false);
         let port = Port { listener, limits: limits(config), stop };
         let service = Serving::new(
@@ -132,6 +143,7 @@ impl App {
             Arc::clone(&metrics),
             keys.map(Issuer::new),
             intake,
+            live,
             config.http,
         );
         let workers = Workers::start(worker_threads(config)).map_err(StartError::Thread)?;
@@ -228,7 +240,12 @@ fn serve(
 }
 
 /// Serves the management port, and looks after the metrics, on a thread of its own.
-fn manage(port: Port, service: Management, metrics: Arc<Metrics>) -> Result<JoinHandle<()>, StartError> {
+fn manage(
+    port: Port,
+    service: Management,
+    metrics: Arc<Metrics>,
+    live: Arc<Live>,
+) -> Result<JoinHandle<()>, StartError> {
     let runtime = Builder::new_current_thread().enable_all().build().map_err(StartError::Thread)?;
     let entered = runtime.enter();
     let (connections, stopped) = port.open(Spawner::here(), None).map_err(StartError::Thread)?;
@@ -242,19 +259,54 @@ fn manage(port: Port, service: Management, metrics: Arc<Metrics>) -> Result<Join
         runtime.block_on(async move {
             tokio::select! {
                 _ = connections.serve(answer, stopped) => {}
-                () = upkeep(&metrics) => {}
+                () = upkeep(&metrics, &live) => {}
             }
         });
     })
 }
 
 /// Looks after the metrics, forever.
-async fn upkeep(metrics: &Metrics) {
+async fn upkeep(metrics: &Metrics, live: &Live) {
     let mut interval = tokio::time::interval(UPKEEP_INTERVAL);
     loop {
         interval.tick().await;
         metrics.upkeep();
+        for version in live.judge(SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default()) {
+            for (window, judged) in [("early", &version.early), ("mature", &version.mature)] {
+                metrics.live(&version.model, version.version, window, &facts(judged));
+            }
+        }
     }
+}
+
+/// How good answers are, as metrics have it.
+fn facts(judged: &Judged) -> LiveFacts {
+    let scores = &judged.scores;
+    let delay = |q| judged.delays.quantile(q).map(|delay| delay.as_secs_f64());
+    LiveFacts {
+        predicted: judged.predicted,
+        labelled: scores.rows(),
+        positive: scores.positives(),
+        measures: vec![
+            ("accuracy", scores.accuracy()),
+            ("auc", scores.auc()),
+            ("brier", scores.brier()),
+            ("calibration", scores.calibration()),
+            ("calibration_error", scores.calibration_error()),
+            ("coverage", judged.coverage()),
+            ("log_loss", scores.log_loss()),
+            ("positive_rate", scores.positive_rate()),
+            ("precision", scores.precision()),
+        ],
+        delays: vec![("0.5", delay(0.5)), ("0.9", delay(0.9)), ("0.99", delay(0.99))],
+    }
+}
+
+/// What judges the answers of this server.
+fn live(config: &Config) -> Result<Live, WindowFault> {
+    let models = config.models.iter();
+    let options = models.map(|(model, options)| (model.as_str().to_owned(), options.quality)).collect();
+    Live::new(config.defaults.quality, options)
 }
 
 /// A repository that is not there is a mistake of whoever starts the server; one that goes away later may come back.

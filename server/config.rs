@@ -17,7 +17,10 @@ use serde::Deserialize;
 use crate::{
     batcher::{Batching, Lane},
     engine::cuda::{CudaOptions, Precision},
-    feedback::{IntakeOptions, log},
+    feedback::{
+        IntakeOptions, log,
+        window::{WindowFault, WindowOptions},
+    },
     recommend::Room,
     repository::{EngineWish, ModelName, NameError, Policy, VersionNumber},
 };
@@ -56,6 +59,12 @@ pub enum ConfigError {
         #[source]
         source: NameError,
     },
+    /// A threshold that no score can meet or miss.
+    #[error("threshold must be from 0 to 1")]
+    Threshold,
+    /// How answers are to be judged.
+    #[error("quality_window_ms, quality_step_ms and quality_maturity_ms: {0}")]
+    Window(#[from] WindowFault),
     /// A model is to give receipts, and there is nothing to seal them with.
     #[error("receipts need receipt_keys")]
     NoReceiptKeys,
@@ -153,6 +162,14 @@ pub struct RawModel {
     pub request_timeout_ms: Option<u64>,
     /// Whether answers have a receipt, unless the request says so itself.
     pub receipts: Option<bool>,
+    /// How much time is judged at once.
+    pub quality_window_ms: Option<u64>,
+    /// The steps that the window is counted in.
+    pub quality_step_ms: Option<u64>,
+    /// How long an answer waits for its label before it is judged.
+    pub quality_maturity_ms: Option<u64>,
+    /// The score from which on the model says that the event happens.
+    pub threshold: Option<f32>,
     /// Threads that search the catalogue of a version which has one; 0 for no recommendations.
     pub recommend_threads: Option<usize>,
     /// Requests for recommendations that may wait for one of them.
@@ -226,7 +243,7 @@ pub struct HttpLimits {
 }
 
 /// How a model is served.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ModelOptions {
     /// Which versions are served.
     pub policy: Policy,
@@ -246,6 +263,8 @@ pub struct ModelOptions {
     pub request_timeout: Duration,
     /// Whether answers have a receipt, unless the request says so itself.
     pub receipts: bool,
+    /// How its answers are judged.
+    pub quality: WindowOptions,
     /// Who searches the catalogue of a version that has one; nobody does where there are no threads.
     pub recommend: Room,
     /// The most bytes that the vectors of a version's items may take.
@@ -369,6 +388,7 @@ impl RawModel {
             },
             request_timeout,
             receipts: self.receipts.or(defaults.receipts).unwrap_or(false),
+            quality: self.quality(defaults)?,
             recommend: self.recommend(defaults)?,
             max_catalogue_bytes: count(
                 self.max_catalogue_bytes.or(defaults.max_catalogue_bytes),
@@ -376,6 +396,24 @@ impl RawModel {
                 "max_catalogue_bytes",
             )?,
         })
+    }
+
+    fn quality(&self, defaults: &Self) -> Result<WindowOptions, ConfigError> {
+        let threshold = self.threshold.or(defaults.threshold).unwrap_or(0.5);
+        if !(0.0..=1.0).contains(&threshold) {
+            return Err(ConfigError::Threshold);
+        }
+        let window = self.quality_window_ms.or(defaults.quality_window_ms);
+        let step = self.quality_step_ms.or(defaults.quality_step_ms);
+        let maturity = self.quality_maturity_ms.or(defaults.quality_maturity_ms);
+        let options = WindowOptions {
+            step: milliseconds(step, 60_000, "quality_step_ms")?,
+            window: milliseconds(window, 3_600_000, "quality_window_ms")?,
+            maturity: Duration::from_millis(maturity.unwrap_or(1_800_000)),
+            threshold,
+        };
+        options.check()?;
+        Ok(options)
     }
 
     fn recommend(&self, defaults: &Self) -> Result<Room, ConfigError> {
@@ -459,6 +497,9 @@ mod tests {
             ("defaults = { standing_wait_ms = 0 }", "standing_wait_ms must be above zero"),
             ("defaults = { preferred_batch_rows = 0 }", "preferred_batch_rows must be above zero"),
             ("[models.\"../x\"]\nlane = \"inline\"", "models.../x"),
+            ("defaults = { threshold = 1.5 }", "threshold must be from 0 to 1"),
+            ("defaults = { quality_window_ms = 90000 }", "multiple of its step"),
+            ("defaults = { quality_step_ms = 1000 }", "1024 steps at most"),
             ("defaults = { receipts = true }", "receipts need receipt_keys"),
             ("[models.shop]\nreceipts = true", "receipts need receipt_keys"),
             ("defaults = { max_batch_rows = 10, max_queue_rows = 9 }", "must be at least"),

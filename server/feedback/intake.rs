@@ -10,7 +10,7 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use super::{
-    Keys, Receipt, ReceiptError, Told,
+    Keys, Live, Receipt, ReceiptError, Told,
     event::{Event, EventKey, Label},
     log::{self, Log, LogError},
     seen::{Known, Seen},
@@ -79,17 +79,30 @@ pub struct Taken {
     pub duplicates: usize,
 }
 
+/// Events that the log has accepted, and has not written yet.
+struct Submitted {
+    append: log::Append,
+    keys: Vec<EventKey>,
+    labels: Vec<Label>,
+}
+
 /// Takes feedback.
 pub struct Intake {
     keys: Option<Arc<Keys>>,
     max_age: Duration,
     log: Log,
     seen: Mutex<Seen>,
+    live: Arc<Live>,
 }
 
 impl Intake {
-    /// Opens the log in `folder`, and reads in it which events it has.
-    pub fn open(folder: &Path, keys: Option<Arc<Keys>>, options: IntakeOptions) -> Result<Self, LogError> {
+    /// Opens the log in `folder`, and reads in it which events it has. Labels go to `live`.
+    pub fn open(
+        folder: &Path,
+        keys: Option<Arc<Keys>>,
+        options: IntakeOptions,
+        live: Arc<Live>,
+    ) -> Result<Self, LogError> {
         let log = Log::open(folder, options.log)?;
         let mut seen = Seen::new(options.remembered);
         let stats = log.stats();
@@ -98,7 +111,12 @@ impl Intake {
         for entry in log.read(from)? {
             match entry {
                 Ok(entry) => match serde_json::from_slice::<Event>(&entry.payload) {
-                    Ok(event) => seen.remember(event.key()),
+                    Ok(event) => {
+                        seen.remember(event.key());
+                        if let Event::Label(label) = event {
+                            live.labelled(&label);
+                        }
+                    }
                     Err(error) => {
                         tracing::warn!(seq = entry.seq, %error, "the feedback log has an event of another kind");
                     }
@@ -107,7 +125,7 @@ impl Intake {
                 Err(error) => tracing::error!(%error, "the feedback log cannot be read as a whole"),
             }
         }
-        Ok(Self { keys, max_age: options.max_age, log, seen: Mutex::new(seen) })
+        Ok(Self { keys, max_age: options.max_age, log, seen: Mutex::new(seen), live })
     }
 
     /// How the log is.
@@ -124,15 +142,21 @@ impl Intake {
         let total = told.len();
         let events = told.into_iter().enumerate().map(|(event, told)| self.checked(event, told, now));
         let events = events.collect::<Result<Vec<Event>, _>>()?;
-        let Some((receipt, keys)) = self.submit(&events)? else {
+        let Some(Submitted { append, keys, labels }) = self.submit(events)? else {
             return Ok(Taken { accepted: 0, duplicates: total });
         };
         let accepted = keys.len();
         let intake = Arc::clone(self);
         // On its own, so that a client who goes away does not leave events that are pending for ever.
         let written = tokio::spawn(async move {
-            let written = receipt.durable().await;
+            let written = append.durable().await;
             intake.seen().end(&keys, written.is_ok());
+            if written.is_ok() {
+                for label in &labels {
+                    // One that is too late for every window is in the log all the same.
+                    intake.live.labelled(label);
+                }
+            }
             written
         });
         written.await.expect("nothing in it panics, and nobody aborts it")?;
@@ -169,16 +193,16 @@ impl Intake {
     }
 
     /// Gives the log the events that it does not have; nothing where it has all.
-    fn submit(&self, events: &[Event]) -> Result<Option<(log::Append, Vec<EventKey>)>, FeedbackError> {
-        let keyed = events.iter().enumerate().map(|(event, told)| {
-            let payload = Bytes::from(serde_json::to_vec(told).expect("names, numbers and texts are JSON"));
+    fn submit(&self, events: Vec<Event>) -> Result<Option<Submitted>, FeedbackError> {
+        let keyed = events.into_iter().enumerate().map(|(event, told)| {
+            let payload = Bytes::from(serde_json::to_vec(&told).expect("names, numbers and texts are JSON"));
             let fits = payload.len() <= log::MAX_PAYLOAD_BYTES;
-            if fits { Ok((told.key(), payload)) } else { Err(FeedbackError::TooLarge { event }) }
+            if fits { Ok((told.key(), payload, told)) } else { Err(FeedbackError::TooLarge { event }) }
         });
         let keyed = keyed.collect::<Result<Vec<_>, _>>()?;
         let mut seen = self.seen();
-        let (mut keys, mut payloads) = (Vec::new(), Vec::new());
-        for (event, (key, payload)) in keyed.into_iter().enumerate() {
+        let (mut keys, mut payloads, mut labels) = (Vec::new(), Vec::new(), Vec::new());
+        for (event, (key, payload, told)) in keyed.into_iter().enumerate() {
             match seen.known(key) {
                 Known::Durable => {}
                 Known::Pending => return Err(FeedbackError::Pending { event }),
@@ -186,6 +210,9 @@ impl Intake {
                 Known::New => {
                     keys.push(key);
                     payloads.push(payload);
+                    if let Event::Label(label) = told {
+                        labels.push(label);
+                    }
                 }
             }
         }
@@ -194,7 +221,7 @@ impl Intake {
         }
         let append = self.log.try_append(payloads)?;
         seen.begin(keys.iter().copied());
-        Ok(Some((append, keys)))
+        Ok(Some(Submitted { append, keys, labels }))
     }
 
     fn seen(&self) -> MutexGuard<'_, Seen> {

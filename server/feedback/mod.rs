@@ -1,10 +1,12 @@
 //! How good the answers were. An answer carries a [`Receipt`] where it is asked for one: which version scored what, and when,
 //! under a key that every replica has. Whoever comes back with it and a label needs no server to have remembered anything.
-//! [`Intake`] takes what they tell, which is in the [`log`] before anybody is thanked. [`window`] counts how right scores were, by the time of their answers.
+//! [`Intake`] takes what they tell, which is in the [`log`] before anybody is thanked. [`Live`] counts how right scores were, in
+//! [`window`]s of the times of their answers.
 
 mod event;
 mod intake;
 mod keys;
+mod live;
 pub mod log;
 mod receipt;
 mod seen;
@@ -14,5 +16,6 @@ pub use self::{
     event::{Event, Label, Record, Scalar, Told},
     intake::{FeedbackError, Intake, IntakeOptions, Taken},
     keys::{Keys, KeysError},
+    live::{Live, LiveVersion},
     receipt::{IssueError, Issuer, MAX_ROWS, Receipt, ReceiptError},
 };

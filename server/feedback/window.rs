@@ -80,6 +80,11 @@ impl WindowOptions {
         Some(u64::try_from(span.as_millis()).ok()?.div_ceil(step))
     }
 
+    /// Fails where there cannot be such windows.
+    pub fn check(&self) -> Result<(), WindowFault> {
+        self.kept().map(drop)
+    }
+
     /// Steps that are kept: those of both windows, and the one that has begun.
     fn kept(&self) -> Result<u64, WindowFault> {
         let window = self.steps(self.window).filter(|&steps| steps > 0 && self.is_whole(steps));
@@ -98,7 +103,7 @@ impl WindowOptions {
 impl Windows {
     /// No rows.
     pub fn new(options: WindowOptions) -> Result<Self, WindowFault> {
-        options.kept()?;
+        options.check()?;
         Ok(Self { options, steps: VecDeque::new(), first: 0 })
     }
 

@@ -43,7 +43,7 @@ use self::{
 };
 use crate::{
     config::HttpLimits,
-    feedback::{Intake, Issuer},
+    feedback::{Intake, Issuer, Live},
     metrics::Metrics,
     repository::Repository,
     workers,
@@ -57,6 +57,8 @@ pub struct Serving {
     issuer: Option<Issuer>,
     /// Of feedback, where it is taken.
     intake: Option<Arc<Intake>>,
+    /// How good answers are.
+    live: Arc<Live>,
     limits: HttpLimits,
     room: BodyRoom,
     ids: RequestIds,
@@ -64,16 +66,17 @@ pub struct Serving {
 
 impl Serving {
     /// The serving port of a server with this repository, whose answers may have receipts of `issuer`, and
-    /// whose feedback goes to `intake`.
+    /// whose feedback goes to `intake`; `live` hears of each receipt.
     pub fn new(
         repository: Arc<Repository>,
         metrics: Arc<Metrics>,
         issuer: Option<Issuer>,
         intake: Option<Arc<Intake>>,
+        live: Arc<Live>,
         limits: HttpLimits,
     ) -> Self {
         let room = BodyRoom::new(limits.max_inflight_bytes.get());
-        Self { repository, metrics, issuer, intake, limits, room, ids: RequestIds::new() }
+        Self { repository, metrics, issuer, intake, live, limits, room, ids: RequestIds::new() }
     }
 
     /// Answers one request, whatever it is.

@@ -71,11 +71,11 @@ async fn score(
     headers: &HeaderMap,
     body: &mut Incoming,
 ) -> Result<Response<Full<Bytes>>, HttpError> {
-    let issuer = receipts::issuer(serving, call.version(), headers)?;
+    let sealing = receipts::sealing(serving, call.version(), headers)?;
     let scores = call.score(serving, headers, body, decode).await?;
     let mut response = encode(Format::of_answer(headers), &scores);
-    if let Some(issuer) = issuer {
-        let receipt = receipts::receipt(issuer, call.version(), scores.iter().copied())?;
+    if let Some(sealing) = sealing {
+        let receipt = sealing.receipt(call.version(), scores.iter().copied())?;
         response.headers_mut().insert(RECEIPT, receipt);
     }
     Ok(response)

@@ -52,7 +52,7 @@ async fn best(
     if Format::of_body(headers)? != Format::Json {
         return Err(HttpError::NotJson);
     }
-    let issuer = receipts::issuer(serving, version, headers)?;
+    let sealing = receipts::sealing(serving, version, headers)?;
     let deadline = call.deadline(headers)?;
     recommender.admits()?;
     let query = {
@@ -64,8 +64,8 @@ async fn best(
     let mut answer = Vec::new();
     recommend::encode(&best, recommender.catalogue(), &mut answer);
     let mut response = json_response(answer);
-    if let Some(issuer) = issuer {
-        let receipt = receipts::receipt(issuer, version, best.iter().map(|item| item.score))?;
+    if let Some(sealing) = sealing {
+        let receipt = sealing.receipt(version, best.iter().map(|item| item.score))?;
         response.headers_mut().insert(RECEIPT, receipt);
     }
     Ok(response)

@@ -162,6 +162,24 @@ pub const FAMILIES: &[Family] = &[
     server("millrace_gpu_clock_hertz", Kind::Gauge, &["gpu"], "The clock of the GPU's multiprocessors."),
     server("millrace_gpu_temperature_celsius", Kind::Gauge, &["gpu"], "The temperature of the GPU."),
     version(
+        "millrace_live_rows",
+        Kind::Gauge,
+        &["model", "version", "window", "of"],
+        "Rows in a window of the times of their answers: answered with a receipt by this server since it started (predicted), labelled, and labelled as having happened (positive). The mature window ends where answers have had time to get their labels, the early one now.",
+    ),
+    version(
+        "millrace_live_quality",
+        Kind::Gauge,
+        &["model", "version", "window", "measure"],
+        "Measures of the labelled rows in a window; NaN where there are too few.",
+    ),
+    version(
+        "millrace_live_label_delay_seconds",
+        Kind::Gauge,
+        &["model", "version", "window", "quantile"],
+        "What a share of the labels in a window did not take longer than, a fifth too long at most.",
+    ),
+    version(
         "millrace_requests_total",
         Kind::Counter,
         &["model", "version", "dialect", "outcome"],

@@ -7,6 +7,7 @@
 mod families;
 mod feedback;
 mod gpus;
+mod live;
 mod version;
 
 use std::{
@@ -22,6 +23,7 @@ use metrics_util::MetricKindMask;
 pub use self::{
     families::{FAMILIES, Family, Kind},
     feedback::{FeedbackMetrics, Refused},
+    live::LiveFacts,
     version::{CloseReason, Dialect, Dropped, Outcome, VersionFacts, VersionMetrics, VersionSeries},
 };
 
@@ -112,6 +114,13 @@ impl Metrics {
         live.retain(|known| known.strong_count() > 0);
         live.push(Arc::downgrade(&metrics));
         metrics
+    }
+
+    /// How good the answers of a version are, in the `early` or the `mature` window.
+    pub fn live(&self, model: &str, version: u64, window: &'static str, facts: &LiveFacts) {
+        let [model, version] = [("model", model.to_owned()), ("version", version.to_string())]
+            .map(|(key, value)| Label::new(key, value));
+        facts.record(&self.versions, &[model, version, Label::new("window", window)]);
     }
 
     /// Counts one attempt to load a version of `model`, and how long it took.
@@ -262,6 +271,9 @@ mod tests {
         version.series().queued(Duration::from_micros(20));
         version.series().request(Dialect::Recommend, Outcome::Ok, Duration::from_millis(1));
         version.series().searched(Duration::from_micros(20), Duration::from_millis(1));
+        let live =
+            LiveFacts { measures: vec![("auc", some)], delays: vec![("0.5", None)], ..LiveFacts::default() };
+        metrics.live("shop", 7, "mature", &live);
         metrics.loaded("shop", LoadResult::Ok, Duration::from_millis(5));
         metrics.swapped("shop", Duration::from_micros(1));
         metrics.current_version("shop", 7);

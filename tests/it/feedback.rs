@@ -173,3 +173,36 @@ fn who_has_no_log_takes_nothing_and_who_has_no_keys_no_labels() {
     assert_eq!(taken(&tell(&server, &json!([{ "id": "e", "record": {} }]))), (1, 0));
     refused(&tell(&server, &json!([{ "receipt": "r", "label": 1 }])), 400, "no keys to open receipts");
 }
+
+#[test]
+fn labels_become_measures_of_the_version_and_are_read_again_after_a_restart() {
+    let kept = Kept::new();
+    let server = kept.server("");
+    let receipt = receipt(&server);
+    let scores = [first().score("123", "456"), first().score("17850", "85123A")];
+    let labels = [true, false];
+    let events: Vec<Value> =
+        (0..2).map(|row| json!({ "receipt": receipt, "row": row, "label": labels[row] })).collect();
+    assert_eq!(taken(&tell(&server, &json!(events))), (2, 0));
+    // The counts are exported once a second.
+    let wait = |server: &Server, line: &str| {
+        let seen = (0..100).any(|_| {
+            std::thread::sleep(std::time::Duration::from_millis(50));
+            server.metrics().contains(line)
+        });
+        assert!(seen, "{line} is not in {}", server.metrics());
+    };
+    let of = |what: &str| format!(r#"model="{MODEL}",version="1",window="early",{what}}}"#);
+    let accuracy = millrace::quality::accuracy(&scores, &labels, 0.5).expect("two rows");
+    let quality = |measure: &str| format!("millrace_live_quality{{{}", of(&format!("measure=\"{measure}\"")));
+    let rows = |which: &str| format!("millrace_live_rows{{{}", of(&format!("of=\"{which}\"")));
+    wait(&server, &format!("{} 2\n", rows("labelled")));
+    wait(&server, &format!("{} 2\n", rows("predicted")));
+    wait(&server, &format!("{} {accuracy}\n", quality("accuracy")));
+    wait(&server, &format!("{} 1\n", quality("coverage")));
+    assert!(server.stop());
+    let server = kept.server("");
+    wait(&server, &format!("{} 2\n", rows("labelled")));
+    wait(&server, &format!("{} {accuracy}\n", quality("accuracy")));
+    wait(&server, &format!("{} NaN\n", quality("coverage")));
+}
