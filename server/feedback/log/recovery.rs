@@ -44,6 +44,8 @@ pub(super) struct Recovered {
 
 /// Repairs the log in `store`, which must be locked.
 pub(super) fn recover(store: &dyn Store, options: &Options) -> Result<Recovered, LogError> {
+    // What is seen may be on disk or not: a process may have been killed before it synced a name.
+    store.sync().map_err(LogError::io("syncing", "the folder"))?;
     let names = store.list().map_err(LogError::io("listing", "the folder"))?;
     let mut firsts: Vec<u64> = names.iter().filter_map(|name| segment::first_seq(name)).collect();
     firsts.sort_unstable();

@@ -388,6 +388,24 @@ fn a_hole_in_the_last_segment_that_was_on_disk_once_is_no_tear() {
     assert!(matches!(missing, Some(Err(LogError::Missing { from: 1, next: gap })) if gap == next.start));
 }
 
+#[test]
+fn what_was_read_once_outlasts_the_next_crash_although_its_sync_had_failed() {
+    for seed in 0..20 {
+        let disk = FakeDisk::default();
+        let log = open(&disk).expect("opened");
+        fill(&log, 1);
+        disk.fail(Faults { sync: Some(io::ErrorKind::Other), ..Faults::default() });
+        log.try_append(vec![payload("unsure")]).expect("accepted").wait().expect_err("it is not on disk");
+        drop(log);
+        disk.fail(Faults::default());
+        let log = open(&disk).expect("opened");
+        assert_eq!(log.read(2).expect("listed").flatten().count(), 1);
+        drop(log);
+        disk.crash(&mut Dice(seed));
+        assert_eq!(payloads(&disk)[1], payload("unsure"));
+    }
+}
+
 /// What a crash test knows of the log.
 #[derive(Default)]
 struct Model {
@@ -445,7 +463,12 @@ fn what_was_acknowledged_is_there_once_and_in_order_whatever_a_crash_leaves() {
         let (disk, mut dice, mut model) = (FakeDisk::default(), Dice(seed), Model::default());
         for _ in 0..6 {
             model.live(&disk, &mut dice);
-            disk.crash(&mut dice);
+            // A process that is killed leaves what it wrote to the system, synced or not.
+            if dice.roll(3) == 0 {
+                disk.fail(Faults::default());
+            } else {
+                disk.crash(&mut dice);
+            }
             if dice.roll(2) == 0 {
                 model.check(&disk);
             }
