@@ -271,6 +271,7 @@ async fn upkeep(metrics: &Metrics, live: &Live) {
     loop {
         interval.tick().await;
         metrics.upkeep();
+        metrics.feedback.late(live.late());
         for version in live.judge(SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default()) {
             for (window, judged) in [("early", &version.early), ("mature", &version.mature)] {
                 metrics.live(&version.model, version.version, window, &facts(judged));

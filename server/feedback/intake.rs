@@ -153,7 +153,7 @@ impl Intake {
             intake.seen().end(&keys, written.is_ok());
             if written.is_ok() {
                 for label in &labels {
-                    // One that is too late for every window is in the log all the same.
+                    // One that is too late for every window is counted there, and is in the log all the same.
                     intake.live.labelled(label);
                 }
             }

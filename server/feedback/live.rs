@@ -3,7 +3,10 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    sync::Mutex,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -24,6 +27,7 @@ pub struct Live {
     defaults: WindowOptions,
     options: BTreeMap<String, WindowOptions>,
     models: DashMap<String, Mutex<VecDeque<(u64, Windows)>>>,
+    late: AtomicU64,
 }
 
 /// How good the answers of a version are at a moment.
@@ -46,7 +50,7 @@ impl Live {
         options: BTreeMap<String, WindowOptions>,
     ) -> Result<Self, WindowFault> {
         options.values().chain([&defaults]).try_for_each(WindowOptions::check)?;
-        Ok(Self { defaults, options, models: DashMap::new() })
+        Ok(Self { defaults, options, models: DashMap::new(), late: AtomicU64::new(0) })
     }
 
     /// Counts `rows` that were answered with a receipt at `now`.
@@ -60,14 +64,23 @@ impl Live {
         let (answered, received) = (Duration::from_millis(*answered_ms), Duration::from_millis(*received_ms));
         let placed =
             self.with(model, *version, |windows| windows.labelled(answered, *score, label.label, received));
-        placed.unwrap_or(Placed::Late)
+        let placed = placed.unwrap_or(Placed::Late);
+        if placed == Placed::Late {
+            self.late.fetch_add(1, Ordering::Relaxed);
+        }
+        placed
+    }
+
+    /// Labels that came when no window was left for them.
+    pub fn late(&self) -> u64 {
+        self.late.load(Ordering::Relaxed)
     }
 
     /// How good answers are at `now`, a version after the other.
     pub fn judge(&self, now: Duration) -> Vec<LiveVersion> {
         let mut all = Vec::new();
         for entry in &self.models {
-            let versions = entry.value().lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let versions = entry.value().lock().unwrap_or_else(PoisonError::into_inner);
             all.extend(versions.iter().map(|(version, windows)| LiveVersion {
                 model: entry.key().clone(),
                 version: *version,
@@ -84,7 +97,7 @@ impl Live {
             Some(versions) => versions,
             None => self.models.entry(model.to_owned()).or_default().downgrade(),
         };
-        let mut versions = versions.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut versions = versions.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, windows)) = versions.iter_mut().find(|(known, _)| *known == version) {
             return Some(act(windows));
         }
@@ -158,6 +171,8 @@ mod tests {
         }
         let versions: Vec<u64> = live.judge(NOW).iter().map(|live| live.version).collect();
         assert_eq!(versions, (13..=20).collect::<Vec<_>>());
+        let late = live.late();
         assert_eq!(live.labelled(&label("shop", 12, true)), Placed::Late);
+        assert_eq!(live.late(), late + 1);
     }
 }

@@ -98,6 +98,12 @@ pub const FAMILIES: &[Family] = &[
         "Events of feedback that are in the log: since this request (accepted), or before it (duplicate).",
     ),
     server(
+        "millrace_feedback_late_labels_total",
+        Kind::Counter,
+        &[],
+        "Labels that came when their answers were older than every window, or of a version that is judged no more; those that the server read from the log when it started among them.",
+    ),
+    server(
         "millrace_feedback_refused_total",
         Kind::Counter,
         &["reason"],

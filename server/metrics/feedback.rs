@@ -40,6 +40,7 @@ impl Refused {
 pub struct FeedbackMetrics {
     accepted: Counter,
     duplicates: Counter,
+    late: Counter,
     refused: [Counter; 7],
 }
 
@@ -50,6 +51,7 @@ impl FeedbackMetrics {
         Self {
             accepted: events("accepted"),
             duplicates: events("duplicate"),
+            late: counter(recorder, "millrace_feedback_late_labels_total", &[]),
             refused: Refused::ALL.map(|(_, reason)| {
                 counter(recorder, "millrace_feedback_refused_total", &[Label::new("reason", reason)])
             }),
@@ -60,6 +62,11 @@ impl FeedbackMetrics {
     pub fn taken(&self, accepted: usize, duplicates: usize) {
         self.accepted.increment(accepted as u64);
         self.duplicates.increment(duplicates as u64);
+    }
+
+    /// So many labels have come too late to count, since the server started.
+    pub fn late(&self, labels: u64) {
+        self.late.absolute(labels);
     }
 
     /// Counts a request that was refused.
