@@ -79,14 +79,16 @@ impl Live {
     /// How good answers are at `now`, a version after the other.
     pub fn judge(&self, now: Duration) -> Vec<LiveVersion> {
         let mut all = Vec::new();
-        for entry in &self.models {
-            let versions = entry.value().lock().unwrap_or_else(PoisonError::into_inner);
-            all.extend(versions.iter().map(|(version, windows)| LiveVersion {
-                model: entry.key().clone(),
-                version: *version,
-                early: windows.early(now),
-                mature: windows.mature(now),
-            }));
+        let models: Vec<String> = self.models.iter().map(|entry| entry.key().clone()).collect();
+        for model in models {
+            for place in 0..MAX_VERSIONS {
+                // Locked anew for each: requests that are counted wait for one sum, and not for all.
+                let Some(versions) = self.models.get(&model) else { break };
+                let versions = versions.lock().unwrap_or_else(PoisonError::into_inner);
+                let Some((version, windows)) = versions.get(place) else { break };
+                let (early, mature) = (windows.early(now), windows.mature(now));
+                all.push(LiveVersion { model: model.clone(), version: *version, early, mature });
+            }
         }
         all
     }

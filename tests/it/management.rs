@@ -64,7 +64,12 @@ fn a_version_that_cannot_serve_changes_nothing_and_says_why() {
     assert_eq!(answering(&server).as_deref(), Some("1"));
     let listed = server.management().get("/models/shop").json();
     assert_eq!((&listed["current"], &listed["versions"][1]["state"]), (&1.into(), &"failed".into()));
-    assert!(server.metrics().contains(r#"millrace_model_loads_total{model="shop",result="failed"} 1"#));
+    let metrics = server.metrics();
+    // The look that follows the order before may have found the version first; the order tries it again then.
+    let counted = |times: u32| {
+        metrics.contains(&format!(r#"millrace_model_loads_total{{model="shop",result="failed"}} {times}"#))
+    };
+    assert!(counted(1) || counted(2), "{metrics}");
     assert_eq!(server.management().get("/readyz").status, 200);
 }
 
