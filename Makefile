@@ -1,5 +1,5 @@
 # Each target is a line or two over plain cargo; what it needs beyond Debian's packages it fetches itself.
-.PHONY: demo test bench loadtest loadtest-peers overload train-retail train-adult bench-train bench-recommend tensorrt tensorrt-check tensorrt-memcheck gpu-check gpu-bundle mlflow-check
+.PHONY: demo test bench loadtest loadtest-peers loadtest-feedback overload train-retail train-adult bench-train bench-recommend tensorrt tensorrt-check tensorrt-memcheck gpu-check gpu-bundle mlflow-check
 
 # What a failed recipe has begun is not taken for done the next time.
 .DELETE_ON_ERROR:
@@ -40,6 +40,11 @@ loadtest: $(TARGET)/tools/bin/oha
 loadtest-peers: $(TARGET)/tools/bin/oha
 	cargo build --release --workspace --exclude millrace-tensorrt
 	$(WITH_ONNXRUNTIME) python3 loadtest/run_peers.py $(ARGS)
+
+## How many events of feedback are durable a second, and what receipts cost, for some four minutes; ARGS="--quick" only tries it.
+loadtest-feedback:
+	cargo build --release --workspace --exclude millrace-tensorrt
+	$(WITH_ONNXRUNTIME) python3 loadtest/run_feedback.py $(ARGS)
 
 ## What becomes of 2, 5 and 10 times as many requests as a slow model can answer, for some four minutes.
 overload: $(TARGET)/tools/bin/oha

@@ -28,12 +28,14 @@ class Load:
     connections: int
     path: str | None = None
     """Where, if not where the server's protocol says."""
+    headers: tuple[str, ...] = ()
+    """Besides those of the script."""
 
 
-def rows(count: int, connections: int, protocol: Protocol = OURS) -> Load:
+def rows(count: int, connections: int, protocol: Protocol = OURS, headers: tuple[str, ...] = ()) -> Load:
     """Requests with `count` random rows each."""
     arguments = [str(count), protocol.body, protocol.row, str(protocol.first_item), str(protocol.users)]
-    return Load("rows.lua", arguments, connections)
+    return Load("rows.lua", arguments, connections, headers=headers)
 
 
 def bodies(rows: int, connections: int, file: Path, body_bytes: int, path: str) -> Load:
@@ -77,6 +79,7 @@ def _command(server: Server, load: Load, seconds: int) -> list[str]:
         "--connections", str(load.connections),
         "--duration", f"{seconds}s",
         "--timeout", f"{REQUEST_TIMEOUT_S}s",
+        *(word for header in load.headers for word in ("--header", header)),
         "--script", str(SCRIPTS / load.script),
         server.url(load.path), "--", *load.arguments,
     ]  # fmt: skip

@@ -26,13 +26,9 @@ use crate::{
     REVISION,
     config::Config,
     engine::{EngineError, OnnxRuntime, cuda::Cuda},
-    feedback::{
-        Intake, Issuer, Keys, KeysError, Live,
-        log::LogError,
-        window::{Judged, WindowFault},
-    },
+    feedback::{Intake, Issuer, Keys, KeysError, Live, log::LogError, window::WindowFault},
     http::{ConnectionLimits, Connections, Management, Serving, Stopping},
-    metrics::{LiveFacts, Metrics},
+    metrics::Metrics,
     repository::{Layout, Loader, Reaper, Repository},
     workers::{Spawner, Workers},
 };
@@ -135,7 +131,8 @@ impl App {
             Arc::clone(&stopping),
             config.http,
         );
-        let management = manage(management, management_service, Arc::clone(&metrics), Arc::clone(&live))?;
+        let management =
+            manage(management, management_service, Arc::clone(&metrics), Arc::clone(&live), intake.clone())?;
         let (stop_serving, stop) = watch::channel(false);
         let port = Port { listener, limits: limits(config), stop };
         let service = Serving::new(
@@ -245,6 +242,7 @@ fn manage(
     service: Management,
     metrics: Arc<Metrics>,
     live: Arc<Live>,
+    intake: Option<Arc<Intake>>,
 ) -> Result<JoinHandle<()>, StartError> {
     let runtime = Builder::new_current_thread().enable_all().build().map_err(StartError::Thread)?;
     let entered = runtime.enter();
@@ -259,47 +257,22 @@ fn manage(
         runtime.block_on(async move {
             tokio::select! {
                 _ = connections.serve(answer, stopped) => {}
-                () = upkeep(&metrics, &live) => {}
+                () = upkeep(&metrics, &live, intake.as_deref()) => {}
             }
         });
     })
 }
 
 /// Looks after the metrics, forever.
-async fn upkeep(metrics: &Metrics, live: &Live) {
+async fn upkeep(metrics: &Metrics, live: &Live, intake: Option<&Intake>) {
     let mut interval = tokio::time::interval(UPKEEP_INTERVAL);
     loop {
         interval.tick().await;
         metrics.upkeep();
-        metrics.feedback.late(live.late());
-        for version in live.judge(SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default()) {
-            for (window, judged) in [("early", &version.early), ("mature", &version.mature)] {
-                metrics.live(&version.model, version.version, window, &facts(judged));
-            }
+        live.export(metrics, now());
+        if let Some(intake) = intake {
+            intake.export(metrics);
         }
-    }
-}
-
-/// How good answers are, as metrics have it.
-fn facts(judged: &Judged) -> LiveFacts {
-    let scores = &judged.scores;
-    let delay = |q| judged.delays.quantile(q).map(|delay| delay.as_secs_f64());
-    LiveFacts {
-        predicted: judged.predicted,
-        labelled: scores.rows(),
-        positive: scores.positives(),
-        measures: vec![
-            ("accuracy", scores.accuracy()),
-            ("auc", scores.auc()),
-            ("brier", scores.brier()),
-            ("calibration", scores.calibration()),
-            ("calibration_error", scores.calibration_error()),
-            ("coverage", judged.coverage()),
-            ("log_loss", scores.log_loss()),
-            ("positive_rate", scores.positive_rate()),
-            ("precision", scores.precision()),
-        ],
-        delays: vec![("0.5", delay(0.5)), ("0.9", delay(0.9)), ("0.99", delay(0.99))],
     }
 }
 
@@ -307,7 +280,12 @@ fn facts(judged: &Judged) -> LiveFacts {
 fn live(config: &Config) -> Result<Live, WindowFault> {
     let models = config.models.iter();
     let options = models.map(|(model, options)| (model.as_str().to_owned(), options.quality)).collect();
-    Live::new(config.defaults.quality, options)
+    Live::new(config.defaults.quality, options, now())
+}
+
+/// The time since 1970.
+fn now() -> Duration {
+    SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default()
 }
 
 /// A repository that is not there is a mistake of whoever starts the server; one that goes away later may come back.

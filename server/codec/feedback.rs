@@ -1,6 +1,11 @@
 //! The body of feedback: `{"events": [..]}`, each what became of a row of an answer, or something that happened.
 
-use serde::Deserialize;
+use std::fmt;
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{self, MapAccess, SeqAccess, Visitor},
+};
 
 use crate::feedback::{Record, Told};
 
@@ -27,7 +32,7 @@ pub enum FeedbackDecodeError {
     },
     /// A key or a value is of another kind than it should be.
     #[error(
-        "line {line}, column {column}: expected {{\"events\": [..]}} of objects with a text `receipt`, `row` and `label`, 0, 1 or a truth, or with a text `id`, and a flat object `record`"
+        "line {line}, column {column}: expected {{\"events\": [..]}} of at most 1000 objects with a text `receipt`, `row` and `label`, 0, 1 or a truth, or with a text `id`, and a flat object `record` of at most 256 columns"
     )]
     Shape {
         /// The line, from 1.
@@ -35,9 +40,9 @@ pub enum FeedbackDecodeError {
         /// The column, from 1.
         column: usize,
     },
-    /// It has none, or too many.
+    /// It has no event.
     #[error("`events` must have 1 to {MAX_EVENTS} events")]
-    Events,
+    Empty,
     /// An event is neither of its kinds, or too large.
     #[error("event {event}: {reason}")]
     Event {
@@ -51,6 +56,7 @@ pub enum FeedbackDecodeError {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Body {
+    #[serde(deserialize_with = "events")]
     events: Vec<RawEvent>,
 }
 
@@ -61,6 +67,7 @@ struct RawEvent {
     row: Option<usize>,
     label: Option<RawLabel>,
     id: Option<String>,
+    #[serde(default, deserialize_with = "record")]
     record: Option<Record>,
 }
 
@@ -69,6 +76,54 @@ struct RawEvent {
 enum RawLabel {
     Bool(bool),
     Int(u64),
+}
+
+/// Reads events, and stops at one too many: what a body may hold is small beside what would be made of it.
+fn events<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<RawEvent>, D::Error> {
+    struct Events;
+    impl<'de> Visitor<'de> for Events {
+        type Value = Vec<RawEvent>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "at most {MAX_EVENTS} events")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Self::Value, A::Error> {
+            let mut events = Vec::new();
+            while let Some(event) = sequence.next_element()? {
+                if events.len() == MAX_EVENTS {
+                    return Err(de::Error::invalid_length(MAX_EVENTS + 1, &self));
+                }
+                events.push(event);
+            }
+            Ok(events)
+        }
+    }
+    deserializer.deserialize_seq(Events)
+}
+
+/// Reads a record, and stops at one column too many.
+fn record<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Record>, D::Error> {
+    struct Columns;
+    impl<'de> Visitor<'de> for Columns {
+        type Value = Option<Record>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "a record of at most {MAX_COLUMNS} columns")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+            let mut record = Record::new();
+            while let Some((name, value)) = map.next_entry()? {
+                if record.len() == MAX_COLUMNS {
+                    return Err(de::Error::invalid_length(MAX_COLUMNS + 1, &self));
+                }
+                record.insert(name, value);
+            }
+            Ok(Some(record))
+        }
+    }
+    deserializer.deserialize_map(Columns)
 }
 
 impl From<serde_json::Error> for FeedbackDecodeError {
@@ -82,8 +137,8 @@ impl From<serde_json::Error> for FeedbackDecodeError {
 /// What a body tells.
 pub fn decode(body: &[u8]) -> Result<Vec<Told>, FeedbackDecodeError> {
     let Body { events } = serde_json::from_slice(body)?;
-    if events.is_empty() || events.len() > MAX_EVENTS {
-        return Err(FeedbackDecodeError::Events);
+    if events.is_empty() {
+        return Err(FeedbackDecodeError::Empty);
     }
     let told = events
         .into_iter()
@@ -94,11 +149,9 @@ pub fn decode(body: &[u8]) -> Result<Vec<Told>, FeedbackDecodeError> {
 
 impl RawEvent {
     fn told(self) -> Result<Told, &'static str> {
-        let fits = |record: &Record| {
-            record.len() <= MAX_COLUMNS && record.keys().all(|name| name.len() <= MAX_NAME_BYTES)
-        };
-        if !self.record.as_ref().is_none_or(fits) {
-            return Err("a record has 256 columns at most, with names of 128 bytes at most");
+        let mut names = self.record.iter().flat_map(Record::keys);
+        if names.any(|name| name.len() > MAX_NAME_BYTES) {
+            return Err("a column's name has 128 bytes at most");
         }
         match self {
             Self { receipt: Some(receipt), row, label: Some(label), id: None, record } => {
@@ -153,7 +206,7 @@ mod tests {
                 record: record(&[
                     ("user_id", Scalar::Text("u".into())),
                     ("at", Scalar::Float(1.5)),
-                    ("gone", Scalar::Missing(())),
+                    ("gone", Scalar::Missing),
                     ("taken", Scalar::Bool(true)),
                 ]),
             },
@@ -171,6 +224,8 @@ mod tests {
             (r#"{"id": "", "record": {}}"#, "event 1: `id`"),
             (r#"{"receipt": "r", "label": 2}"#, "event 1: `label`"),
             (r#"{"receipt": "r", "label": "yes"}"#, "0, 1 or a truth"),
+            (r#"{"id": "e", "record": {"id": 9223372036854775808}}"#, "flat object"),
+            (r#"{"id": "e", "record": null}"#, "flat object"),
             (r#"{"receipt": "r", "label": 1, "score": 1}"#, "expected {\"events\""),
             (r#"{"id": "e", "record": {"list": [1]}}"#, "flat object"),
         ] {
@@ -180,10 +235,17 @@ mod tests {
         assert_eq!(error(r#"{"events": ["#), "line 1, column 12: the body is not JSON");
         let name = "n".repeat(129);
         let long = format!(r#"{{"events": [{{"id": "a", "record": {{"{name}": 1}}}}]}}"#);
-        assert!(error(&long).contains("256 columns"), "{}", error(&long));
-        let many = vec![r#"{"id": "a", "record": {}}"#; MAX_EVENTS + 1].join(",");
-        for body in [r#"{"events": []}"#.to_owned(), format!(r#"{{"events": [{many}]}}"#)] {
-            assert!(error(&body).contains("1 to 1000"), "{}", error(&body));
-        }
+        assert!(error(&long).contains("128 bytes"), "{}", error(&long));
+        let columns: Vec<String> = (0..=MAX_COLUMNS).map(|column| format!(r#""{column}": 1"#)).collect();
+        let wide = format!(r#"{{"events": [{{"id": "a", "record": {{{}}}}}]}}"#, columns.join(","));
+        assert!(error(&wide).contains("at most 256 columns"), "{}", error(&wide));
+        let wide = wide.replacen(r#""0": 1,"#, "", 1);
+        assert_eq!(decode(wide.as_bytes()).expect("as many as may be").len(), 1);
+        let events = |number: usize| {
+            format!(r#"{{"events": [{}]}}"#, vec![r#"{"id": "a", "record": {}}"#; number].join(","))
+        };
+        assert!(error(&events(0)).contains("1 to 1000"), "{}", error(&events(0)));
+        assert!(error(&events(MAX_EVENTS + 1)).contains("at most 1000"));
+        assert_eq!(decode(events(MAX_EVENTS).as_bytes()).expect("as many as may be").len(), MAX_EVENTS);
     }
 }

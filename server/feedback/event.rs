@@ -1,18 +1,21 @@
 //! What callers tell: that something became of an answer, or that something happened at all.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
-use serde::{Deserialize, Serialize};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{self, Unexpected, Visitor},
+};
 
 /// Columns of a training log, by name.
 pub type Record = BTreeMap<String, Scalar>;
 
-/// One value of a record.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// One value of a record, in JSON as it is.
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum Scalar {
     /// Nothing.
-    Missing(()),
+    Missing,
     /// A truth.
     Bool(bool),
     /// A whole number.
@@ -21,6 +24,47 @@ pub enum Scalar {
     Float(f64),
     /// An id, a time or another text.
     Text(String),
+}
+
+impl<'de> Deserialize<'de> for Scalar {
+    /// Refuses whole numbers that do not fit: as floats, two ids could become one.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Any;
+        impl Visitor<'_> for Any {
+            type Value = Scalar;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("null, a truth, a number, whole ones of 64 bits with a sign, or a text")
+            }
+
+            fn visit_unit<E>(self) -> Result<Scalar, E> {
+                Ok(Scalar::Missing)
+            }
+
+            fn visit_bool<E>(self, value: bool) -> Result<Scalar, E> {
+                Ok(Scalar::Bool(value))
+            }
+
+            fn visit_i64<E>(self, value: i64) -> Result<Scalar, E> {
+                Ok(Scalar::Int(value))
+            }
+
+            fn visit_u64<E: de::Error>(self, value: u64) -> Result<Scalar, E> {
+                let value =
+                    i64::try_from(value).map_err(|_| E::invalid_value(Unexpected::Unsigned(value), &self))?;
+                Ok(Scalar::Int(value))
+            }
+
+            fn visit_f64<E>(self, value: f64) -> Result<Scalar, E> {
+                Ok(Scalar::Float(value))
+            }
+
+            fn visit_str<E>(self, value: &str) -> Result<Scalar, E> {
+                Ok(Scalar::Text(value.to_owned()))
+            }
+        }
+        deserializer.deserialize_any(Any)
+    }
 }
 
 /// What a caller says, before anybody has looked whether it is true.
@@ -129,7 +173,7 @@ mod tests {
     fn an_event_is_one_json_object_and_comes_back_from_it() {
         let record = Record::from([
             ("at".to_owned(), Scalar::Text("2026-11-27".to_owned())),
-            ("gone".to_owned(), Scalar::Missing(())),
+            ("gone".to_owned(), Scalar::Missing),
             ("taken".to_owned(), Scalar::Bool(true)),
             ("user".to_owned(), Scalar::Int(i64::MIN)),
             ("price".to_owned(), Scalar::Float(1.5)),

@@ -15,6 +15,7 @@ use super::{
     log::{self, Log, LogError},
     seen::{Known, Seen},
 };
+use crate::metrics::Metrics;
 
 /// The bounds of feedback.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -128,9 +129,10 @@ impl Intake {
         Ok(Self { keys, max_age: options.max_age, log, seen: Mutex::new(seen), live })
     }
 
-    /// How the log is.
-    pub fn stats(&self) -> log::Stats {
-        self.log.stats()
+    /// Tells `metrics` how the log is.
+    pub fn export(&self, metrics: &Metrics) {
+        let log::Stats { bytes, last_sync, full, failed, .. } = self.log.stats();
+        metrics.feedback.log(bytes, last_sync, full, failed);
     }
 
     /// Takes what is told together at `now` since 1970, all of it or nothing. Once this is ready the events survive a
@@ -226,5 +228,108 @@ impl Intake {
 
     fn seen(&self) -> MutexGuard<'_, Seen> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        collections::BTreeMap,
+        future::{Future, poll_fn},
+        num::NonZeroUsize,
+        pin::{Pin, pin},
+        task::Poll,
+    };
+
+    use super::*;
+    use crate::feedback::{Record, Scalar, window::WindowOptions};
+
+    const NOW: Duration = Duration::from_hours(500_000);
+
+    fn open(folder: &Path, max_bytes: u64) -> Arc<Intake> {
+        let log = log::Options {
+            segment_bytes: 128 << 10,
+            write_bytes: NonZeroUsize::new(100 << 10).expect("not zero"),
+            max_bytes,
+            keep_bytes: 0,
+            ..log::Options::default()
+        };
+        let hour = Duration::from_hours(1);
+        let window = WindowOptions { step: hour, window: hour, maturity: hour, threshold: 0.5 };
+        let live = Live::new(window, BTreeMap::new(), NOW).expect("windows");
+        let options = IntakeOptions { max_age: hour, remembered: 1_000, log };
+        Arc::new(Intake::open(folder, None, options, Arc::new(live)).expect("a log"))
+    }
+
+    fn event(id: &str, bytes: usize) -> Told {
+        let record = Record::from([("text".to_owned(), Scalar::Text("x".repeat(bytes)))]);
+        Told::Behaviour { id: id.to_owned(), record }
+    }
+
+    async fn begin<F: Future>(mut future: Pin<&mut F>) -> bool {
+        poll_fn(|context| Poll::Ready(future.as_mut().poll(context).is_pending())).await
+    }
+
+    #[tokio::test]
+    async fn who_tells_the_same_while_it_is_written_comes_again_and_hears_that_it_is_there() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let intake = open(folder.path(), 1 << 20);
+        let mut first = pin!(intake.take(vec![event("a", 1), event("a", 1)], NOW));
+        // Nothing else runs on this thread, so the write cannot be over yet for anybody here.
+        assert!(begin(first.as_mut()).await);
+        let second = intake.take(vec![event("b", 1), event("a", 1)], NOW).await;
+        assert!(matches!(second, Err(FeedbackError::Pending { event: 1 })), "{second:?}");
+        assert_eq!(first.await.expect("durable"), Taken { accepted: 1, duplicates: 1 });
+        let again = intake.take(vec![event("b", 1), event("a", 1)], NOW).await.expect("durable");
+        assert_eq!(again, Taken { accepted: 1, duplicates: 1 });
+    }
+
+    #[tokio::test]
+    async fn what_was_accepted_is_written_when_the_client_has_gone() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let intake = open(folder.path(), 1 << 20);
+        {
+            let mut gone = pin!(intake.take(vec![event("a", 1)], NOW));
+            assert!(begin(gone.as_mut()).await);
+        }
+        while !matches!(intake.take(vec![event("a", 1)], NOW).await, Ok(Taken { accepted: 0, duplicates: 1 }))
+        {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(intake.log.stats().records, 1);
+    }
+
+    #[tokio::test]
+    async fn what_a_full_disk_refused_is_new_when_there_is_room() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let intake = open(folder.path(), 256 << 10);
+        let mut id = 0;
+        let refused = loop {
+            id += 1;
+            assert!(id < 100, "it must be full at some time");
+            let taken = intake.take(vec![event(&id.to_string(), 60_000)], NOW).await;
+            if let Err(error) = taken {
+                break error;
+            }
+        };
+        assert!(matches!(refused, FeedbackError::Log(LogError::Full)), "{refused:?}");
+        let records = intake.log.stats().records;
+        assert_eq!(records, id - 1);
+        drop(intake);
+        let intake = open(folder.path(), 1 << 20);
+        let taken = intake.take(vec![event(&id.to_string(), 60_000)], NOW).await.expect("there is room");
+        assert_eq!(taken, Taken { accepted: 1, duplicates: 0 });
+        assert_eq!(intake.log.stats().records, records + 1);
+    }
+
+    #[tokio::test]
+    async fn more_than_the_log_takes_at_once_is_refused_as_such() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let intake = open(folder.path(), 1 << 20);
+        let many = (0..3).map(|id| event(&id.to_string(), 60_000)).collect();
+        let refused = intake.take(many, NOW).await;
+        assert!(matches!(refused, Err(FeedbackError::Log(LogError::TooLarge { .. }))), "{refused:?}");
+        let alone = intake.take(vec![event("0", 60_000)], NOW).await.expect("it was never pending");
+        assert_eq!(alone.accepted, 1);
     }
 }

@@ -2,9 +2,9 @@
 //! given and labels that come back.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::BTreeMap,
     sync::{
-        Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -16,8 +16,9 @@ use super::{
     Label,
     window::{Judged, Placed, WindowFault, WindowOptions, Windows},
 };
+use crate::metrics::{LiveFacts, Metrics};
 
-/// Versions of one model whose answers are judged at the same time. Older ones have had their say.
+/// Versions of one model whose answers are judged at the same time: those that were last heard of.
 const MAX_VERSIONS: usize = 8;
 
 /// The windows of all versions. Its size is bounded by the models that this server and its replicas have sealed receipts of.
@@ -26,9 +27,14 @@ pub struct Live {
     /// How models are judged that have no options of their own.
     defaults: WindowOptions,
     options: BTreeMap<String, WindowOptions>,
-    models: DashMap<String, Mutex<VecDeque<(u64, Windows)>>>,
+    /// From when on answers are counted.
+    since: Duration,
+    models: DashMap<String, Vec<(u64, Version)>>,
     late: AtomicU64,
 }
+
+/// The windows of a version. A request that is counted waits at most until this version has been summed.
+type Version = Arc<Mutex<Windows>>;
 
 /// How good the answers of a version are at a moment.
 #[derive(Clone, Debug)]
@@ -44,27 +50,30 @@ pub struct LiveVersion {
 }
 
 impl Live {
-    /// No answers. Models are judged by `options` where they are in it, and else by `defaults`.
+    /// No answers before `since`. Models are judged by `options` where they are in it, and else by `defaults`.
     pub fn new(
         defaults: WindowOptions,
         options: BTreeMap<String, WindowOptions>,
+        since: Duration,
     ) -> Result<Self, WindowFault> {
         options.values().chain([&defaults]).try_for_each(WindowOptions::check)?;
-        Ok(Self { defaults, options, models: DashMap::new(), late: AtomicU64::new(0) })
+        Ok(Self { defaults, options, since, models: DashMap::new(), late: AtomicU64::new(0) })
     }
 
     /// Counts `rows` that were answered with a receipt at `now`.
     pub fn predicted(&self, model: &str, version: u64, rows: u64, now: Duration) {
-        self.with(model, version, |windows| windows.predicted(now, rows, now));
+        if let Some(windows) = self.windows((model, version), now, now) {
+            lock(&windows).predicted(now, rows, now);
+        }
     }
 
     /// Counts a label, at the time at which it came in.
     pub fn labelled(&self, label: &Label) -> Placed {
         let Label { model, version, answered_ms, received_ms, score, .. } = label;
         let (answered, received) = (Duration::from_millis(*answered_ms), Duration::from_millis(*received_ms));
-        let placed =
-            self.with(model, *version, |windows| windows.labelled(answered, *score, label.label, received));
-        let placed = placed.unwrap_or(Placed::Late);
+        let windows = self.windows((model, *version), answered, received);
+        let placed = windows
+            .map_or(Placed::Late, |windows| lock(&windows).labelled(answered, *score, label.label, received));
         if placed == Placed::Late {
             self.late.fetch_add(1, Ordering::Relaxed);
         }
@@ -76,45 +85,93 @@ impl Live {
         self.late.load(Ordering::Relaxed)
     }
 
-    /// How good answers are at `now`, a version after the other.
+    /// How good answers are at `now`, a version after the other. Those of which nothing is left to judge are forgotten.
     pub fn judge(&self, now: Duration) -> Vec<LiveVersion> {
+        self.models.retain(|_, versions| {
+            versions.retain(|(_, windows)| !lock(windows).is_over(now));
+            !versions.is_empty()
+        });
+        // Nobody waits for the map while sums are taken.
+        let models = self.models.iter().map(|entry| (entry.key().clone(), entry.value().clone()));
+        let models: Vec<(String, Vec<(u64, Version)>)> = models.collect();
         let mut all = Vec::new();
-        let models: Vec<String> = self.models.iter().map(|entry| entry.key().clone()).collect();
-        for model in models {
-            for place in 0..MAX_VERSIONS {
-                // Locked anew for each: requests that are counted wait for one sum, and not for all.
-                let Some(versions) = self.models.get(&model) else { break };
-                let versions = versions.lock().unwrap_or_else(PoisonError::into_inner);
-                let Some((version, windows)) = versions.get(place) else { break };
+        for (model, versions) in models {
+            for (version, windows) in versions {
+                let windows = lock(&windows);
                 let (early, mature) = (windows.early(now), windows.mature(now));
-                all.push(LiveVersion { model: model.clone(), version: *version, early, mature });
+                all.push(LiveVersion { model: model.clone(), version, early, mature });
             }
         }
         all
     }
 
-    /// `None` where the version is older than all that are judged.
-    fn with<T>(&self, model: &str, version: u64, act: impl FnOnce(&mut Windows) -> T) -> Option<T> {
-        let versions = match self.models.get(model) {
-            Some(versions) => versions,
-            None => self.models.entry(model.to_owned()).or_default().downgrade(),
-        };
-        let mut versions = versions.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, windows)) = versions.iter_mut().find(|(known, _)| *known == version) {
-            return Some(act(windows));
-        }
-        if versions.len() == MAX_VERSIONS {
-            // The front is the lowest number.
-            if versions.front().is_some_and(|(lowest, _)| *lowest > version) {
-                return None;
+    /// Tells `metrics` how good answers are at `now`.
+    pub fn export(&self, metrics: &Metrics, now: Duration) {
+        metrics.feedback.late(self.late());
+        for version in self.judge(now) {
+            for (window, judged) in [("early", &version.early), ("mature", &version.mature)] {
+                metrics.live(&version.model, version.version, window, &facts(judged));
             }
-            versions.pop_front();
+        }
+    }
+
+    /// The windows of a version in which something of `time` is to be counted at `now`; `None` where it is too late for that.
+    fn windows(&self, (model, version): (&str, u64), time: Duration, now: Duration) -> Option<Version> {
+        let find = |versions: &[(u64, Version)]| {
+            let found = versions.iter().find(|(known, _)| *known == version);
+            found.map(|(_, windows)| Arc::clone(windows))
+        };
+        let known = self.models.get(model).and_then(|versions| find(&versions));
+        if known.is_some() {
+            return known;
         }
         let options = self.options.get(model).unwrap_or(&self.defaults);
-        let windows = Windows::new(*options).expect("checked by `new`");
-        let place = versions.partition_point(|(known, _)| *known < version);
-        versions.insert(place, (version, windows));
-        Some(act(&mut versions[place].1))
+        if !options.keeps(time, now) {
+            return None;
+        }
+        let mut versions = self.models.entry(model.to_owned()).or_default();
+        // Another thread may have been here in between.
+        find(&versions).or_else(|| {
+            if versions.len() == MAX_VERSIONS {
+                let ends = versions.iter().map(|(_, windows)| lock(windows).end());
+                let (oldest, _) = ends.enumerate().min_by_key(|(_, end)| *end)?;
+                versions.remove(oldest);
+            }
+            let windows = Windows::new(*options, self.since).expect("checked by `new`");
+            let windows = Arc::new(Mutex::new(windows));
+            versions.push((version, Arc::clone(&windows)));
+            Some(windows)
+        })
+    }
+}
+
+fn lock(windows: &Mutex<Windows>) -> MutexGuard<'_, Windows> {
+    windows.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// How good answers are, as metrics have it.
+fn facts(judged: &Judged) -> LiveFacts {
+    let scores = &judged.scores;
+    let delay = |q| judged.delays.quantile(q).map(|delay| delay.as_secs_f64());
+    LiveFacts {
+        rows: vec![
+            ("covered", judged.covered),
+            ("labelled", scores.rows()),
+            ("positive", scores.positives()),
+            ("predicted", judged.predicted),
+        ],
+        measures: vec![
+            ("accuracy", scores.accuracy()),
+            ("auc", scores.auc()),
+            ("brier", scores.brier()),
+            ("calibration", scores.calibration()),
+            ("calibration_error", scores.calibration_error()),
+            ("coverage", judged.coverage()),
+            ("log_loss", scores.log_loss()),
+            ("positive_rate", scores.positive_rate()),
+            ("precision", scores.precision()),
+        ],
+        delays: vec![("0.5", delay(0.5)), ("0.9", delay(0.9)), ("0.99", delay(0.99))],
     }
 }
 
@@ -146,8 +203,8 @@ mod tests {
 
     #[test]
     fn models_and_versions_are_judged_apart_each_by_its_own_threshold() {
-        let live =
-            Live::new(options(0.5), BTreeMap::from([("other".to_owned(), options(0.8))])).expect("windows");
+        let live = Live::new(options(0.5), BTreeMap::from([("other".to_owned(), options(0.8))]), NOW)
+            .expect("windows");
         live.predicted("shop", 2, 4, NOW);
         for (model, version, happened) in [("shop", 1, true), ("shop", 2, false), ("other", 1, true)] {
             assert_eq!(live.labelled(&label(model, version, happened)), Placed::Counted);
@@ -166,15 +223,30 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_versions_are_judged_and_no_more() {
-        let live = Live::new(options(0.5), BTreeMap::new()).expect("windows");
-        for version in (1..=20).rev().chain(1..=20) {
-            live.labelled(&label("shop", version, true));
+    fn the_versions_that_were_last_heard_of_are_judged_and_no_more() {
+        let live = Live::new(options(0.5), BTreeMap::new(), NOW).expect("windows");
+        let minute = |minutes: u32| NOW + minutes * Duration::from_mins(1);
+        for (minutes, version) in (1..=20).rev().chain([15]).enumerate() {
+            live.predicted("shop", version, 1, minute(u32::try_from(minutes).expect("few")));
         }
-        let versions: Vec<u64> = live.judge(NOW).iter().map(|live| live.version).collect();
-        assert_eq!(versions, (13..=20).collect::<Vec<_>>());
-        let late = live.late();
-        assert_eq!(live.labelled(&label("shop", 12, true)), Placed::Late);
-        assert_eq!(live.late(), late + 1);
+        let judged = |now| {
+            let mut versions: Vec<u64> = live.judge(now).iter().map(|live| live.version).collect();
+            versions.sort_unstable();
+            versions
+        };
+        assert_eq!(judged(minute(20)), [1, 2, 3, 4, 5, 6, 7, 15], "an old one that answers again is judged");
+        // They are over an hour and an hour after their last row, one by one.
+        assert_eq!(judged(minute(20 + 120)), [15]);
+        assert_eq!(judged(minute(21 + 120)), Vec::<u64>::new());
+        assert!(live.models.is_empty());
+    }
+
+    #[test]
+    fn a_late_label_takes_nobodys_place() {
+        let live = Live::new(options(0.5), BTreeMap::new(), NOW).expect("windows");
+        let mut late = label("shop", 1, true);
+        late.answered_ms -= 3 * 3_600_000;
+        assert_eq!((live.labelled(&late), live.late()), (Placed::Late, 1));
+        assert!(live.judge(NOW).is_empty());
     }
 }

@@ -57,8 +57,10 @@ pub enum Placed {
 /// Rows that were answered in a span of time, and those that have their label.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Judged {
-    /// Rows that were answered, with receipts.
+    /// Rows that were answered with receipts, since the server started.
     pub predicted: u64,
+    /// Labelled rows that were answered since then.
+    pub covered: u64,
     /// Their scores beside their labels.
     pub scores: ScoreCounts,
     /// How long labels took.
@@ -69,6 +71,8 @@ pub struct Judged {
 #[derive(Clone, Debug)]
 pub struct Windows {
     options: WindowOptions,
+    /// From when on rows that are answered are counted.
+    since: Duration,
     /// Steps without a gap, the oldest first, from number `first`.
     steps: VecDeque<Judged>,
     first: u64,
@@ -94,6 +98,17 @@ impl WindowOptions {
         if kept > MAX_STEPS { Err(WindowFault::TooManySteps) } else { Ok(kept) }
     }
 
+    /// Whether a row that was answered at `time` counts at `now`.
+    pub(super) fn keeps(&self, time: Duration, now: Duration) -> bool {
+        self.number(time) + self.kept().unwrap_or(0) > self.number(now)
+    }
+
+    /// The number of the step of `time`.
+    fn number(&self, time: Duration) -> u64 {
+        let number = time.as_millis() / self.step.as_millis();
+        u64::try_from(number).unwrap_or(u64::MAX).min(u64::MAX / 2)
+    }
+
     fn is_whole(&self, steps: u64) -> bool {
         let whole = u32::try_from(steps).ok().and_then(|steps| self.step.checked_mul(steps));
         self.step.subsec_nanos().is_multiple_of(1_000_000) && whole == Some(self.window)
@@ -101,10 +116,20 @@ impl WindowOptions {
 }
 
 impl Windows {
-    /// No rows.
-    pub fn new(options: WindowOptions) -> Result<Self, WindowFault> {
+    /// No rows; whoever counts them has done so since `since`. Labels may be of rows that were answered before.
+    pub fn new(options: WindowOptions, since: Duration) -> Result<Self, WindowFault> {
         options.check()?;
-        Ok(Self { options, steps: VecDeque::new(), first: 0 })
+        Ok(Self { options, since, steps: VecDeque::new(), first: 0 })
+    }
+
+    /// The number of the step after the last one that has rows.
+    pub(super) fn end(&self) -> u64 {
+        self.first + self.steps.len() as u64
+    }
+
+    /// Whether nothing is left to judge at `now`.
+    pub fn is_over(&self, now: Duration) -> bool {
+        self.end() <= self.oldest(now)
     }
 
     /// Counts `rows` that were answered at `time`.
@@ -116,7 +141,9 @@ impl Windows {
 
     /// Counts the label that came at `now` for a row that was answered at `time`.
     pub fn labelled(&mut self, time: Duration, score: f32, label: bool, now: Duration) -> Placed {
+        let is_covered = time >= self.since;
         let Some(step) = self.step(time, now) else { return Placed::Late };
+        step.covered += u64::from(is_covered);
         step.scores.add(score, label);
         step.delays.add(now.saturating_sub(time));
         Placed::Counted
@@ -125,12 +152,12 @@ impl Windows {
     /// Rows that have had time to get their label.
     pub fn mature(&self, now: Duration) -> Judged {
         // A step is mature as a whole: the one in which `now - maturity` lies has only begun to be.
-        self.judged(self.number(now.saturating_sub(self.options.maturity)))
+        self.judged(self.options.number(now.saturating_sub(self.options.maturity)))
     }
 
     /// The latest rows, labelled or not.
     pub fn early(&self, now: Duration) -> Judged {
-        self.judged(self.number(now) + 1)
+        self.judged(self.options.number(now) + 1)
     }
 
     /// The rows of the window that ends before step `end`.
@@ -145,10 +172,9 @@ impl Windows {
 
     /// The step of `time`; `None` where it is not kept any more. One that is ahead of the clock counts as of now.
     fn step(&mut self, time: Duration, now: Duration) -> Option<&mut Judged> {
-        let kept = self.options.kept().ok()?;
-        let current = self.number(now);
-        let oldest = (current + 1).saturating_sub(kept);
-        if self.steps.back().is_none() || self.first + self.steps.len() as u64 <= oldest {
+        let oldest = self.oldest(now);
+        // A clock that was far ahead has left steps of the future, and its rows are lost to any window.
+        if self.is_over(now) || self.first > self.options.number(now) {
             self.steps.clear();
             self.first = oldest;
         }
@@ -156,7 +182,7 @@ impl Windows {
             self.steps.pop_front();
             self.first += 1;
         }
-        let number = self.number(time.min(now)).checked_sub(self.first)?;
+        let number = self.options.number(time.min(now)).checked_sub(self.first)?;
         let number = usize::try_from(number).ok()?;
         while self.steps.len() <= number {
             self.steps.push_back(Judged::new(self.options.threshold));
@@ -164,28 +190,29 @@ impl Windows {
         self.steps.get_mut(number)
     }
 
-    fn number(&self, time: Duration) -> u64 {
-        let number = time.as_millis() / self.options.step.as_millis();
-        u64::try_from(number).unwrap_or(u64::MAX - 1)
+    /// The number of the oldest step that is kept at `now`.
+    fn oldest(&self, now: Duration) -> u64 {
+        (self.options.number(now) + 1).saturating_sub(self.options.kept().unwrap_or(0))
     }
 }
 
 impl Judged {
     fn new(threshold: f32) -> Self {
-        Self { predicted: 0, scores: ScoreCounts::new(threshold), delays: Delays::default() }
+        Self { predicted: 0, covered: 0, scores: ScoreCounts::new(threshold), delays: Delays::default() }
     }
 
     fn merge(&mut self, other: &Self) {
         self.predicted += other.predicted;
+        self.covered += other.covered;
         self.scores.merge(&other.scores);
         self.delays.merge(&other.delays);
     }
 
-    /// The share of rows that have their label. `None` where none was answered, or more are labelled than were, as when
-    /// another replica answered them.
+    /// The share of rows that have their label, of those since the server started. `None` where none was answered, or more are
+    /// labelled than were, as when another replica answered them.
     pub fn coverage(&self) -> Option<f64> {
-        let labelled = self.scores.rows();
-        (labelled <= self.predicted && self.predicted > 0).then(|| labelled as f64 / self.predicted as f64)
+        let is_share = self.covered <= self.predicted && self.predicted > 0;
+        is_share.then(|| self.covered as f64 / self.predicted as f64)
     }
 }
 
@@ -242,7 +269,7 @@ mod tests {
     }
 
     fn windows() -> Windows {
-        Windows::new(options()).expect("a window")
+        Windows::new(options(), Duration::ZERO).expect("a window")
     }
 
     #[test]
@@ -294,6 +321,38 @@ mod tests {
     }
 
     #[test]
+    fn a_clock_that_was_hours_ahead_does_not_stop_the_windows() {
+        let mut windows = windows();
+        windows.labelled(START, 0.5, true, START + 600 * MINUTE);
+        windows.predicted(START + 600 * MINUTE, 1, START + 600 * MINUTE);
+        windows.predicted(START, 1, START);
+        assert_eq!(windows.labelled(START, 0.5, true, START), Placed::Counted);
+        assert_eq!((windows.early(START).predicted, windows.early(START).scores.rows()), (1, 1));
+    }
+
+    #[test]
+    fn rows_from_before_the_start_have_no_part_in_the_coverage() {
+        let mut windows = Windows::new(options(), START).expect("a window");
+        windows.labelled(START.saturating_sub(MINUTE), 0.5, true, START);
+        assert_eq!(windows.early(START).coverage(), None);
+        windows.predicted(START, 2, START);
+        assert_eq!(windows.early(START).coverage(), Some(0.0));
+        windows.labelled(START, 0.5, true, START);
+        let early = windows.early(START);
+        assert_eq!((early.coverage(), early.scores.rows()), (Some(0.5), 2));
+    }
+
+    #[test]
+    fn windows_are_over_when_their_last_row_is() {
+        let mut windows = windows();
+        assert!(windows.is_over(START));
+        windows.predicted(START, 1, START);
+        assert!(!windows.is_over(START + 15 * MINUTE));
+        assert!(windows.is_over(START + 16 * MINUTE));
+        assert!(options().keeps(START, START + 15 * MINUTE) && !options().keeps(START, START + 16 * MINUTE));
+    }
+
+    #[test]
     fn delays_are_within_a_fifth() {
         let mut delays = Delays::default();
         assert_eq!(delays.quantile(0.5), None);
@@ -316,7 +375,7 @@ mod tests {
             (WindowOptions { maturity: 2_000 * MINUTE, ..options() }, WindowFault::TooManySteps),
             (WindowOptions { maturity: Duration::MAX, ..options() }, WindowFault::Step),
         ] {
-            assert_eq!(Windows::new(options).map(|_| ()), Err(fault), "{options:?}");
+            assert_eq!(Windows::new(options, START).map(|_| ()), Err(fault), "{options:?}");
         }
     }
 

@@ -16,7 +16,7 @@ use super::format::Format;
 use crate::{
     batcher::ScoreError,
     codec::{binary, feedback::FeedbackDecodeError, json, recommend},
-    feedback::{FeedbackError, IssueError},
+    feedback::{FeedbackError, IssueError, log::LogError},
     metrics::Outcome,
     recommend::RecommendError,
     repository::{NameError, RequestError},
@@ -125,6 +125,7 @@ impl HttpError {
             | Self::AnyVersion => StatusCode::BAD_REQUEST,
             Self::NoRoomForBody | Self::NotReady(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Feedback(error) => match error {
+                FeedbackError::Log(LogError::TooLarge { .. }) => StatusCode::PAYLOAD_TOO_LARGE,
                 FeedbackError::Pending { .. } | FeedbackError::Log(_) => StatusCode::SERVICE_UNAVAILABLE,
                 _ => StatusCode::BAD_REQUEST,
             },

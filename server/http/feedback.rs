@@ -65,6 +65,7 @@ fn reason(error: &HttpError) -> Refused {
         HttpError::Feedback(FeedbackError::Log(error)) => match error {
             LogError::Busy => Refused::Busy,
             LogError::Full => Refused::Full,
+            LogError::TooLarge { .. } => Refused::Malformed,
             _ => Refused::Failed,
         },
         HttpError::Feedback(FeedbackError::Pending { .. }) | HttpError::NoRoomForBody => Refused::Busy,

@@ -72,10 +72,15 @@ async fn score(
     body: &mut Incoming,
 ) -> Result<Response<Full<Bytes>>, HttpError> {
     let sealing = receipts::sealing(serving, call.version(), headers)?;
+    let decode = |format, body: &[u8], encoder: &Encoder, rows: &mut Rows, limit| {
+        decode(format, body, encoder, rows, limit)?;
+        sealing.map_or(Ok(()), |sealing| sealing.admits(rows.len()))
+    };
     let scores = call.score(serving, headers, body, decode).await?;
     let mut response = encode(Format::of_answer(headers), &scores);
-    if let Some(sealing) = sealing {
-        let receipt = sealing.receipt(call.version(), scores.iter().copied())?;
+    let receipt =
+        sealing.map(|sealing| sealing.receipt(call.version(), scores.iter().copied())).transpose()?;
+    if let Some(receipt) = receipt.flatten() {
         response.headers_mut().insert(RECEIPT, receipt);
     }
     Ok(response)

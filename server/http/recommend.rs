@@ -64,8 +64,9 @@ async fn best(
     let mut answer = Vec::new();
     recommend::encode(&best, recommender.catalogue(), &mut answer);
     let mut response = json_response(answer);
-    if let Some(sealing) = sealing {
-        let receipt = sealing.receipt(version, best.iter().map(|item| item.score))?;
+    let receipt =
+        sealing.map(|sealing| sealing.receipt(version, best.iter().map(|item| item.score))).transpose()?;
+    if let Some(receipt) = receipt.flatten() {
         response.headers_mut().insert(RECEIPT, receipt);
     }
     Ok(response)

@@ -110,6 +110,30 @@ pub const FAMILIES: &[Family] = &[
         "Requests with feedback of which nothing was taken: a receipt of another key (foreign), one that was changed (tampered), one that is too old (expired), nonsense (malformed), no room just then (busy) or on the disk (full), a disk that has failed (failed).",
     ),
     server(
+        "millrace_feedback_log_bytes",
+        Kind::Gauge,
+        &[],
+        "Bytes of the log of feedback on disk, with what its last segment has reserved.",
+    ),
+    server(
+        "millrace_feedback_log_sync_seconds",
+        Kind::Gauge,
+        &[],
+        "What the last sync of the log of feedback took.",
+    ),
+    server(
+        "millrace_feedback_log_full",
+        Kind::Gauge,
+        &[],
+        "1 where the last feedback was refused for want of room on disk, else 0.",
+    ),
+    server(
+        "millrace_feedback_log_failed",
+        Kind::Gauge,
+        &[],
+        "1 where the disk of the log has failed, so that no feedback is taken until the server is started anew, else 0.",
+    ),
+    server(
         "millrace_model_loads_total",
         Kind::Counter,
         &["model", "result"],
@@ -171,7 +195,7 @@ pub const FAMILIES: &[Family] = &[
         "millrace_live_rows",
         Kind::Gauge,
         &["model", "version", "window", "of"],
-        "Rows in a window of the times of their answers: answered with a receipt by this server since it started (predicted), labelled, and labelled as having happened (positive). The mature window ends where answers have had time to get their labels, the early one now.",
+        "Rows in a window of the times of their answers: answered with a receipt by this server since it started (predicted), labelled, answered since then and labelled (covered), and labelled as having happened (positive). The mature window ends where answers have had time to get their labels, the early one now.",
     ),
     version(
         "millrace_live_quality",

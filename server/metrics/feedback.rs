@@ -1,9 +1,11 @@
 //! The metrics of feedback.
 
-use metrics::{Counter, Label};
+use std::time::Duration;
+
+use metrics::{Counter, Gauge, Label};
 use metrics_exporter_prometheus::PrometheusRecorder;
 
-use super::counter;
+use super::{counter, gauge};
 
 /// Why feedback was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +44,10 @@ pub struct FeedbackMetrics {
     duplicates: Counter,
     late: Counter,
     refused: [Counter; 7],
+    log_bytes: Gauge,
+    log_sync: Gauge,
+    log_full: Gauge,
+    log_failed: Gauge,
 }
 
 impl FeedbackMetrics {
@@ -55,6 +61,10 @@ impl FeedbackMetrics {
             refused: Refused::ALL.map(|(_, reason)| {
                 counter(recorder, "millrace_feedback_refused_total", &[Label::new("reason", reason)])
             }),
+            log_bytes: gauge(recorder, "millrace_feedback_log_bytes", &[]),
+            log_sync: gauge(recorder, "millrace_feedback_log_sync_seconds", &[]),
+            log_full: gauge(recorder, "millrace_feedback_log_full", &[]),
+            log_failed: gauge(recorder, "millrace_feedback_log_failed", &[]),
         }
     }
 
@@ -67,6 +77,14 @@ impl FeedbackMetrics {
     /// So many labels have come too late to count, since the server started.
     pub fn late(&self, labels: u64) {
         self.late.absolute(labels);
+    }
+
+    /// How the log is: its bytes, its last sync, whether the disk is full and whether it has failed.
+    pub fn log(&self, bytes: u64, sync: Option<Duration>, full: bool, failed: bool) {
+        self.log_bytes.set(bytes as f64);
+        self.log_sync.set(sync.unwrap_or_default().as_secs_f64());
+        self.log_full.set(f64::from(u8::from(full)));
+        self.log_failed.set(f64::from(u8::from(failed)));
     }
 
     /// Counts a request that was refused.

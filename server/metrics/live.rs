@@ -8,12 +8,8 @@ use super::gauge;
 /// How good the answers of a version are, of one window.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct LiveFacts {
-    /// Rows that were answered with a receipt.
-    pub predicted: u64,
-    /// Rows that have their label.
-    pub labelled: u64,
-    /// Rows that have it and whose event happened.
-    pub positive: u64,
+    /// Numbers of rows by what they are.
+    pub rows: Vec<(&'static str, u64)>,
     /// Measures by name; `None` where there are too few rows for one.
     pub measures: Vec<(&'static str, Option<f64>)>,
     /// Quantiles of the time that labels took, in seconds.
@@ -27,9 +23,7 @@ impl LiveFacts {
             let labels: Vec<Label> = labels.iter().cloned().chain(more).collect();
             gauge(recorder, name, &labels).set(value);
         };
-        for (of, rows) in
-            [("predicted", self.predicted), ("labelled", self.labelled), ("positive", self.positive)]
-        {
+        for &(of, rows) in &self.rows {
             set("millrace_live_rows", &[("of", of)], rows as f64);
         }
         // What cannot be said any more must not stay as it was.

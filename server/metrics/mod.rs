@@ -271,8 +271,11 @@ mod tests {
         version.series().queued(Duration::from_micros(20));
         version.series().request(Dialect::Recommend, Outcome::Ok, Duration::from_millis(1));
         version.series().searched(Duration::from_micros(20), Duration::from_millis(1));
-        let live =
-            LiveFacts { measures: vec![("auc", some)], delays: vec![("0.5", None)], ..LiveFacts::default() };
+        let live = LiveFacts {
+            rows: vec![("labelled", 1)],
+            measures: vec![("auc", some)],
+            delays: vec![("0.5", None)],
+        };
         metrics.live("shop", 7, "mature", &live);
         metrics.loaded("shop", LoadResult::Ok, Duration::from_millis(5));
         metrics.swapped("shop", Duration::from_micros(1));

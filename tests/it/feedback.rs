@@ -146,10 +146,13 @@ fn one_bad_event_refuses_all_and_says_which() {
         refused(&tell(&server, &json!([good, event])), 400, reason);
     }
     refused(&server.client().post(FEEDBACK, "{"), 400, "not JSON");
+    let large = |id: u32| json!({ "id": id.to_string(), "record": { "text": "x".repeat(60_000) } });
+    let large: Vec<Value> = (0..20).map(large).collect();
+    refused(&tell(&server, &json!(large)), 413, "of at most 1048576");
     assert_eq!(server.client().get(FEEDBACK).status, 405);
     let metrics = server.metrics();
     assert!(metrics.contains(r#"millrace_feedback_refused_total{reason="tampered"} 1"#), "{metrics}");
-    assert!(metrics.contains(r#"millrace_feedback_refused_total{reason="malformed"} 5"#), "{metrics}");
+    assert!(metrics.contains(r#"millrace_feedback_refused_total{reason="malformed"} 6"#), "{metrics}");
     assert!(server.stop());
     assert_eq!(kept.events(), []);
 
@@ -205,4 +208,9 @@ fn labels_become_measures_of_the_version_and_are_read_again_after_a_restart() {
     wait(&server, &format!("{} 2\n", rows("labelled")));
     wait(&server, &format!("{} {accuracy}\n", quality("accuracy")));
     wait(&server, &format!("{} NaN\n", quality("coverage")));
+    // What was labelled before the start is no part of what was answered since.
+    self::receipt(&server);
+    wait(&server, &format!("{} 2\n", rows("predicted")));
+    wait(&server, &format!("{} 0\n", quality("coverage")));
+    assert!(server.metrics().contains("millrace_feedback_log_failed 0\n"));
 }

@@ -33,6 +33,11 @@ fn open(answer: &Answer, folder: &TempDir) -> Receipt {
     Receipt::open(text, &keys, now, Duration::from_mins(1)).expect("ours, and of this minute")
 }
 
+/// A body of so many rows.
+fn rows(number: usize) -> String {
+    format!(r#"{{"input": [{}]}}"#, vec!["[123, 456]"; number].join(","))
+}
+
 fn ask(server: &Server, path: &str, wish: &str, body: &str) -> Answer {
     server.client().request(
         "POST",
@@ -68,6 +73,11 @@ fn the_request_decides_and_else_the_model() {
     let (server, folder) = server("[models.shop]\nreceipts = true");
     open(&server.client().post(PREDICT, BODY), &folder);
     assert_eq!(ask(&server, PREDICT, "false", BODY).header("x-receipt"), None);
+    // Nobody asked for a receipt here, so nobody is refused one.
+    let many = server.client().post(PREDICT, &rows(MAX_ROWS + 1));
+    assert_eq!((many.status, many.header("x-receipt")), (200, None));
+    assert_eq!(ask(&server, PREDICT, "true", &rows(MAX_ROWS + 1)).status, 400);
+    open(&server.client().post(PREDICT, &rows(MAX_ROWS)), &folder);
     let (server, _folder) = self::server("");
     let answer = server.client().post(PREDICT, BODY);
     assert_eq!((answer.status, answer.header("x-receipt")), (200, None));
@@ -76,10 +86,9 @@ fn the_request_decides_and_else_the_model() {
 #[test]
 fn what_cannot_be_sealed_is_refused_in_words() {
     let (server, _folder) = server("");
-    let rows = vec!["[123, 456]"; MAX_ROWS + 1].join(",");
     for (wish, body, reason) in [
         ("yes", BODY.to_owned(), "`x-receipt` must be `true` or `false`"),
-        ("true", format!("{{\"input\": [{rows}]}}"), "of 1000 rows at most"),
+        ("true", rows(MAX_ROWS + 1), "of 1000 rows at most"),
     ] {
         let answer = ask(&server, PREDICT, wish, &body);
         assert_eq!(answer.status, 400, "{reason}");

@@ -46,7 +46,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("engine", &["tensor"]),
     ("tensor", &[]),
     // A label finds its answer by the receipt alone, and never by what is loaded.
-    ("feedback", &["quality"]),
+    ("feedback", &["metrics", "quality"]),
     ("metrics", &[]),
     // How far the values of rows have moved is a question about features.
     ("quality", &["features", "tensor"]),
