@@ -73,6 +73,8 @@ pub struct Windows {
     options: WindowOptions,
     /// From when on rows that are answered are counted.
     since: Duration,
+    /// Steps that are kept.
+    kept: u64,
     /// Steps without a gap, the oldest first, from number `first`.
     steps: VecDeque<Judged>,
     first: u64,
@@ -105,8 +107,9 @@ impl WindowOptions {
 
     /// The number of the step of `time`.
     fn number(&self, time: Duration) -> u64 {
-        let number = time.as_millis() / self.step.as_millis();
-        u64::try_from(number).unwrap_or(u64::MAX).min(u64::MAX / 2)
+        let milliseconds = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        // Every answer with a receipt comes by here, and dividing 128 bits is dear.
+        (milliseconds(time) / milliseconds(self.step)).min(u64::MAX / 2)
     }
 
     fn is_whole(&self, steps: u64) -> bool {
@@ -118,8 +121,8 @@ impl WindowOptions {
 impl Windows {
     /// No rows; whoever counts them has done so since `since`. Labels may be of rows that were answered before.
     pub fn new(options: WindowOptions, since: Duration) -> Result<Self, WindowFault> {
-        options.check()?;
-        Ok(Self { options, since, steps: VecDeque::new(), first: 0 })
+        let kept = options.kept()?;
+        Ok(Self { options, since, kept, steps: VecDeque::new(), first: 0 })
     }
 
     /// The number of the step after the last one that has rows.
@@ -172,9 +175,10 @@ impl Windows {
 
     /// The step of `time`; `None` where it is not kept any more. One that is ahead of the clock counts as of now.
     fn step(&mut self, time: Duration, now: Duration) -> Option<&mut Judged> {
-        let oldest = self.oldest(now);
+        let current = self.options.number(now);
+        let oldest = (current + 1).saturating_sub(self.kept);
         // A clock that was far ahead has left steps of the future, and its rows are lost to any window.
-        if self.is_over(now) || self.first > self.options.number(now) {
+        if self.end() <= oldest || self.first > current {
             self.steps.clear();
             self.first = oldest;
         }
@@ -182,7 +186,7 @@ impl Windows {
             self.steps.pop_front();
             self.first += 1;
         }
-        let number = self.options.number(time.min(now)).checked_sub(self.first)?;
+        let number = self.options.number(time).min(current).checked_sub(self.first)?;
         let number = usize::try_from(number).ok()?;
         while self.steps.len() <= number {
             self.steps.push_back(Judged::new(self.options.threshold));
@@ -192,7 +196,7 @@ impl Windows {
 
     /// The number of the oldest step that is kept at `now`.
     fn oldest(&self, now: Duration) -> u64 {
-        (self.options.number(now) + 1).saturating_sub(self.options.kept().unwrap_or(0))
+        (self.options.number(now) + 1).saturating_sub(self.kept)
     }
 }
 
