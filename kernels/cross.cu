@@ -10,9 +10,10 @@
 
 template <typename T>
 __device__ void cross(
-    const unsigned* __restrict__ rows, const Chunk<T>* __restrict__ first, const Chunk<T>* __restrict__ input, int pitch,
-    Chunk<T>* __restrict__ sum
+    const unsigned* rows, const Chunk<T>* first, const Chunk<T>* input, int pitch, Chunk<T>* sum
 ) {
+    let_next_start();
+    wait_for_earlier();
     const unsigned thread = blockIdx.x * blockDim.x + threadIdx.x;
     if (thread >= *rows * static_cast<unsigned>(pitch)) {
         return;
@@ -27,15 +28,13 @@ __device__ void cross(
 }
 
 extern "C" __global__ void cross_f32(
-    const unsigned* __restrict__ rows, const Chunk<float>* __restrict__ first, const Chunk<float>* __restrict__ input, int pitch,
-    Chunk<float>* __restrict__ sum
+    const unsigned* rows, const Chunk<float>* first, const Chunk<float>* input, int pitch, Chunk<float>* sum
 ) {
     cross(rows, first, input, pitch, sum);
 }
 
 extern "C" __global__ void cross_f16(
-    const unsigned* __restrict__ rows, const Chunk<half>* __restrict__ first, const Chunk<half>* __restrict__ input, int pitch,
-    Chunk<half>* __restrict__ sum
+    const unsigned* rows, const Chunk<half>* first, const Chunk<half>* input, int pitch, Chunk<half>* sum
 ) {
     cross(rows, first, input, pitch, sum);
 }

@@ -23,10 +23,12 @@ struct Field {
 
 template <typename T>
 __device__ void gather(
-    const unsigned* __restrict__ rows, const int* __restrict__ ids, int id_columns, const float* __restrict__ dense,
-    int dense_columns, const Field* __restrict__ fields, int field_count, const Chunk<T>* __restrict__ table,
-    unsigned table_rows, int chunks, int pitch, Chunk<T>* __restrict__ input, unsigned* __restrict__ fault
+    const unsigned* rows, const int* ids, int id_columns, const float* dense,
+    int dense_columns, const Field* fields, int field_count, const Chunk<T>* table,
+    unsigned table_rows, int chunks, int pitch, Chunk<T>* input, unsigned* fault
 ) {
+    let_next_start();
+    wait_for_earlier();
     const unsigned thread = blockIdx.x * blockDim.x + threadIdx.x;
     const unsigned row = thread / static_cast<unsigned>(pitch);
     const int place = static_cast<int>(thread - row * static_cast<unsigned>(pitch));
@@ -79,9 +81,9 @@ __device__ void gather(
 }
 
 extern "C" __global__ void gather_f32(
-    const unsigned* __restrict__ rows, const int* __restrict__ ids, int id_columns, const float* __restrict__ dense,
-    int dense_columns, const Field* __restrict__ fields, int field_count, const Chunk<float>* __restrict__ table,
-    unsigned table_rows, int chunks, int pitch, Chunk<float>* __restrict__ input, unsigned* __restrict__ fault
+    const unsigned* rows, const int* ids, int id_columns, const float* dense,
+    int dense_columns, const Field* fields, int field_count, const Chunk<float>* table,
+    unsigned table_rows, int chunks, int pitch, Chunk<float>* input, unsigned* fault
 ) {
     gather(
         rows, ids, id_columns, dense, dense_columns, fields, field_count, table, table_rows, chunks, pitch, input, fault
@@ -89,9 +91,9 @@ extern "C" __global__ void gather_f32(
 }
 
 extern "C" __global__ void gather_f16(
-    const unsigned* __restrict__ rows, const int* __restrict__ ids, int id_columns, const float* __restrict__ dense,
-    int dense_columns, const Field* __restrict__ fields, int field_count, const Chunk<half>* __restrict__ table,
-    unsigned table_rows, int chunks, int pitch, Chunk<half>* __restrict__ input, unsigned* __restrict__ fault
+    const unsigned* rows, const int* ids, int id_columns, const float* dense,
+    int dense_columns, const Field* fields, int field_count, const Chunk<half>* table,
+    unsigned table_rows, int chunks, int pitch, Chunk<half>* input, unsigned* fault
 ) {
     gather(
         rows, ids, id_columns, dense, dense_columns, fields, field_count, table, table_rows, chunks, pitch, input, fault

@@ -17,6 +17,8 @@ __device__ void head(
     const unsigned* rows, const Chunk<T>* hidden, const Chunk<T>* weights, int pitch, const int* ids, int id_columns,
     const float* wide, unsigned wide_rows, float bias, float* probability, unsigned* fault
 ) {
+    let_next_start();
+    wait_for_earlier();
     const unsigned row = (blockIdx.x * blockDim.x + threadIdx.x) / 32;
     const int lane = static_cast<int>(threadIdx.x % 32);
     // The same for all lanes of a warp, which meet again in the sum.
@@ -25,20 +27,24 @@ __device__ void head(
     }
     float sum = 0.0f;
     const int* columns = ids + static_cast<unsigned long long>(row) * id_columns;
-    for (int column = lane; column < id_columns; column += 32) {
-        const unsigned id = static_cast<unsigned>(columns[column]);
-        if (id < wide_rows) {
-            sum += wide[id];
-        } else {
-            *fault = 1;
-        }
-    }
+    // Ids may lie in the host's memory, which is far away: the first one is under way while the layer is computed.
+    int id = lane < id_columns ? columns[lane] : 0;
     const Chunk<T>* numbers = hidden + static_cast<unsigned long long>(row) * pitch;
     for (int place = lane; place < pitch; place += 32) {
         const Chunk<T> left = numbers[place];
         const Chunk<T> right = weights[place];
         for (int i = 0; i < Chunk<T>::SIZE; ++i) {
             sum += widen(left.numbers[i]) * widen(right.numbers[i]);
+        }
+    }
+    for (int column = lane; column < id_columns; column += 32) {
+        if (column != lane) {
+            id = columns[column];
+        }
+        if (static_cast<unsigned>(id) < wide_rows) {
+            sum += wide[static_cast<unsigned>(id)];
+        } else {
+            *fault = 1;
         }
     }
     sum = warp_sum(sum);

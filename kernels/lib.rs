@@ -31,10 +31,14 @@ pub const GATHER: Source = source!("gather.cu", "gather_f32", "gather_f16");
 pub const CROSS: Source = source!("cross.cu", "cross_f32", "cross_f16");
 /// The last layer, the wide part and the sigmoid.
 pub const HEAD: Source = source!("head.cu", "head_f32", "head_f16");
+/// A layer of few rows: up to 1, then up to [`DENSE_ROWS`].
+pub const DENSE: Source = source!("dense.cu", "dense_1_f32", "dense_1_f16", "dense_8_f32", "dense_8_f16");
+/// The most rows that [`DENSE`] computes.
+pub const DENSE_ROWS: usize = 8;
 /// The best of many items.
 pub const TOPK: Source = source!("topk.cu", "topk_items", "topk_keys");
 /// All of them.
-pub const ALL: [Source; 4] = [GATHER, CROSS, HEAD, TOPK];
+pub const ALL: [Source; 5] = [GATHER, CROSS, DENSE, HEAD, TOPK];
 
 /// Columns of ids that make one embedding, as [`GATHER`] reads them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

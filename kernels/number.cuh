@@ -17,6 +17,22 @@ __device__ inline float widen(float number) {
     return number;
 }
 
+/// What is launched behind this kernel may start from here on, as far as there is room for it, and waits in its turn.
+__device__ inline void let_next_start() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+
+/// Waits for what was launched before this kernel, which may have started before that was done. Until then nothing may be
+/// written, and nothing read but what no kernel writes. Loads must not be told that nothing else writes where they read
+/// (`__restrict__`), or they could be moved to before this.
+__device__ inline void wait_for_earlier() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
 #ifdef __CUDACC__
 __device__ inline float widen(half number) {
     float wide;

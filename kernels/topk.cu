@@ -75,6 +75,8 @@ extern "C" __global__ void topk_items(
     const unsigned* count, const float* scores, const unsigned* excluded, int excluded_count, int k, Key* best
 ) {
     __shared__ Key tile[TILE];
+    let_next_start();
+    wait_for_earlier();
     for (int place = threadIdx.x; place < TILE; place += blockDim.x) {
         const unsigned item = blockIdx.x * TILE + place;
         const bool is_item = item < *count && !is_among(item, excluded, excluded_count);
@@ -86,6 +88,8 @@ extern "C" __global__ void topk_items(
 
 extern "C" __global__ void topk_keys(const Key* keys, unsigned key_count, int k, Key* best) {
     __shared__ Key tile[TILE];
+    let_next_start();
+    wait_for_earlier();
     for (int place = threadIdx.x; place < TILE; place += blockDim.x) {
         const unsigned number = blockIdx.x * TILE + place;
         tile[place] = number < key_count ? keys[number] : 0;

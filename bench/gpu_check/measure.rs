@@ -198,7 +198,7 @@ fn batches(subject: &Subject, rows: usize, seed: u64) -> Vec<Rows> {
 
 fn times(engine: &mut CudaEngine, batches: &[Rows]) -> anyhow::Result<TimesReport> {
     let rows = batches.first().map_or(0, Rows::len);
-    let device = engine.record(batches)?.time(REPLAYS)?;
+    let device = engine.record(batches)?.time(MEASURED_BATCHES)?;
     let mut durations = run_for(engine, batches, QUANTILE_TIME)?;
     durations.sort_unstable();
     Ok(TimesReport {
@@ -248,14 +248,14 @@ fn together(engines: &mut [CudaEngine], batches: &[Vec<Rows>], rate: Rate) -> an
 
 fn device_rate(engine: &mut CudaEngine, batches: &[Rows], barrier: &Barrier) -> anyhow::Result<f64> {
     let recorded = engine.record(batches).and_then(|mut replays| {
-        let mean = replays.time(LEAST_REPLAYS)?;
+        let mean = replays.time(LEAST_BATCHES)?;
         Ok((replays, mean))
     });
     // The others wait for this one even where it failed.
     barrier.wait();
     let (mut replays, mean) = recorded?;
     let times = RATE_TIME.as_nanos() / mean.as_nanos().max(1);
-    let mean = replays.time(u32::try_from(times)?.max(LEAST_REPLAYS))?;
+    let mean = replays.time(u32::try_from(times)?.max(LEAST_BATCHES))?;
     Ok(rows_of(batches) / mean.as_secs_f64())
 }
 
@@ -314,6 +314,6 @@ const WARM_UP: Duration = Duration::from_millis(300);
 const QUANTILE_TIME: Duration = Duration::from_millis(150);
 const RATE_TIME: Duration = Duration::from_millis(300);
 const LEAST_RUNS: usize = 20;
-/// Replays in a row that one figure is the mean of.
-const REPLAYS: u32 = 128;
-const LEAST_REPLAYS: u32 = 16;
+/// Batches in a row that one figure is the mean of.
+const MEASURED_BATCHES: u32 = 128;
+const LEAST_BATCHES: u32 = 16;

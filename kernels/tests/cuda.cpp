@@ -20,6 +20,24 @@ struct Stream {
     Work captured;
 };
 
+struct LaunchAttribute {
+    int id;
+    char padding[4];
+    union {
+        int value;
+        char room[64];
+    };
+};
+
+struct LaunchConfig {
+    unsigned grid, grid_y, grid_z;
+    unsigned block, block_y, block_z;
+    unsigned shared;
+    Stream* stream;
+    const LaunchAttribute* attributes;
+    unsigned attribute_count;
+};
+
 // Both libraries' results.
 enum Status {
     SUCCESS = 0,
@@ -165,6 +183,12 @@ Status cuMemHostAlloc(void** memory, std::size_t bytes, unsigned) {
     return SUCCESS;
 }
 
+Status cuMemHostGetDevicePointer_v2(unsigned long long* seen, void* memory, unsigned flags) {
+    NEEDS_CONTEXT
+    *seen = reinterpret_cast<unsigned long long>(memory);
+    return flags == 0 ? SUCCESS : INVALID_VALUE;
+}
+
 Status cuMemFreeHost(void* memory) {
     NEEDS_NO_CAPTURE
     std::free(memory);
@@ -281,8 +305,9 @@ Status cuModuleUnload(int* module) {
 
 Status cuModuleGetFunction(const char** function, int*, const char* name) {
     NEEDS_CONTEXT
-    static const char* const NAMES[] = {"gather_f32", "gather_f16", "cross_f32", "cross_f16", "head_f32",   "head_f16",
-                                        "topk_items", "topk_keys"};
+    static const char* const NAMES[] = {"gather_f32",  "gather_f16",  "cross_f32",   "cross_f16",
+                                        "dense_1_f32", "dense_1_f16", "dense_8_f32", "dense_8_f16",
+                                        "head_f32",    "head_f16",    "topk_items",  "topk_keys"};
     for (const char* known : NAMES) {
         if (std::string_view(known) == name) {
             *function = known;
@@ -292,12 +317,14 @@ Status cuModuleGetFunction(const char** function, int*, const char* name) {
     return NOT_FOUND;
 }
 
-Status cuLaunchKernel(
-    const char* name, unsigned grid, unsigned grid_y, unsigned grid_z, unsigned block, unsigned block_y, unsigned block_z,
-    unsigned shared, Stream* stream, void** arguments, void** extra
-) {
+Status cuLaunchKernelEx(const LaunchConfig* config, const char* name, void** arguments, void** extra) {
     NEEDS_CONTEXT
+    const auto& [grid, grid_y, grid_z, block, block_y, block_z, shared, stream, attributes, attribute_count] = *config;
     if (grid == 0 || grid_y * grid_z * block_y * block_z != 1 || shared != 0 || extra != nullptr) {
+        return INVALID_VALUE;
+    }
+    // It may start before what is in the stream is done, which the kernels wait for.
+    if (attribute_count != 1 || attributes[0].id != 6 || attributes[0].value != 1) {
         return INVALID_VALUE;
     }
 #define LAUNCH(kernel)                                             \
@@ -309,6 +336,10 @@ Status cuLaunchKernel(
     LAUNCH(gather_f16)
     LAUNCH(cross_f32)
     LAUNCH(cross_f16)
+    LAUNCH(dense_1_f32)
+    LAUNCH(dense_1_f16)
+    LAUNCH(dense_8_f32)
+    LAUNCH(dense_8_f16)
     LAUNCH(head_f32)
     LAUNCH(head_f16)
     LAUNCH(topk_items)

@@ -80,6 +80,7 @@ void narrow(float number, half& to) {
 }
 
 #include "../cross.cu"
+#include "../dense.cu"
 #include "../gather.cu"
 #include "../head.cu"
 #include "../topk.cu"
@@ -123,6 +124,10 @@ extern "C" int emulate(const char* name, unsigned grid, unsigned block, void** a
     KERNEL(gather_f16)
     KERNEL(cross_f32)
     KERNEL(cross_f16)
+    KERNEL(dense_1_f32)
+    KERNEL(dense_1_f16)
+    KERNEL(dense_8_f32)
+    KERNEL(dense_8_f16)
     KERNEL(head_f32)
     KERNEL(head_f16)
     KERNEL(topk_items)

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `emulator` | runs kernels on the processor |
 //! | `number` | single and half precision in chunks of 16 bytes |
-//! | `gather`, `cross`, `head` | each family beside a reference in double precision |
+//! | `gather`, `cross`, `dense`, `head` | each family beside a reference in double precision |
 //! | `topk` | the best items beside a sorted list |
 //! | `nvrtc` | that NVIDIA's compiler takes them, and what it makes of them |
 
@@ -20,6 +20,7 @@ mod number;
 
 mod compiled;
 mod cross;
+mod dense;
 mod gather;
 mod head;
 mod nvrtc;

@@ -52,16 +52,31 @@ fn tables_are_read_and_inputs_written_sixteen_bytes_at_once() {
     if !is_there() {
         return;
     }
-    for source in [kernels::GATHER, kernels::CROSS] {
+    for source in [kernels::GATHER, kernels::CROSS, kernels::DENSE] {
         let ptx = compile(source, "sm_90").ptx;
         for kernel in ptx.split(".entry ").skip(1) {
             let name = kernel.split('(').next().unwrap_or_default();
-            // What is only read goes through the cache that need not be told of writes.
-            assert!(
-                kernel.contains("ld.global.nc.v4.") && kernel.contains("st.global.v4."),
-                "{name}: {kernel}"
-            );
+            assert!(kernel.contains("ld.global.v4."), "{name}: {kernel}");
+            let is_number = name.contains("dense");
+            assert!(is_number || kernel.contains("st.global.v4."), "{name}: {kernel}");
         }
+    }
+}
+
+#[test]
+fn kernels_wait_for_what_was_launched_before_them() {
+    if !is_there() {
+        return;
+    }
+    for source in ALL {
+        let ptx = compile(source, "sm_90").ptx;
+        for kernel in ptx.split(".entry ").skip(1) {
+            let name = kernel.split('(').next().unwrap_or_default();
+            assert!(kernel.contains("griddepcontrol.wait"), "{name}");
+            // Such loads may be moved to before the wait.
+            assert!(!kernel.contains("ld.global.nc"), "{name}");
+        }
+        assert!(!compile(source, "sm_80").ptx.contains("griddepcontrol"), "{}", source.name);
     }
 }
 

@@ -89,6 +89,9 @@ pub(super) trait Device: Send + Sync {
     /// There is as much written memory behind `from`, and nothing that is under way writes to it.
     unsafe fn read_pinned(&self, from: HostAddress, bytes: &mut [u8]);
 
+    /// Where kernels find pinned memory of the host's, which they reach by themselves, if slowly.
+    fn seen_from_device(&self, memory: HostAddress) -> Result<Address, DeviceError>;
+
     fn open_stream(self: Arc<Self>) -> Result<Box<dyn Stream>, DeviceError>;
 
     /// The products whose way was chosen by measuring, so far; none of a device that does not measure.
@@ -248,14 +251,16 @@ pub struct MeasuredProduct {
     /// Which.
     #[serde(flatten)]
     pub shape: ProductShape,
-    /// Ways that the library offered.
+    /// Ways that there are, the library's and our own.
     pub candidates: usize,
     /// The place of the chosen one among them, from 0.
     pub chosen: usize,
     /// What it took, in microseconds.
     pub microseconds: f64,
-    /// What the first of them took, which the library holds for the best; none where it does not run.
+    /// What the first of them took, which the library holds for its best; none where it does not run.
     pub first_microseconds: Option<f64>,
+    /// Whether it is a kernel of our own, and not one of the library's.
+    pub own: bool,
     /// Bytes that it uses meanwhile.
     pub workspace_bytes: usize,
 }

@@ -2,23 +2,19 @@
 //!
 //! The driver, NVRTC and cuBLASLt are opened when a device is. Memory is plain, streams do not wait for others, and nothing
 //! here records events, which a capture must not hold. A layer is a product by cuBLASLt with bias and `ReLU` as its
-//! epilogue. Which of its kernels does it is measured when a product of that shape is first asked for, before it is captured,
-//! and kept for later slots.
+//! epilogue or, where the rows are few, a kernel of our own. Which of all these does it is measured when a product of that
+//! shape is first asked for, before it is captured, and kept for later slots.
 
 use std::{
     collections::HashMap,
-    ffi::{CString, c_int, c_void},
-    mem::MaybeUninit,
+    ffi::{CString, c_void},
     ptr,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
 use cudarc::{
-    cublaslt::{
-        result::{self as blas, CublasError},
-        sys as blas_sys,
-    },
+    cublaslt::{result as cublaslt, sys as cublaslt_sys},
     driver::{
         CudaContext,
         result::{self, DriverError},
@@ -30,12 +26,12 @@ use kernels::Source;
 
 use super::{
     CudaOptions,
+    blas::{self, Algorithm, Descriptors},
     compiler::Compiler,
     device::{
         Address, Argument, Description, Device, DeviceError, Graph, HostAddress, Launch, MeasuredProduct,
-        Precision, Product, ProductShape, Stream,
+        Product, ProductShape, Stream,
     },
-    plan::WORKSPACE_BYTES,
 };
 use crate::engine::EngineError;
 
@@ -44,7 +40,7 @@ pub(super) fn check_libraries() -> Result<(), EngineError> {
     // SAFETY: NVIDIA's libraries ask nothing of who opens them.
     is_there(unsafe { sys::is_culib_present() }, "libcuda, the GPU's driver,")?;
     // SAFETY: As above.
-    is_there(unsafe { blas_sys::is_culib_present() }, "libcublasLt")
+    is_there(unsafe { cublaslt_sys::is_culib_present() }, "libcublasLt")
 }
 
 fn is_there(is_there: bool, library: &str) -> Result<(), EngineError> {
@@ -52,14 +48,15 @@ fn is_there(is_there: bool, library: &str) -> Result<(), EngineError> {
 }
 
 /// The kernels that the engine runs.
-pub(super) const ENGINE_KERNELS: [Source; 3] = [kernels::GATHER, kernels::CROSS, kernels::HEAD];
+pub(super) const ENGINE_KERNELS: [Source; 4] =
+    [kernels::GATHER, kernels::CROSS, kernels::DENSE, kernels::HEAD];
 
 /// A device, with our kernels in it.
 pub(super) struct Driver {
     description: Description,
     functions: HashMap<&'static str, sys::CUfunction>,
     modules: Vec<sys::CUmodule>,
-    blas: blas_sys::cublasLtHandle_t,
+    blas: cublaslt_sys::cublasLtHandle_t,
     /// How products are computed whose ways were measured.
     ways: Mutex<HashMap<ProductShape, (Way, MeasuredProduct)>>,
     context: Arc<CudaContext>,
@@ -83,7 +80,7 @@ impl Driver {
         let name = context.name().map_err(failed("cuDeviceGetName"))?;
         let capability = context.compute_capability().map_err(failed("cuDeviceGetAttribute"))?;
         let description = Description { name, capability };
-        let blas = blas::create_handle().map_err(blas_failed("cublasLtCreate"))?;
+        let blas = cublaslt::create_handle().map_err(blas::failed("cublasLtCreate"))?;
         let (functions, modules) = (HashMap::new(), Vec::new());
         let ways = Mutex::default();
         let mut driver = Self { description, functions, modules, blas, ways, context };
@@ -120,7 +117,7 @@ impl Drop for Driver {
         // What cannot be given back any more is the device's own loss.
         drop(self.bind());
         // SAFETY: It was made for this device alone.
-        let _ = unsafe { blas::destroy_handle(self.blas) };
+        let _ = unsafe { cublaslt::destroy_handle(self.blas) };
         for &module in &self.modules {
             // SAFETY: It was loaded once, and no stream is left that runs its kernels: each holds the device.
             let _ = unsafe { result::module::unload(module) };
@@ -183,6 +180,15 @@ impl Device for Driver {
         unsafe { ptr::copy_nonoverlapping(pointer(from).cast(), bytes.as_mut_ptr(), bytes.len()) };
     }
 
+    fn seen_from_device(&self, memory: HostAddress) -> Result<Address, DeviceError> {
+        self.bind()?;
+        let mut seen = 0;
+        // SAFETY: The call writes to where it is told, and refuses what is no such memory.
+        let found = unsafe { sys::cuMemHostGetDevicePointer_v2(&raw mut seen, pointer(memory), 0) };
+        found.result().map_err(failed("cuMemHostGetDevicePointer"))?;
+        Ok(Address(seen))
+    }
+
     fn open_stream(self: Arc<Self>) -> Result<Box<dyn Stream>, DeviceError> {
         self.bind()?;
         let stream = result::stream::create(result::stream::StreamKind::NonBlocking);
@@ -227,10 +233,12 @@ impl DriverStream {
         if let Some(way) = known {
             return Ok(way);
         }
-        let candidates = descriptors.candidates(self.driver.blas)?;
+        let algorithms = descriptors.candidates(self.driver.blas)?;
+        let mut candidates: Vec<_> = algorithms.into_iter().map(Way::Library).collect();
         if self.is_capturing {
             return Ok(candidates[0]);
         }
+        candidates.extend(own_kernel(shape).map(Way::Own));
         // SAFETY: As the caller says.
         let (way, measured) = unsafe { self.fastest(product, descriptors, &candidates) }?;
         self.driver.ways.lock().unwrap_or_else(PoisonError::into_inner).insert(shape, (way, measured));
@@ -264,7 +272,11 @@ impl DriverStream {
             chosen,
             microseconds: microseconds(time),
             first_microseconds: first.map(microseconds),
-            workspace_bytes: candidates[chosen].workspace_bytes,
+            own: matches!(candidates[chosen], Way::Own(_)),
+            workspace_bytes: match candidates[chosen] {
+                Way::Library(algorithm) => algorithm.workspace_bytes,
+                Way::Own(_) => 0,
+            },
         };
         Ok((candidates[chosen], measured))
     }
@@ -279,13 +291,20 @@ impl DriverStream {
         descriptors: &Descriptors,
         way: &Way,
     ) -> Result<Duration, DeviceError> {
-        let (blas, stream) = (self.driver.blas, self.stream);
         // SAFETY: As the caller says. The first run loads what is loaded late.
-        unsafe { descriptors.run(product, way, (blas, stream)) }?;
+        unsafe { self.run(product, descriptors, way) }?;
         self.wait()?;
+        let start = Instant::now();
+        // SAFETY: As the caller says.
+        unsafe { self.run(product, descriptors, way) }?;
+        self.wait()?;
+        let alone = start.elapsed();
+        if alone > LONG_RUN {
+            return Ok(alone);
+        }
         self.begin_capture()?;
         // SAFETY: As the caller says; the graph is gone when this returns.
-        let mut run = |_| unsafe { descriptors.run(product, way, (blas, stream)) };
+        let mut run = |_| unsafe { self.run(product, descriptors, way) };
         let ran = (0..MEASURED_RUNS).try_for_each(&mut run);
         let graph = self.end_capture();
         let fastest = match (ran, &graph) {
@@ -300,6 +319,37 @@ impl DriverStream {
         Ok(fastest? / MEASURED_RUNS)
     }
 
+    /// # Safety
+    /// As for [`Stream::multiply`].
+    unsafe fn run(
+        &mut self,
+        product: &Product,
+        descriptors: &Descriptors,
+        way: &Way,
+    ) -> Result<(), DeviceError> {
+        match way {
+            // SAFETY: As the caller says.
+            Way::Library(way) => unsafe { descriptors.run(product, way, (self.driver.blas, self.stream)) },
+            Way::Own(kernel) => {
+                let signed = |number: usize| i32::try_from(number).expect("the plan has counted it");
+                let arguments = [
+                    Argument::Memory(product.input),
+                    Argument::Signed(signed(product.rows)),
+                    Argument::Signed(signed(product.inputs / product.precision.per_chunk())),
+                    Argument::Memory(product.weights),
+                    Argument::Memory(product.bias),
+                    Argument::Signed(signed(product.outputs)),
+                    Argument::Signed(i32::from(product.relu)),
+                    Argument::Memory(product.output),
+                ];
+                let threads = u32::try_from(product.outputs * WARP).expect("the plan has counted them");
+                let grid = threads.div_ceil(Launch::BLOCK);
+                // SAFETY: As the caller says; these are the arguments that the kernel's file names.
+                unsafe { self.launch(&Launch { kernel, grid, arguments: &arguments }) }
+            }
+        }
+    }
+
     /// The fastest of a few replays, or a single one where that takes long.
     ///
     /// # Safety
@@ -312,7 +362,7 @@ impl DriverStream {
             unsafe { self.replay(graph) }?;
             self.wait()?;
             fastest = fastest.min(start.elapsed());
-            if fastest > LONG_REPLAY {
+            if fastest > LONG_RUN {
                 break;
             }
         }
@@ -349,10 +399,25 @@ impl Stream for DriverStream {
         let function = self.driver.functions.get(launch.kernel);
         let function = *function.unwrap_or_else(|| panic!("no kernel {}", launch.kernel));
         let mut arguments: Vec<*mut c_void> = launch.arguments.iter().map(value_of).collect();
-        let (grid, block) = ((launch.grid, 1, 1), (Launch::BLOCK, 1, 1));
-        // SAFETY: The caller has seen to the arguments, whose values the call copies.
-        unsafe { result::launch_kernel(function, grid, block, 0, self.stream, &mut arguments) }
-            .map_err(failed("cuLaunchKernel"))
+        let mut attributes = [may_start_early()];
+        // What the kernels do to wait for what is before them is nothing on older devices.
+        let count = u32::from(self.driver.description.capability.0 >= 9);
+        let config = sys::CUlaunchConfig {
+            gridDimX: launch.grid,
+            gridDimY: 1,
+            gridDimZ: 1,
+            blockDimX: Launch::BLOCK,
+            blockDimY: 1,
+            blockDimZ: 1,
+            sharedMemBytes: 0,
+            hStream: self.stream,
+            attrs: attributes.as_mut_ptr(),
+            numAttrs: count,
+        };
+        let (config, arguments) = (&raw const config, arguments.as_mut_ptr());
+        // SAFETY: The caller has seen to the arguments, whose values the call copies, as it does with the attributes.
+        let launched = unsafe { sys::cuLaunchKernelEx(config, function, arguments, ptr::null_mut()) };
+        launched.result().map_err(failed("cuLaunchKernelEx"))
     }
 
     unsafe fn multiply(&mut self, product: &Product) -> Result<(), DeviceError> {
@@ -365,7 +430,7 @@ impl Stream for DriverStream {
         // SAFETY: The caller has seen to the memory.
         let way = unsafe { self.way(product, &descriptors) }.map_err(of_shape)?;
         // SAFETY: As above.
-        unsafe { descriptors.run(product, &way, (self.driver.blas, self.stream)) }.map_err(of_shape)
+        unsafe { self.run(product, &descriptors, &way) }.map_err(of_shape)
     }
 
     fn begin_capture(&mut self) -> Result<(), DeviceError> {
@@ -425,6 +490,34 @@ impl Drop for DriverStream {
     }
 }
 
+/// That a kernel may be brought to the multiprocessors while the one before it ends; ours wait by themselves.
+fn may_start_early() -> sys::CUlaunchAttribute {
+    sys::CUlaunchAttribute {
+        id: sys::CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION,
+        pad: [0; 4],
+        value: sys::CUlaunchAttributeValue { programmaticStreamSerializationAllowed: 1 },
+    }
+}
+
+/// The kernel of ours that computes products of a shape, where there is one.
+fn own_kernel(shape: ProductShape) -> Option<&'static str> {
+    let of = |rows: usize| kernels::DENSE.kernels[rows * 2 + shape.precision as usize];
+    match shape.rows {
+        1 => Some(of(0)),
+        2..=kernels::DENSE_ROWS => Some(of(1)),
+        _ => None,
+    }
+}
+
+/// One of the ways in which a product is computed.
+#[derive(Clone, Copy)]
+enum Way {
+    /// cuBLASLt's.
+    Library(Algorithm),
+    /// A kernel of ours.
+    Own(&'static str),
+}
+
 /// The address of an argument's value.
 fn value_of(argument: &Argument) -> *mut c_void {
     match argument {
@@ -435,218 +528,6 @@ fn value_of(argument: &Argument) -> *mut c_void {
     }
 }
 
-/// What cuBLASLt wants to know of a product. It counts along columns, so what is a row here is a column there: the output,
-/// `[outputs]` a column, is the transposed weights, `[inputs]` a column, times the input, `[inputs]` a column.
-struct Descriptors {
-    operation: Operation,
-    weights: MatrixLayout,
-    input: MatrixLayout,
-    output: MatrixLayout,
-}
-
-/// One of the ways in which cuBLASLt computes a product.
-#[derive(Clone, Copy)]
-struct Way {
-    algorithm: blas_sys::cublasLtMatmulAlgo_t,
-    workspace_bytes: usize,
-}
-
-type Found = [MaybeUninit<blas_sys::cublasLtMatmulHeuristicResult_t>; CANDIDATES];
-
-impl Descriptors {
-    fn new(product: &Product) -> Result<Self, DeviceError> {
-        let layout = |rows, columns| MatrixLayout::new(product.precision, rows, columns);
-        Ok(Self {
-            operation: Operation::new(product)?,
-            weights: layout(product.inputs, product.outputs)?,
-            input: layout(product.inputs, product.rows)?,
-            output: layout(product.outputs, product.rows)?,
-        })
-    }
-
-    /// The ways that cuBLASLt offers, the one that it holds for the best first; at least one. Where it has none that uses the
-    /// workspace, those that use none.
-    fn candidates(&self, handle: blas_sys::cublasLtHandle_t) -> Result<Vec<Way>, DeviceError> {
-        let found = self.candidates_within(WORKSPACE_BYTES, handle);
-        match found {
-            Ok(ways) if !ways.is_empty() => Ok(ways),
-            _ => {
-                let ways = self.candidates_within(0, handle)?;
-                let none = || CublasError(blas_sys::cublasStatus_t::CUBLAS_STATUS_NOT_SUPPORTED);
-                if ways.is_empty() { Err(blas_failed(HEURISTIC)(none())) } else { Ok(ways) }
-            }
-        }
-    }
-
-    fn candidates_within(
-        &self,
-        workspace_bytes: usize,
-        handle: blas_sys::cublasLtHandle_t,
-    ) -> Result<Vec<Way>, DeviceError> {
-        let preference = Preference::new(workspace_bytes)?;
-        let mut found: Found = [const { MaybeUninit::zeroed() }; CANDIDATES];
-        let mut count = 0;
-        // SAFETY: All of them were made before and are not destroyed, and there is room for as many as are asked for.
-        let status = unsafe {
-            blas_sys::cublasLtMatmulAlgoGetHeuristic(
-                handle,
-                self.operation.0,
-                self.weights.0,
-                self.input.0,
-                self.output.0,
-                self.output.0,
-                preference.0,
-                c_int::try_from(CANDIDATES).expect("a few"),
-                found.as_mut_ptr().cast(),
-                &raw mut count,
-            )
-        };
-        status.result().map_err(blas_failed(HEURISTIC))?;
-        let count = usize::try_from(count).unwrap_or(0).min(CANDIDATES);
-        // SAFETY: So many were written.
-        let found = found[..count].iter().map(|found| unsafe { found.assume_init() });
-        let usable = found.filter(|found| found.state == blas_sys::cublasStatus_t::CUBLAS_STATUS_SUCCESS);
-        Ok(usable.map(|found| Way { algorithm: found.algo, workspace_bytes: found.workspaceSize }).collect())
-    }
-
-    /// # Safety
-    /// The caller answers for the memory that `product` names, for as long as the stream works on it.
-    unsafe fn run(
-        &self,
-        product: &Product,
-        way: &Way,
-        (handle, stream): (blas_sys::cublasLtHandle_t, sys::CUstream),
-    ) -> Result<(), DeviceError> {
-        let Self { operation, weights, input, output } = self;
-        let (one, zero) = (1.0_f32, 0.0_f32);
-        // SAFETY: All of them were made before and are not destroyed, the memory is as the layouts say by the caller's word, and
-        // the factors are copied.
-        let done = unsafe {
-            blas::matmul(
-                handle,
-                operation.0,
-                ptr::from_ref(&one).cast(),
-                ptr::from_ref(&zero).cast(),
-                device_pointer(product.weights),
-                weights.0,
-                device_pointer(product.input),
-                input.0,
-                device_pointer(product.output),
-                output.0,
-                device_pointer(product.output),
-                output.0,
-                &raw const way.algorithm,
-                device_pointer(product.workspace),
-                WORKSPACE_BYTES,
-                stream.cast(),
-            )
-        };
-        done.map_err(blas_failed("cublasLtMatmul"))
-    }
-}
-
-/// An address as cuBLASLt takes it, which never looks there from the host.
-fn device_pointer(address: Address) -> *mut c_void {
-    ptr::without_provenance_mut(usize::try_from(address.0).expect("addresses are of 64 bits"))
-}
-
-/// A matrix that is a piece of memory without gaps.
-struct MatrixLayout(blas_sys::cublasLtMatrixLayout_t);
-
-impl MatrixLayout {
-    fn new(precision: Precision, rows: usize, columns: usize) -> Result<Self, DeviceError> {
-        let pitch = i64::try_from(rows).expect("the plan has counted it");
-        let layout = blas::create_matrix_layout(number_type(precision), rows as u64, columns as u64, pitch);
-        layout.map(Self).map_err(blas_failed("cublasLtMatrixLayoutCreate"))
-    }
-}
-
-impl Drop for MatrixLayout {
-    fn drop(&mut self) {
-        // SAFETY: Nobody else has it.
-        let _ = unsafe { blas::destroy_matrix_layout(self.0) };
-    }
-}
-
-/// What is done: a product with bias, and `ReLU` where it is asked for, summed in single precision.
-struct Operation(blas_sys::cublasLtMatmulDesc_t);
-
-impl Operation {
-    fn new(product: &Product) -> Result<Self, DeviceError> {
-        use blas_sys::cublasLtMatmulDescAttributes_t as Attribute;
-        let sums = blas_sys::cublasComputeType_t::CUBLAS_COMPUTE_32F;
-        let operation = blas::create_matmul_desc(sums, blas_sys::cudaDataType_t::CUDA_R_32F);
-        let operation = Self(operation.map_err(blas_failed("cublasLtMatmulDescCreate"))?);
-        let epilogue = if product.relu {
-            blas_sys::cublasLtEpilogue_t::CUBLASLT_EPILOGUE_RELU_BIAS
-        } else {
-            blas_sys::cublasLtEpilogue_t::CUBLASLT_EPILOGUE_BIAS
-        };
-        operation.set(Attribute::CUBLASLT_MATMUL_DESC_TRANSA, &TRANSPOSED)?;
-        operation.set(Attribute::CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue)?;
-        operation.set(Attribute::CUBLASLT_MATMUL_DESC_BIAS_POINTER, &product.bias.0)?;
-        Ok(operation)
-    }
-
-    fn set<T>(
-        &self,
-        attribute: blas_sys::cublasLtMatmulDescAttributes_t,
-        value: &T,
-    ) -> Result<(), DeviceError> {
-        let value: *const T = value;
-        // SAFETY: It is this operation, and the value, which is copied, is of the size that is said.
-        let set = unsafe { blas::set_matmul_desc_attribute(self.0, attribute, value.cast(), size_of::<T>()) };
-        set.map_err(blas_failed("cublasLtMatmulDescSetAttribute"))
-    }
-}
-
-impl Drop for Operation {
-    fn drop(&mut self) {
-        // SAFETY: Nobody else has it.
-        let _ = unsafe { blas::destroy_matmul_desc(self.0) };
-    }
-}
-
-/// What the choice of a kernel must keep to.
-struct Preference(blas_sys::cublasLtMatmulPreference_t);
-
-impl Preference {
-    /// So much workspace, and sums that are never put together from numbers of the output's precision.
-    fn new(workspace_bytes: usize) -> Result<Self, DeviceError> {
-        use blas_sys::cublasLtMatmulPreferenceAttributes_t as Attribute;
-        let preference = blas::create_matmul_pref().map_err(blas_failed("cublasLtMatmulPreferenceCreate"))?;
-        let preference = Self(preference);
-        preference.set(Attribute::CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &workspace_bytes)?;
-        preference.set(Attribute::CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &REDUCTIONS)?;
-        Ok(preference)
-    }
-
-    fn set<T>(
-        &self,
-        attribute: blas_sys::cublasLtMatmulPreferenceAttributes_t,
-        value: &T,
-    ) -> Result<(), DeviceError> {
-        let value: *const T = value;
-        // SAFETY: It is this preference, and the value, which is copied, is of the size that is said.
-        let set = unsafe { blas::set_matmul_pref_attribute(self.0, attribute, value.cast(), size_of::<T>()) };
-        set.map_err(blas_failed("cublasLtMatmulPreferenceSetAttribute"))
-    }
-}
-
-impl Drop for Preference {
-    fn drop(&mut self) {
-        // SAFETY: Nobody else has it.
-        let _ = unsafe { blas::destroy_matmul_pref(self.0) };
-    }
-}
-
-fn number_type(precision: Precision) -> blas_sys::cudaDataType_t {
-    match precision {
-        Precision::Single => blas_sys::cudaDataType_t::CUDA_R_32F,
-        Precision::Half => blas_sys::cudaDataType_t::CUDA_R_16F,
-    }
-}
-
 fn failed(call: &'static str) -> impl FnOnce(DriverError) -> DeviceError {
     move |error| {
         let text = error.error_string().map(|text| text.to_string_lossy().into_owned());
@@ -654,23 +535,11 @@ fn failed(call: &'static str) -> impl FnOnce(DriverError) -> DeviceError {
     }
 }
 
-fn blas_failed(call: &'static str) -> impl FnOnce(CublasError) -> DeviceError {
-    move |error| DeviceError { call, reason: format!("{:?}", error.0) }
-}
-
-/// `CUBLAS_OP_T`.
-const TRANSPOSED: i32 = 1;
-
-/// `CUBLASLT_REDUCTION_SCHEME_INPLACE` and `CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE`, without the one of the output's type.
-const REDUCTIONS: u32 = 1 | 2;
-
-/// Ways that are asked for.
-const CANDIDATES: usize = 16;
-
-const HEURISTIC: &str = "cublasLtMatmulAlgoGetHeuristic";
-
 /// Products of a graph that is measured, so that what the graph itself costs is little beside them.
 const MEASURED_RUNS: u32 = 10;
 const MEASURED_REPLAYS: usize = 3;
-/// A replay that takes longer is not repeated.
-const LONG_REPLAY: Duration = Duration::from_millis(5);
+/// What takes longer is not repeated.
+const LONG_RUN: Duration = Duration::from_millis(5);
+
+/// Threads that compute one of a row's outputs, where a kernel of ours does.
+const WARP: usize = 32;

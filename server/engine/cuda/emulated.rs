@@ -96,11 +96,13 @@ fn every_kernel_and_product_comes_to_what_it_should() {
         assert!(checked.passed(), "{checked:?}");
     };
     check::check(&device, 5, see).expect("a stream");
-    assert_eq!(all, 9);
+    assert_eq!(all, 11);
     let products = device.measured_products();
     assert_eq!(products.len(), 64, "one for each shape");
     for product in products {
-        assert_eq!((product.candidates, product.chosen), (2, 1), "the other one does not run: {product:?}");
+        // The other one of the library's does not run, and ours takes long on the emulator.
+        let candidates = if product.shape.rows <= kernels::DENSE_ROWS { 3 } else { 2 };
+        assert_eq!((product.candidates, product.chosen, product.own), (candidates, 1, false), "{product:?}");
         assert_eq!(product.workspace_bytes == 0, product.shape.rows == 1, "{product:?}");
         assert!(product.microseconds > 0.0 && product.first_microseconds.is_none());
     }
@@ -115,7 +117,7 @@ fn networks_are_scored_by_replays_of_graphs_from_kernels_that_were_kept() {
     let cache = tempfile::tempdir().expect("a temporary folder");
     for network in [sample::deep_and_cross(), sample::lists()] {
         let device = device(cache.path());
-        assert_eq!(fs::read_dir(cache.path()).expect("a folder").count(), 4, "one for each file of kernels");
+        assert_eq!(fs::read_dir(cache.path()).expect("a folder").count(), 5, "one for each file of kernels");
         let (max_rows, slots) = (NonZeroUsize::new(10).expect("not zero"), NonZeroUsize::MIN);
         for (precision, tolerance) in [(Precision::Single, 1e-5), (Precision::Half, 4e-3)] {
             let options = CudaModelOptions { precision, max_rows, slots };
@@ -150,7 +152,8 @@ fn a_product_that_no_way_computes_is_told_of_with_its_shape() {
     let at = memory.at(0);
     let product = Product {
         precision: Precision::Half,
-        rows: 2,
+        // More than a kernel of ours computes.
+        rows: 9,
         inputs: 8,
         outputs: 16,
         input: at,
@@ -163,7 +166,7 @@ fn a_product_that_no_way_computes_is_told_of_with_its_shape() {
     };
     // SAFETY: It is refused before anything is touched.
     let error = unsafe { stream.multiply(&product) }.expect_err("no workspace").to_string();
-    assert!(error.ends_with(" of a product of m 16, n 2, k 8, half precision, relu true"), "{error}");
+    assert!(error.ends_with(" of a product of m 16, n 9, k 8, half precision, relu true"), "{error}");
     assert_eq!(device.measured_products(), [], "and nothing is kept of it");
     drop(stream);
     drop((memory, device));

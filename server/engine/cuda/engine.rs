@@ -1,8 +1,8 @@
 //! A slot: one stream of a GPU, with memory and graphs of its own, as an [`Engine`].
 //!
 //! A batch is written to pinned memory, the graph of its bucket is replayed, and its scores are read: one copy in, the
-//! gather, the layers, the head, one copy out, all in the graph. Every graph has run once before the engine is handed
-//! out.
+//! gather, the layers, the head, one copy out, all in the graph. Small batches are not copied: the first and the last of
+//! these kernels reach into the pinned memory. Every graph has run once before the engine is handed out.
 //!
 //! An id outside of its table is read nowhere: the kernels take it for a row of zeros and say so, and the batch is answered with
 //! an error. The encoder makes no such ids.
@@ -57,36 +57,40 @@ impl CudaEngine {
         Ok(Self { signature: signature.clone(), slot, failed: None })
     }
 
-    /// Graphs of these batches, to be measured. Each has pinned memory of its own, so that they can be replayed in turn and
-    /// no batch finds in a cache what it has left there itself. What was captured stays until the engine is dropped.
+    /// A graph of these batches one after the other, to be measured. Each has pinned memory of its own, so that no batch finds
+    /// in a cache what it has left there itself. What was captured stays until the engine is dropped.
     pub fn record(&mut self, batches: &[Rows]) -> Result<Replays<'_>, EngineError> {
         let mut recorded = Vec::with_capacity(batches.len());
         for rows in batches {
-            recorded.push(self.slot.record(rows)?);
+            recorded.push(self.slot.prepare(rows)?);
         }
-        Ok(Replays { slot: &mut self.slot, recorded })
+        let graph = self.slot.capture_all(&mut recorded)?;
+        Ok(Replays { slot: &mut self.slot, graph, recorded })
     }
 }
 
-/// Batches whose graphs are replayed in turn.
+/// Batches whose graph is replayed.
 pub struct Replays<'e> {
     slot: &'e mut Slot,
-    recorded: Vec<(Graph, Pinned)>,
+    graph: Graph,
+    /// Numbers of buckets, and what is exchanged.
+    recorded: Vec<(usize, Pinned)>,
 }
 
 impl Replays<'_> {
-    /// What a batch takes on the device, with nothing of the host's in between: the mean over `times` replays in a row.
-    pub fn time(&mut self, times: u32) -> Result<Duration, EngineError> {
+    /// What a batch takes on the device, with nothing of the host's in between: the mean over at least so many of them.
+    pub fn time(&mut self, batches: u32) -> Result<Duration, EngineError> {
+        let recorded = u32::try_from(self.recorded.len()).unwrap_or(u32::MAX).max(1);
+        let replays = batches.div_ceil(recorded).max(1);
         let start = Instant::now();
-        let graphs = self.recorded.iter().map(|(graph, _)| *graph).cycle();
-        let replayed = graphs.take(times as usize).try_for_each(|graph| {
+        let replayed = (0..replays).try_for_each(|_| {
             // SAFETY: The stream captured it, with memory of the slot, which is borrowed, and pinned memory of this; the work
             // is waited for below, before anybody may let go of either.
-            unsafe { self.slot.stream.replay(graph) }
+            unsafe { self.slot.stream.replay(self.graph) }
         });
         let waited = self.slot.stream.wait();
         replayed.and(waited)?;
-        Ok(start.elapsed() / times.max(1))
+        Ok(start.elapsed() / replays / recorded)
     }
 }
 
@@ -136,25 +140,45 @@ impl Slot {
     }
 
     fn capture_bucket(&mut self, number: usize) -> Result<Graph, DeviceError> {
+        self.capture_work(|slot| slot.enqueue(number))
+    }
+
+    fn capture_work(
+        &mut self,
+        work: impl FnOnce(&mut Self) -> Result<(), DeviceError>,
+    ) -> Result<Graph, DeviceError> {
         self.stream.begin_capture()?;
-        let captured = self.enqueue(number);
+        let captured = work(self);
         // A capture is ended whatever happened in it, and what happened first is the reason.
         let graph = self.stream.end_capture();
         captured?;
         graph
     }
 
-    /// A graph for `rows` alone, which reads them from pinned memory of its own and leaves their scores there.
-    fn record(&mut self, rows: &Rows) -> Result<(Graph, Pinned), EngineError> {
+    /// Pinned memory with `rows` in it, for the bucket of this number.
+    fn prepare(&mut self, rows: &Rows) -> Result<(usize, Pinned), EngineError> {
         let (plan, count) = (&self.resident.plan, rows.len());
         let limit = plan.max_rows();
         let number = plan.bucket(count).ok_or(EngineError::TooManyRows { rows: count, limit })?;
         let mut pinned = Pinned::new(&self.resident.device, plan.buckets[number].end)?;
         std::mem::swap(&mut self.pinned, &mut pinned);
         let written = self.write(number, rows);
-        let graph = written.and_then(|()| Ok(self.capture_bucket(number)?));
         std::mem::swap(&mut self.pinned, &mut pinned);
-        Ok((graph?, pinned))
+        written?;
+        Ok((number, pinned))
+    }
+
+    /// A graph of batches that were prepared, which leaves their scores where they are.
+    fn capture_all(&mut self, prepared: &mut [(usize, Pinned)]) -> Result<Graph, DeviceError> {
+        self.capture_work(|slot| {
+            for (number, pinned) in prepared {
+                std::mem::swap(&mut slot.pinned, pinned);
+                let enqueued = slot.enqueue(*number);
+                std::mem::swap(&mut slot.pinned, pinned);
+                enqueued?;
+            }
+            Ok(())
+        })
     }
 
     /// Writes a full batch of zeros, which are ids of every table. Where a smaller bucket has left its scores a larger one
@@ -176,6 +200,11 @@ impl Slot {
     fn write(&mut self, number: usize, rows: &Rows) -> Result<(), EngineError> {
         let bucket = self.bucket(number);
         self.write_header(bucket, rows.len());
+        if bucket.is_direct() {
+            // All rows are computed, and an earlier batch may have left ids there that are none.
+            let ids = rows.len() * self.resident.plan.id_columns * size_of::<i32>();
+            self.pinned.write(ids, &vec![0; bucket.dense - ids]);
+        }
         let other = || EngineError::Signature("the rows are of another one".to_owned());
         let (ids, dense) = match rows.columns() {
             [ids] => (ids, None),
@@ -221,28 +250,38 @@ impl Slot {
     /// Puts the work of a bucket into the stream.
     fn enqueue(&mut self, number: usize) -> Result<(), DeviceError> {
         let bucket = self.bucket(number);
-        let exchange = self.part(self.resident.plan.slot.exchange);
+        let Resident { plan, .. } = &*self.resident;
+        if bucket.is_direct() {
+            let rows = self.resident.at(plan.version.bucket_rows).at(number * size_of::<u32>());
+            return self.compute(bucket, Exchange { start: self.pinned.seen_at(0), rows });
+        }
+        let start = self.part(plan.slot.exchange);
         let (from, bytes) = (self.pinned.at(0), bucket.scores);
         // SAFETY: Both are as large as the largest bucket asks for, belong to this slot, which outlives its stream, and are
         // left alone until the work is done. So it is for what is named below.
-        unsafe { self.stream.copy_in(exchange, from, bytes) }?;
-        self.gather(bucket)?;
-        let last = self.layers(bucket)?;
-        self.head(bucket, last)?;
+        unsafe { self.stream.copy_in(start, from, bytes) }?;
+        self.compute(bucket, Exchange { start, rows: start.at(bucket.header) })?;
         let (to, bytes) = (self.pinned.at(bucket.header), bucket.end - bucket.header);
         // SAFETY: As above.
-        unsafe { self.stream.copy_out(to, exchange.at(bucket.header), bytes) }
+        unsafe { self.stream.copy_out(to, start.at(bucket.header), bytes) }
     }
 
-    fn gather(&mut self, bucket: Bucket) -> Result<(), DeviceError> {
+    /// Everything between what comes in and what goes out.
+    fn compute(&mut self, bucket: Bucket, exchange: Exchange) -> Result<(), DeviceError> {
+        self.gather(bucket, exchange)?;
+        let last = self.layers(bucket, exchange)?;
+        self.head(bucket, exchange, last)
+    }
+
+    fn gather(&mut self, bucket: Bucket, exchange: Exchange) -> Result<(), DeviceError> {
         let Resident { plan, rows, .. } = &*self.resident;
-        let exchange = self.part(plan.slot.exchange);
+        let Exchange { start, rows: count } = exchange;
         let pitch = plan.input.pitch / plan.precision.per_chunk();
         let arguments = [
-            Argument::Memory(exchange.at(bucket.header)),
-            Argument::Memory(exchange),
+            Argument::Memory(count),
+            Argument::Memory(start),
             signed(plan.id_columns),
-            Argument::Memory(exchange.at(bucket.dense)),
+            Argument::Memory(start.at(bucket.dense)),
             signed(plan.dense_columns),
             Argument::Memory(self.resident.at(plan.version.fields)),
             signed(plan.version.fields.bytes / size_of::<kernels::Field>()),
@@ -251,14 +290,14 @@ impl Slot {
             signed(plan.embedding_chunks()),
             signed(pitch),
             Argument::Memory(self.part(plan.slot.input)),
-            Argument::Memory(exchange.at(bucket.header + Bucket::FAULT)),
+            Argument::Memory(start.at(bucket.header + Bucket::FAULT)),
         ];
         let kernel = kernels::GATHER.kernels[kernel_of(&self.resident)];
         self.launch(kernel, bucket.rows * pitch, &arguments)
     }
 
     /// The layers before the last one; says where what they come to lies.
-    fn layers(&mut self, bucket: Bucket) -> Result<Address, DeviceError> {
+    fn layers(&mut self, bucket: Bucket, exchange: Exchange) -> Result<Address, DeviceError> {
         let resident = Arc::clone(&self.resident);
         let slot = &resident.plan.slot;
         let (first, mut input) = (self.part(slot.input), self.part(slot.input));
@@ -266,7 +305,7 @@ impl Slot {
             let output = self.part(*place);
             self.multiply(bucket, layer, (input, output))?;
             if layer.kind == LayerKind::Cross {
-                self.cross(bucket, layer, [first, input, output])?;
+                self.cross(bucket, layer, exchange.rows, [first, input, output])?;
             }
             input = output;
         }
@@ -300,12 +339,13 @@ impl Slot {
         &mut self,
         bucket: Bucket,
         layer: &LayerPlan,
+        rows: Address,
         [first, input, sum]: [Address; 3],
     ) -> Result<(), DeviceError> {
         let plan = &self.resident.plan;
         let pitch = layer.outputs.pitch / plan.precision.per_chunk();
         let arguments = [
-            Argument::Memory(self.part(plan.slot.exchange).at(bucket.header)),
+            Argument::Memory(rows),
             Argument::Memory(first),
             Argument::Memory(input),
             signed(pitch),
@@ -315,22 +355,22 @@ impl Slot {
         self.launch(kernel, bucket.rows * pitch, &arguments)
     }
 
-    fn head(&mut self, bucket: Bucket, hidden: Address) -> Result<(), DeviceError> {
+    fn head(&mut self, bucket: Bucket, exchange: Exchange, hidden: Address) -> Result<(), DeviceError> {
         let Resident { plan, rows, .. } = &*self.resident;
-        let exchange = self.part(plan.slot.exchange);
+        let Exchange { start, rows: count } = exchange;
         let arguments = [
-            Argument::Memory(exchange.at(bucket.header)),
+            Argument::Memory(count),
             Argument::Memory(hidden),
             Argument::Memory(self.resident.at(plan.version.last)),
             signed(plan.last_input.pitch / plan.precision.per_chunk()),
-            Argument::Memory(exchange),
+            Argument::Memory(start),
             signed(plan.id_columns),
             Argument::Memory(self.resident.at(plan.version.wide)),
             Argument::Unsigned(rows.wide),
             // The wide weights carry it.
             Argument::Float(0.0),
-            Argument::Memory(exchange.at(bucket.scores)),
-            Argument::Memory(exchange.at(bucket.header + Bucket::FAULT)),
+            Argument::Memory(start.at(bucket.scores)),
+            Argument::Memory(start.at(bucket.header + Bucket::FAULT)),
         ];
         let kernel = kernels::HEAD.kernels[kernel_of(&self.resident)];
         self.launch(kernel, bucket.rows * WARP, &arguments)
@@ -353,6 +393,15 @@ impl Slot {
     fn part(&self, part: Part) -> Address {
         self.memory.at(part.offset)
     }
+}
+
+/// Where kernels find what is exchanged for a batch.
+#[derive(Clone, Copy)]
+struct Exchange {
+    /// On the device or, where that is faster, the pinned memory itself.
+    start: Address,
+    /// How many rows are to be computed.
+    rows: Address,
 }
 
 /// Which of a file's kernels: the one for single precision is the first.

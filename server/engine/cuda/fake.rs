@@ -23,8 +23,6 @@ pub(super) struct Fake {
 #[derive(Default)]
 struct State {
     memory: Memory,
-    /// Pinned memory has addresses of its own.
-    pinned: Memory,
     free_bytes: usize,
     /// Calls that can fail, so far.
     calls: usize,
@@ -47,11 +45,13 @@ enum Work {
     Multiply(Product),
 }
 
-/// Allocations by their addresses, with gaps between them.
+/// Allocations by their addresses, with gaps between them: the device's, and far behind them the pinned ones, which have
+/// the same address for the host and for kernels.
 #[derive(Default)]
 struct Memory {
     allocations: BTreeMap<u64, Vec<u8>>,
     end: u64,
+    pinned_end: u64,
 }
 
 impl Memory {
@@ -59,6 +59,17 @@ impl Memory {
         assert!(bytes > 0, "something was asked for");
         let start = self.end + GAP;
         self.end = (start + bytes as u64).next_multiple_of(GAP);
+        self.insert(start, bytes)
+    }
+
+    fn allocate_pinned(&mut self, bytes: usize) -> u64 {
+        assert!(bytes > 0, "something was asked for");
+        let start = PINNED + self.pinned_end + GAP;
+        self.pinned_end = (start + bytes as u64).next_multiple_of(GAP) - PINNED;
+        self.insert(start, bytes)
+    }
+
+    fn insert(&mut self, start: u64, bytes: usize) -> u64 {
         // No number that anybody computes with: as a half, a single or an id.
         self.allocations.insert(start, vec![0xff; bytes]);
         start
@@ -129,12 +140,12 @@ impl Fake {
     /// Allocations and streams that nobody has given back.
     pub(super) fn held(&self) -> usize {
         let state = self.state();
-        state.memory.allocations.len() + state.pinned.allocations.len() + state.open_streams
+        state.memory.allocations.len() + state.open_streams
     }
 
     /// Bytes that are allocated.
     pub(super) fn allocated_bytes(&self) -> usize {
-        self.state().memory.allocations.values().map(Vec::len).sum()
+        self.state().memory.allocations.range(..PINNED).map(|(_, memory)| memory.len()).sum()
     }
 
     /// The graphs that were replayed, and forgets them.
@@ -165,28 +176,33 @@ impl State {
         assert!(self.pending.values().all(Vec::is_empty), "the work was waited for");
     }
 
-    /// Pinned memory is its owner's while no copy is pending that touches it.
+    /// Pinned memory is its owner's while no work is pending that touches it. What a kernel touches behind an address that it
+    /// is given is not known, so it may be all that is there.
     fn assert_untouched(&self, start: usize, bytes: usize) {
         let touches = |work: &Work| match *work {
             Work::CopyIn { from: HostAddress(at), bytes: length, .. }
             | Work::CopyOut { to: HostAddress(at), bytes: length, .. } => {
                 at < start + bytes && start < at + length
             }
-            Work::Launch { .. } | Work::Multiply(_) => false,
+            Work::Launch { ref arguments, .. } => arguments.iter().any(|argument| match *argument {
+                Argument::Memory(Address(at)) => at >= PINNED && at < (start + bytes) as u64,
+                _ => false,
+            }),
+            Work::Multiply(_) => false,
         };
-        assert!(!self.pending.values().flatten().any(touches), "the copy was waited for");
+        assert!(!self.pending.values().flatten().any(touches), "the work was waited for");
     }
 
     fn run(&mut self, work: &Work) {
         let memory = &mut self.memory;
         match work {
             &Work::CopyIn { to, from, bytes } => {
-                let from = self.pinned.at(from.0 as u64, bytes).to_vec();
+                let from = memory.at(from.0 as u64, bytes).to_vec();
                 memory.at(to.0, bytes).copy_from_slice(&from);
             }
             &Work::CopyOut { to, from, bytes } => {
                 let from = memory.at(from.0, bytes).to_vec();
-                self.pinned.at(to.0 as u64, bytes).copy_from_slice(&from);
+                memory.at(to.0 as u64, bytes).copy_from_slice(&from);
             }
             Work::Launch { kernel: "topk_items", grid, arguments } => topk_items(memory, *grid, arguments),
             Work::Launch { kernel: "topk_keys", grid, arguments } => topk_keys(memory, *grid, arguments),
@@ -197,6 +213,10 @@ impl State {
                     "gather_f16" => gather(memory, Precision::Half, threads, arguments),
                     "cross_f32" => cross(memory, Precision::Single, threads, arguments),
                     "cross_f16" => cross(memory, Precision::Half, threads, arguments),
+                    "dense_1_f32" => dense(memory, (1, Precision::Single), threads, arguments),
+                    "dense_1_f16" => dense(memory, (1, Precision::Half), threads, arguments),
+                    "dense_8_f32" => dense(memory, (8, Precision::Single), threads, arguments),
+                    "dense_8_f16" => dense(memory, (8, Precision::Half), threads, arguments),
                     "head_f32" => head(memory, Precision::Single, threads, arguments),
                     "head_f16" => head(memory, Precision::Half, threads, arguments),
                     other => panic!("no kernel {other}"),
@@ -240,28 +260,33 @@ impl Device for Fake {
     fn allocate_pinned(&self, bytes: usize) -> Result<HostAddress, DeviceError> {
         let mut state = self.call("allocate_pinned")?;
         state.assert_not_capturing();
-        let start = state.pinned.allocate(bytes);
+        let start = state.memory.allocate_pinned(bytes);
         Ok(HostAddress(usize::try_from(start).expect("64 bits")))
     }
 
     unsafe fn free_pinned(&self, memory: HostAddress) {
         let mut state = self.state();
         state.assert_not_capturing();
-        let bytes = state.pinned.allocations.get(&(memory.0 as u64)).map_or(0, Vec::len);
+        let bytes = state.memory.allocations.get(&(memory.0 as u64)).map_or(0, Vec::len);
         state.assert_untouched(memory.0, bytes);
-        state.pinned.free(memory.0 as u64);
+        state.memory.free(memory.0 as u64);
     }
 
     unsafe fn write_pinned(&self, to: HostAddress, bytes: &[u8]) {
         let mut state = self.state();
         state.assert_untouched(to.0, bytes.len());
-        state.pinned.at(to.0 as u64, bytes.len()).copy_from_slice(bytes);
+        state.memory.at(to.0 as u64, bytes.len()).copy_from_slice(bytes);
     }
 
     unsafe fn read_pinned(&self, from: HostAddress, bytes: &mut [u8]) {
         let mut state = self.state();
         state.assert_untouched(from.0, bytes.len());
-        bytes.copy_from_slice(state.pinned.at(from.0 as u64, bytes.len()));
+        bytes.copy_from_slice(state.memory.at(from.0 as u64, bytes.len()));
+    }
+
+    fn seen_from_device(&self, memory: HostAddress) -> Result<Address, DeviceError> {
+        drop(self.call("seen_from_device")?);
+        Ok(Address(memory.0 as u64))
     }
 
     fn open_stream(self: Arc<Self>) -> Result<Box<dyn Stream>, DeviceError> {
@@ -440,6 +465,28 @@ fn cross(memory: &mut Memory, precision: Precision, threads: usize, arguments: &
     }
 }
 
+/// `dense.cu`, for so many rows at most.
+fn dense(memory: &mut Memory, (most, precision): (usize, Precision), threads: usize, arguments: &[Argument]) {
+    use Argument::{Memory as At, Signed};
+    let &[
+        At(input),
+        Signed(rows),
+        Signed(pitch),
+        At(weights),
+        At(bias),
+        Signed(outputs),
+        Signed(relu),
+        At(output),
+    ] = arguments
+    else {
+        panic!("other arguments: {arguments:?}");
+    };
+    assert_aligned(&[input, weights]);
+    let (rows, inputs, outputs) = (size(rows), size(pitch) * precision.per_chunk(), size(outputs));
+    assert!(rows <= most && threads >= outputs * 32, "few rows, and a warp an output");
+    multiply_plainly(memory, precision, [rows, inputs, outputs], [input, weights, bias, output], relu == 1);
+}
+
 /// `head.cu`.
 fn head(memory: &mut Memory, precision: Precision, threads: usize, arguments: &[Argument]) {
     use Argument::{Float, Memory as At, Signed, Unsigned};
@@ -532,6 +579,16 @@ fn multiply(memory: &mut Memory, product: &Product) {
     assert_aligned(&[input, weights, bias, output, workspace]);
     assert_eq!((inputs % precision.per_chunk(), outputs % precision.per_chunk()), (0, 0), "whole chunks");
     memory.at(workspace.0, super::plan::WORKSPACE_BYTES);
+    multiply_plainly(memory, precision, [rows, inputs, outputs], [input, weights, bias, output], relu);
+}
+
+fn multiply_plainly(
+    memory: &mut Memory,
+    precision: Precision,
+    [rows, inputs, outputs]: [usize; 3],
+    [input, weights, bias, output]: [Address; 4],
+    relu: bool,
+) {
     for row in 0..rows {
         for unit in 0..outputs {
             let mut sum = memory.number(precision, bias, unit);
@@ -559,3 +616,6 @@ const TILE: u32 = 1024;
 
 /// What lies between two allocations at least, and what each starts at a multiple of.
 const GAP: u64 = 4096;
+
+/// Where pinned memory begins.
+const PINNED: u64 = 1 << 40;

@@ -48,6 +48,7 @@ impl Drop for Memory {
 pub(super) struct Pinned {
     device: Arc<dyn Device>,
     start: HostAddress,
+    seen: Address,
     bytes: usize,
 }
 
@@ -55,7 +56,9 @@ impl Pinned {
     /// So many bytes, at least one, of zeros.
     pub(super) fn new(device: &Arc<dyn Device>, bytes: usize) -> Result<Self, DeviceError> {
         let start = device.allocate_pinned(bytes)?;
-        let mut memory = Self { device: Arc::clone(device), start, bytes };
+        // Made first, so that it is given back where the next call fails.
+        let mut memory = Self { device: Arc::clone(device), start, seen: Address(0), bytes };
+        memory.seen = device.seen_from_device(start)?;
         memory.write(0, &vec![0; bytes]);
         Ok(memory)
     }
@@ -64,6 +67,12 @@ impl Pinned {
     pub(super) fn at(&self, offset: usize) -> HostAddress {
         assert!(offset < self.bytes, "within the memory");
         self.start.at(offset)
+    }
+
+    /// Where kernels find what is at `offset`, which must be within.
+    pub(super) fn seen_at(&self, offset: usize) -> Address {
+        assert!(offset < self.bytes, "within the memory");
+        self.seen.at(offset)
     }
 
     /// Writes `bytes` at `offset`. Nothing that is under way may touch what is there.

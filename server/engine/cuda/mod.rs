@@ -6,7 +6,7 @@
 //! | file | holds |
 //! |---|---|
 //! | `device` | what is asked of a GPU: the seam |
-//! | `driver`, `compiler` | that by CUDA's driver and cuBLASLt, with kernels from NVRTC |
+//! | `driver`, `compiler`, `blas` | that by CUDA's driver, with kernels from NVRTC and products by cuBLASLt |
 //! | `memory` | memory that is given back |
 //! | `plan` | where everything of a network lies: pure |
 //! | `resident` | a version's tables and weights |
@@ -18,6 +18,7 @@
 #![allow(unsafe_code, reason = "a device's memory is named by addresses")]
 #![deny(clippy::undocumented_unsafe_blocks, clippy::multiple_unsafe_ops_per_block)]
 
+mod blas;
 mod check;
 mod compiler;
 mod device;

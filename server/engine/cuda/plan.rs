@@ -51,6 +51,8 @@ pub(super) struct VersionLayout {
     pub(super) wide: Part,
     pub(super) fields: Part,
     pub(super) last: Part,
+    /// The rows of each bucket, a word each.
+    pub(super) bucket_rows: Part,
     pub(super) bytes: usize,
 }
 
@@ -79,7 +81,7 @@ pub(super) struct LayerPlan {
 
 /// What is exchanged for batches of so many rows at most, by its offset: ids `[rows, id_columns]`, dense values
 /// `[rows, dense_columns]`, the header, scores `[rows]`. Everything to the end of the header goes to the device, and
-/// everything from its start comes back.
+/// everything from its start comes back; where all of it is small, kernels read and write it in the host's memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Bucket {
     pub(super) rows: usize,
@@ -131,7 +133,8 @@ impl Plan {
         let slot = SlotLayout::new(max_rows, (input.pitch, widest), precision, &buckets)?;
         let exchanged = id_columns.max(dense_columns);
         check_counts(max_rows, input.pitch.max(widest).max(exchanged))?;
-        let version = VersionLayout { embeddings, wide, fields, last, bytes: version.bytes };
+        let bucket_rows = version.place(buckets.len(), 4)?;
+        let version = VersionLayout { embeddings, wide, fields, last, bucket_rows, bytes: version.bytes };
         Ok(Self { precision, id_columns, dense_columns, input, version, slot, layers, last_input, buckets })
     }
 
@@ -205,6 +208,12 @@ impl Bucket {
     pub(super) const HEADER_BYTES: usize = CHUNK_BYTES;
     /// Where in the header the kernels raise their word.
     pub(super) const FAULT: usize = 4;
+
+    /// Whether kernels reach into the host's memory for it: a copy takes longer than that as long as it is small. All rows of
+    /// the bucket are computed then, whose number lies near them; those that are not there have ids of zeros.
+    pub(super) fn is_direct(&self) -> bool {
+        self.end <= DIRECT_BYTES
+    }
 
     fn new(rows: usize, id_columns: usize, dense_columns: usize) -> Result<Self, PlanError> {
         let words = |columns: usize| rows.checked_mul(columns)?.checked_mul(4);
@@ -281,6 +290,9 @@ fn count<T>(number: Option<T>, what: &'static str) -> Result<T, PlanError> {
     number.ok_or(PlanError(what))
 }
 
+/// What kernels fetch from the host at most: every block does by itself.
+const DIRECT_BYTES: usize = 8 << 10;
+
 /// What every part starts at a multiple of; allocations do as well.
 pub(super) const ALIGNMENT: usize = 256;
 
@@ -324,9 +336,12 @@ mod tests {
         for network in sample::all() {
             for precision in [Precision::Single, Precision::Half] {
                 let plan = Plan::new(&network, precision, 77).expect("small");
-                let VersionLayout { embeddings, wide, fields, last, bytes } = plan.version;
+                let VersionLayout { embeddings, wide, fields, last, bucket_rows, bytes } = plan.version;
                 let layers = plan.layers.iter().flat_map(|layer| [layer.weights, layer.bias]);
-                check_parts([embeddings, wide, fields, last].into_iter().chain(layers).collect(), bytes);
+                check_parts(
+                    [embeddings, wide, fields, last, bucket_rows].into_iter().chain(layers).collect(),
+                    bytes,
+                );
                 let SlotLayout { input, hidden: [one, other], workspace, exchange, bytes } = plan.slot;
                 check_parts(vec![input, one, other, workspace, exchange], bytes);
             }

@@ -62,6 +62,10 @@ impl Resident {
             last[plan.last_input.place(index)] = weight;
         }
         upload.numbers(&last, plan.version.last)?;
+        let rows =
+            plan.buckets.iter().map(|bucket| u32::try_from(bucket.rows).expect("the plan has counted them"));
+        let rows: Vec<u8> = rows.flat_map(u32::to_le_bytes).collect();
+        memory.upload(plan.version.bucket_rows.offset, &rows)?;
         let rows = |table: &Table| u32::try_from(table.rows()).expect("ids name its rows");
         let rows = TableRows { embeddings: rows(&network.embeddings), wide: rows(&network.wide) };
         Ok(Self { device, plan, rows, memory })

@@ -6,6 +6,7 @@
 //! kernels is a file, like the kernels themselves.
 
 mod cross;
+mod dense;
 mod gather;
 mod head;
 mod numbers;
@@ -109,6 +110,7 @@ pub(super) fn check(
     for precision in [Precision::Single, Precision::Half] {
         done(bench.check_gather(precision));
         done(bench.check_cross(precision));
+        done(bench.check_dense(precision));
         done(bench.check_head(precision));
         done(bench.check_product(precision));
     }
@@ -186,7 +188,7 @@ mod tests {
         let device: Arc<dyn Device> = Arc::clone(&fake) as _;
         let mut all = Vec::new();
         check(&device, usize::MAX, &mut |checked| all.push(checked)).expect("a stream");
-        assert_eq!(all.len(), 9);
+        assert_eq!(all.len(), 11);
         for checked in all {
             assert!(checked.passed(), "{checked:?}");
         }
@@ -204,7 +206,7 @@ mod tests {
             fake.fail_after(call);
             let all = check_all(&fake);
             let failed: Vec<_> = all.iter().filter(|checked| !checked.passed()).collect();
-            assert_eq!((all.len(), failed.len()), (9, 1), "{failed:?}");
+            assert_eq!((all.len(), failed.len()), (11, 1), "{failed:?}");
             let [fault] = failed[0].faults.as_slice() else { panic!("one fault: {failed:?}") };
             assert!(fault.contains(": it was told to") && fault.contains(" of ") || fault.contains("relu"));
             assert_eq!(fake.held(), 0, "after call {call}");

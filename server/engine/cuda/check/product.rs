@@ -76,7 +76,7 @@ impl Bench {
 }
 
 /// Each row of `input` times each row of `weights`, and its bias.
-fn products(input: &[f64], weights: &[f64], bias: &[f64]) -> Vec<f64> {
+pub(super) fn products(input: &[f64], weights: &[f64], bias: &[f64]) -> Vec<f64> {
     let inputs = weights.len() / bias.len();
     let sum = |row: &[f64], weights: &[f64]| -> f64 {
         row.iter().zip(weights).map(|(number, weight)| number * weight).sum()
