@@ -45,6 +45,9 @@ class Disturbance:
     def between(start: Clock, end: Clock, server_seconds: float) -> "Disturbance":
         """From one moment to another, between which the server used so many processor seconds."""
         total = end.total - start.total
+        if total <= 0:
+            # A sandbox may not count what its machine does.
+            return Disturbance(0.0, 0.0)
         other = end.busy - start.busy - (end.generator - start.generator) - server_seconds
         return Disturbance((end.steal - start.steal) / total, max(other, 0.0) / total)
 
