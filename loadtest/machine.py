@@ -113,7 +113,10 @@ def description() -> dict[str, object]:
 
 def _git(*arguments: str) -> str:
     command = ["git", "-C", str(ROOT), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=30).stdout.strip()
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=30).stdout.strip()
+    except FileNotFoundError:
+        return ""
 
 
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")

@@ -3,8 +3,8 @@
 Over HTTP, beside ONNX Runtime on the same machine's processor: one connection, an open loop, full load; then versions
 with tables of many gigabytes are swapped while every answer is checked. Each part has a time limit, and one that fails
 leaves the others as they are; the report is written anew after each. Progress goes to standard error, a table to
-standard output, and the last line is one JSON object. The status is 1 where a request, a swap or a part failed, whatever
-the timings are.
+standard output, and the last line is one JSON object. The status is 1 where a request, a swap or a part failed,
+whatever the timings are.
 """
 
 import argparse
@@ -44,8 +44,8 @@ class Plans:
     loads: Plan
 
 
-LOADS_PLAN = Plan(closed_pairs=1, closed_seconds=3, open_pairs=2, open_seconds=4, warm_up_seconds=1)
-FULL = Plans(latency=replace(LOADS_PLAN, closed_pairs=2, closed_seconds=2), loads=LOADS_PLAN)
+LOADS_PLAN = Plan(closed_pairs=1, closed_seconds=2, open_pairs=2, open_seconds=3, warm_up_seconds=1)
+FULL = Plans(latency=replace(LOADS_PLAN, closed_pairs=2), loads=LOADS_PLAN)
 QUICK_PLAN = replace(LOADS_PLAN, closed_seconds=1, open_pairs=1, open_seconds=2)
 QUICK = Plans(latency=QUICK_PLAN, loads=QUICK_PLAN)
 
