@@ -9,6 +9,7 @@ whatever the timings are.
 
 import argparse
 import json
+import math
 import shutil
 import signal
 import statistics
@@ -16,9 +17,9 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -50,7 +51,7 @@ QUICK_PLAN = replace(LOADS_PLAN, closed_seconds=1, open_pairs=1, open_seconds=2)
 QUICK = Plans(latency=QUICK_PLAN, loads=QUICK_PLAN)
 
 PARTS = ("latency", "open", "closed", "swap")
-SECONDS = {"servers": 60, "latency": 30, "open": 45, "closed": 60, "stop": 20, "swap": 600}
+SECONDS = {"servers": 60, "latency": 30, "open": 45, "closed": 60, "stop": 20, "swap": math.inf}
 """What each may take, where there is so much."""
 SPARE_S = 6
 """What servers that stop take, and files that are removed."""
@@ -105,22 +106,23 @@ class Report:
     seconds: dict[str, float] = field(default_factory=dict)
     """What each part took."""
 
-    @contextmanager
-    def part(self, name: str, deadline: float) -> Iterator[None]:
-        """Runs the block until it ends, fails, or its time is over; what is wrong is in the report."""
+    def part(self, name: str, deadline: float, work: Callable[[], None]) -> None:
+        """Works until that is done, fails, or its time is over; what is wrong is in the report."""
         start = time.monotonic()
         allowed = min(SECONDS[name], deadline - start)
+        if allowed <= 0:
+            self.fail(name, "no time was left")
+            return
 
         def late(*_: object) -> None:
             raise Late(f"was not done within {allowed:.0f} s")
 
         signal.signal(signal.SIGALRM, late)
         try:
-            if allowed <= 0:
-                raise Late("no time was left")
             signal.setitimer(signal.ITIMER_REAL, allowed)
-            yield
-        except Exception as error:  # Whatever it is, the other parts are worth having.
+            work()
+        # Whatever it is, the other parts are worth having.
+        except Exception as error:  # noqa: BLE001
             traceback.print_exc()
             self.fail(name, f"{type(error).__name__}: {error}")
         finally:
@@ -220,34 +222,36 @@ def _programs(arguments: argparse.Namespace) -> Programs:
 
 def measure(programs: Programs, report: Report, deadline: float) -> None:
     """Each part in turn."""
-    options = report.options
-    if {"latency", "open", "closed"} & set(options.only):
-        with ExitStack() as stack:
-            servers: list[tuple[Server, Server]] = []
-            with report.part("servers", deadline):
-                servers.append(_servers(programs, report, stack))
-            for each in servers:
-                _loads(programs, report, deadline, each)
-            with report.part("stop", deadline):
-                stack.close()
-    if "swap" in options.only:
-        with report.part("swap", deadline):
-            _swap(programs, report, min(deadline, time.monotonic() + SECONDS["swap"]))
+    only = report.options.only
+    with ExitStack() as stack:
+        both: list[tuple[Server, Server]] = []
+        if {"latency", "open", "closed"} & set(only):
+            report.part("servers", deadline, lambda: both.append(_servers(programs, report, stack)))
+        for servers in both:
+            _loads(programs, report, deadline, servers)
+        # However late it is.
+        report.part("stop", math.inf, stack.close)
+    if "swap" in only:
+        report.part("swap", deadline, lambda: _swap(programs, report, deadline))
 
 
 def _loads(programs: Programs, report: Report, deadline: float, servers: tuple[Server, Server]) -> None:
     """Both servers under the same loads in turn."""
-    journal, plan, only = report.journal, report.options.plan, report.options.only
-    if "latency" in only:
-        with report.part("latency", deadline):
-            report.pairs[LATENCY.key] = closed.beside(journal, programs, plan.latency, servers, LATENCY)
-    if "open" in only:
-        with report.part("open", deadline):
-            report.pairs["open_10k"] = openloop.beside(journal, programs, plan.loads, servers, OPEN_RATE, "open_10k")
-    if "closed" in only:
-        with report.part("closed", deadline):
-            for workload in LOADS:
-                report.pairs[workload.key] = closed.beside(journal, programs, plan.loads, servers, workload)
+    journal, plan, pairs = report.journal, report.options.plan, report.pairs
+
+    def latency() -> None:
+        pairs[LATENCY.key] = closed.beside(journal, programs, plan.latency, servers, LATENCY)
+
+    def open_loop() -> None:
+        pairs["open_10k"] = openloop.beside(journal, programs, plan.loads, servers, OPEN_RATE, "open_10k")
+
+    def closed_loop() -> None:
+        for workload in LOADS:
+            pairs[workload.key] = closed.beside(journal, programs, plan.loads, servers, workload)
+
+    for name, work in {"latency": latency, "open": open_loop, "closed": closed_loop}.items():
+        if name in report.options.only:
+            report.part(name, deadline, work)
 
 
 def _servers(programs: Programs, report: Report, stack: ExitStack) -> tuple[Server, Server]:
@@ -319,19 +323,21 @@ def _to_and_fro(report: Report, swapper: swap.Swapper, deadline: float, slowest:
             time.sleep(BETWEEN_SWAPS_S)
 
     seconds = max(1, int(deadline - time.monotonic()))
-    swapper.verify(seconds, work, ends_with_work=True)
-    rounded = [round(seconds, 3) for seconds in done.seconds]
-    swaps |= {
-        "swap_table_gb": report.options.table_gb,
-        "swap_loads": server.loads() - loads,
-        "swap_load_s": rounded[0::2],
-        "swap_back_s": rounded[1::2],
-        "swap_answers": done.verified_answers,
-        "swap_failed": done.failed,
-        "swap_gpu_memory_gb": round(max(memory) / 1e9, 1),
-    }
-    for failure in done.failures:
-        report.fail("swap", failure)
+    try:
+        swapper.verify(seconds, work, ends_with_work=True)
+        swaps["swap_loads"] = server.loads() - loads
+    finally:
+        rounded = [round(seconds, 3) for seconds in done.seconds]
+        swaps |= {
+            "swap_table_gb": report.options.table_gb,
+            "swap_load_s": rounded[0::2],
+            "swap_back_s": rounded[1::2],
+            "swap_answers": done.verified_answers,
+            "swap_failed": done.failed,
+            "swap_gpu_memory_gb": round(max(memory) / 1e9, 1),
+        }
+        for failure in done.failures:
+            report.fail("swap", failure)
 
 
 def _sides(pairs: list[Pair]) -> tuple[list[Run], list[Run]]:
