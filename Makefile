@@ -85,7 +85,7 @@ gpu-check: gpu-bundle
 	$(TARGET)/gpu-check/run.sh $(ARGS)
 
 ## The same for another machine, as an archive that needs neither Rust nor a network there; the last line is one JSON object.
-gpu-bundle:
+gpu-bundle: $(TARGET)/tools/bin/oha
 	deploy/gpu-bundle.sh
 
 ## Runs on an MLflow server from PyPI (some 850 MB), read back by MLflow's own client.

@@ -40,6 +40,15 @@ def measure(journal: Journal, programs: Programs, plan: Plan) -> dict[Workload, 
 
 def compare(journal: Journal, programs: Programs, plan: Plan, ours: Server, workload: Workload) -> list[Pair]:
     """The pairs of a server and the ceiling."""
+    with programs.ceiling(workload.rows) as ceiling:
+        return beside(journal, programs, plan, (ours, ceiling), workload)
+
+
+def beside(
+    journal: Journal, programs: Programs, plan: Plan, servers: tuple[Server, Server], workload: Workload
+) -> list[Pair]:
+    """The pairs of two servers."""
+    ours, other = servers
     binary = _binary(programs, ours, workload) if workload.binary and isinstance(ours, Millrace) else None
 
     def generate(server: Server, seconds: int) -> Figures:
@@ -49,11 +58,10 @@ def compare(journal: Journal, programs: Programs, plan: Plan, ours: Server, work
     def run(server: Server) -> Run:
         return journal.measure(workload.key, server, lambda: generate(server, plan.closed_seconds))
 
-    with programs.ceiling(workload.rows) as ceiling:
-        for server in (ours, ceiling):
-            server.values([[1, 1]] * workload.rows)
-            generate(server, plan.warm_up_seconds)
-        return journal.pairs(plan.closed_pairs, lambda: run(ours), lambda: run(ceiling))
+    for server in servers:
+        server.values([[1, 1]] * workload.rows)
+        generate(server, plan.warm_up_seconds)
+    return journal.pairs(plan.closed_pairs, lambda: run(ours), lambda: run(other))
 
 
 def _binary(programs: Programs, ours: Millrace, workload: Workload) -> wrk.Load:

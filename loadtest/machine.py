@@ -45,6 +45,9 @@ class Disturbance:
     def between(start: Clock, end: Clock, server_seconds: float) -> "Disturbance":
         """From one moment to another, between which the server used so many processor seconds."""
         total = end.total - start.total
+        if total <= 0:
+            # A sandbox may not count what its machine does.
+            return Disturbance(0.0, 0.0)
         other = end.busy - start.busy - (end.generator - start.generator) - server_seconds
         return Disturbance((end.steal - start.steal) / total, max(other, 0.0) / total)
 
@@ -110,7 +113,10 @@ def description() -> dict[str, object]:
 
 def _git(*arguments: str) -> str:
     command = ["git", "-C", str(ROOT), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=30).stdout.strip()
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=30).stdout.strip()
+    except FileNotFoundError:
+        return ""
 
 
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")

@@ -30,15 +30,23 @@ def compare(
     journal: Journal, programs: Programs, plan: Plan, ours: Server, rate: int, name: str
 ) -> list[Pair]:
     """The pairs of a server and the ceiling at so many requests a second."""
+    with programs.ceiling(1) as ceiling:
+        return beside(journal, programs, plan, (ours, ceiling), rate, name)
+
+
+def beside(
+    journal: Journal, programs: Programs, plan: Plan, servers: tuple[Server, Server], rate: int, name: str
+) -> list[Pair]:
+    """The pairs of two servers at so many requests a second."""
+    ours, other = servers
 
     def run(server: Server) -> Run:
         figures = lambda: load(programs, server, rate, plan.open_seconds)  # noqa: E731
         return journal.measure(name, server, figures)
 
-    with programs.ceiling(1) as ceiling:
-        for server in (ours, ceiling):
-            load(programs, server, rate, plan.warm_up_seconds)
-        return journal.pairs(plan.open_pairs, lambda: run(ours), lambda: run(ceiling))
+    for server in servers:
+        load(programs, server, rate, plan.warm_up_seconds)
+    return journal.pairs(plan.open_pairs, lambda: run(ours), lambda: run(other))
 
 
 def load(programs: Programs, server: Server, rate: int, seconds: int) -> Figures:

@@ -90,13 +90,14 @@ class Programs:
         """The open-loop load generator."""
         return self.target / "tools/bin/oha"
 
-    def millrace(self, config: str) -> AbstractContextManager[Millrace]:
+    def millrace(self, config: str, name: str = "millrace") -> AbstractContextManager[Millrace]:
         """Ours with this configuration."""
-        # Named for the models, since two servers may run at once.
-        path = self.folder / f"{self.models.name}.toml"
+        # Since two servers may run at once, with other models or under another name.
+        stem = self.models.name if name == "millrace" else f"{self.models.name}-{name}"
+        path, log = self.folder / f"{stem}.toml", self.folder / f"{stem}.log"
         path.write_text(config, encoding="utf-8")
-        log = self.folder / f"{self.models.name}.log"
-        return servers.millrace(self.target / "release/millrace", self.models, self.onnxruntime, path, log)
+        binary = self.target / "release/millrace"
+        return servers.millrace(binary, self.models, self.onnxruntime, path, log, name)
 
     def heavy(self) -> "Programs":
         """The same with the heavy model."""

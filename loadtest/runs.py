@@ -58,6 +58,8 @@ class Journal:
     """Every run, those of repeated pairs too, so that no error is lost with a run that is not shown."""
 
     runs: list[Run] = field(default_factory=list)
+    max_repeats: int = 3
+    """How often a disturbed pair is repeated."""
 
     def measure(self, name: str, server: Server, generate: Callable[[], Figures]) -> Run:
         """Runs `generate` against `server`."""
@@ -76,8 +78,8 @@ class Journal:
         return run
 
     def pairs(self, count: int, ours: Callable[[], Run], other: Callable[[], Run]) -> list[Pair]:
-        """So many pairs, each the least disturbed of at most `1 + MAX_REPEATS`."""
-        return [_undisturbed(lambda: Pair(ours(), other())) for _ in range(count)]
+        """So many pairs, each the least disturbed of at most `1 + max_repeats`."""
+        return [_undisturbed(lambda: Pair(ours(), other()), self.max_repeats) for _ in range(count)]
 
     def errors(self) -> list[str]:
         """Every kind of error of every run, in words."""
@@ -98,9 +100,9 @@ def say(line: str) -> None:
     print(f"{time.monotonic() - STARTED:6.1f} s  {line}", file=sys.stderr, flush=True)
 
 
-def _undisturbed(measure: Callable[[], Pair]) -> Pair:
+def _undisturbed(measure: Callable[[], Pair], max_repeats: int) -> Pair:
     best = measure()
-    for _ in range(MAX_REPEATS):
+    for _ in range(max_repeats):
         if best.disturbance() <= 1:
             break
         say("disturbed: once more")
@@ -109,6 +111,3 @@ def _undisturbed(measure: Callable[[], Pair]) -> Pair:
 
 
 STARTED = time.monotonic()
-
-MAX_REPEATS = 3
-"""How often a disturbed pair is repeated."""

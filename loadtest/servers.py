@@ -98,26 +98,38 @@ class Millrace(Server):
         if answer.status != 200 or len(answer.body) != 4 * rows:
             raise ServerError(f"{self.name}: status {answer.status}: {answer.body[:200]!r}")
 
-    def promote(self, version: int, model: str = MODEL) -> None:
+    def promote(self, version: int, model: str = MODEL, timeout: float | None = None) -> None:
         """Makes `version` of a model answer; returns once it does."""
         body = json.dumps({"version": version})
-        answer = call(self.management_port, "POST", f"/models/{model}/promote", body)
+        answer = call(self.management_port, "POST", f"/models/{model}/promote", body, timeout=timeout)
         if answer.status != 200:
             raise ServerError(f"promote {version}: status {answer.status}: {answer.body[:200]!r}")
 
     def loads(self) -> int:
         """Versions loaded since the start, from the server's metrics."""
+        return int(self.metric("millrace_model_loads_total", 'result="ok"'))
+
+    def metric(self, name: str, labels: str = "") -> float:
+        """The sum of a metric over everything that has these labels; 0 where there is nothing."""
         text = call(self.management_port, "GET", "/metrics").body.decode()
-        lines = [line for line in text.splitlines() if line.startswith("millrace_model_loads_total{")]
-        return sum(int(float(line.rpartition(" ")[2])) for line in lines if 'result="ok"' in line)
+        lines = [line for line in text.splitlines() if line.startswith((f"{name}{{", f"{name} "))]
+        return sum(float(line.rpartition(" ")[2]) for line in lines if labels in line)
 
     def is_ready(self) -> bool:
-        """Whether every model answers."""
+        """Whether every model answers. One that has a version which cannot serve never will, with the version that is
+        meant."""
+        answer = call(self.management_port, "GET", "/models")
+        for model in json.loads(answer.body)["models"] if answer.status == 200 else []:
+            for version in model["versions"]:
+                if version["state"] == "failed":
+                    raise StartError(f"{model['model']} version {version['version']}: {version['reason']}")
         return call(self.management_port, "GET", "/readyz").status == 200
 
 
 @contextmanager
-def millrace(binary: Path, models: Path, onnxruntime: str, config: Path, log: Path) -> Iterator[Millrace]:
+def millrace(
+    binary: Path, models: Path, onnxruntime: str, config: Path, log: Path, name: str = "millrace"
+) -> Iterator[Millrace]:
     """Ours, until the block ends."""
     port, management_port = free_port(), free_port()
     command = [
@@ -129,7 +141,7 @@ def millrace(binary: Path, models: Path, onnxruntime: str, config: Path, log: Pa
         "--config", str(config),
     ]  # fmt: skip
     with process(command, log) as running:
-        server = Millrace("millrace", running.pid, port, management_port)
+        server = Millrace(name, running.pid, port, management_port)
         wait(running, log, server.is_ready)
         yield server
         _stop(running, log)
@@ -192,10 +204,15 @@ def wait(running: subprocess.Popen[bytes], log: Path, is_ready: Callable[[], boo
 
 
 def call(
-    port: int, method: str, path: str, body: str | bytes | None = None, headers: dict[str, str] | None = None
+    port: int,
+    method: str,
+    path: str,
+    body: str | bytes | None = None,
+    headers: dict[str, str] | None = None,
+    timeout: float | None = None,
 ) -> Answer:
     """One request on a connection of its own, with JSON in its body unless the headers say otherwise."""
-    connection = http.client.HTTPConnection(HOST, port, timeout=CALL_TIMEOUT_S)
+    connection = http.client.HTTPConnection(HOST, port, timeout=timeout or CALL_TIMEOUT_S)
     try:
         connection.request(method, path, body, headers or {"Content-Type": "application/json"})
         response = connection.getresponse()

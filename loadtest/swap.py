@@ -16,6 +16,8 @@ from servers import Millrace, ServerError
 CONFIG = "defaults = { versions = { latest = 1 } }\n"
 VERSIONS = (1, 2)
 CONNECTIONS = 64
+PROMOTE_TIMEOUT_S = 180
+"""The files of a large version are hashed for a fifth of the time only."""
 
 TOLERANCE = 1e-5
 """How far the same row's scores by one version may lie apart, since batches differ in size."""
@@ -56,9 +58,9 @@ class Swaps:
 def measure(journal: Journal, programs: Programs, plan: Plan) -> Swaps:
     """Swaps with every answer checked, then swaps beside steady runs."""
     with programs.millrace(CONFIG) as server:
-        swapper = Swapper(server, _tell_apart(server))
+        swapper = Swapper(server, tell_apart(server))
         loads = server.loads()
-        swapper.verify(plan)
+        swapper.verify(plan.verified_seconds, swapper.pace(plan.verified_swaps, plan.verified_seconds))
         swapper.compare(journal, plan)
         swapper.swaps.loads = server.loads() - loads
         return swapper.swaps
@@ -72,12 +74,11 @@ class Swapper:
         self.known = known
         self.swaps = Swaps()
 
-    def verify(self, plan: Plan) -> None:
-        """Swaps while every answer is checked."""
+    def verify(self, seconds: int, work: wrk.Work, *, ends_with_work: bool = False) -> None:
+        """Swaps, as `work` does, while every answer is checked, for so long or no longer than the work takes."""
         scores = [f"{version}={score}" for version, score in self.known.scores.items()]
         load = wrk.Load("swap.lua", [*map(str, self.known.row), *scores], CONNECTIONS)
-        pace = self._pace(plan.verified_swaps, plan.verified_seconds)
-        seen = wrk.run(self.server, load, plan.verified_seconds, pace)
+        seen = wrk.run(self.server, load, seconds, work, ends_with_work=ends_with_work)
         swaps, counts = self.swaps, seen["right"]
         swaps.verified_swaps = len(swaps.seconds)
         swaps.verified_answers = sum(counts.values())
@@ -101,11 +102,11 @@ class Swapper:
 
         self.swaps.pairs = journal.pairs(
             plan.swap_pairs,
-            lambda: run("swapping", self._pace(plan.swaps_per_window, seconds)),
+            lambda: run("swapping", self.pace(plan.swaps_per_window, seconds)),
             lambda: run("steady", lambda _: None),
         )
 
-    def _pace(self, count: int, seconds: int) -> wrk.Work:
+    def pace(self, count: int, seconds: int) -> wrk.Work:
         """So many swaps, evenly over the time; fewer where the load ends before they are done."""
 
         def work(is_running: Callable[[], bool]) -> None:
@@ -114,15 +115,16 @@ class Swapper:
                 time.sleep(max(0.0, start + seconds * (number + 0.5) / count - time.monotonic()))
                 if not is_running():
                     return
-                self._swap()
+                self.swap()
 
         return work
 
-    def _swap(self) -> None:
+    def swap(self) -> None:
+        """Promotes the version whose turn it is, and asks it."""
         version = VERSIONS[len(self.swaps.seconds) % len(VERSIONS)]
         start = time.monotonic()
         try:
-            self.server.promote(version)
+            self.server.promote(version, timeout=PROMOTE_TIMEOUT_S)
             self.swaps.seconds.append(time.monotonic() - start)
             [score] = self.server.score([self.known.row])
         except (ServerError, OSError) as error:
@@ -136,7 +138,7 @@ class Swapper:
         self.swaps.failures.append(failure)
 
 
-def _tell_apart(server: Millrace) -> Known:
+def tell_apart(server: Millrace) -> Known:
     """The row, of a few, whose scores differ most between the versions; the last of these answers then."""
     rows = [[user, item] for user in range(1, 11) for item in range(1, 11)]
     scores = {}

@@ -1,7 +1,9 @@
 """wrk: closed loop, so many connections, each with one request in flight."""
 
 import json
+import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -43,12 +45,18 @@ def bodies(rows: int, connections: int, file: Path, body_bytes: int, path: str) 
     return Load("rows.lua", [str(rows), str(file), str(body_bytes)], connections, path)
 
 
-def run(server: Server, load: Load, seconds: int, work: Work = lambda is_running: None) -> dict[str, Any]:
-    """Loads `server` for so long while `work` is done; what the script printed in the end."""
+def run(
+    server: Server, load: Load, seconds: int, work: Work = lambda is_running: None, *, ends_with_work: bool = False
+) -> dict[str, Any]:
+    """Loads `server` for so long while `work` is done, or no longer than that takes; what the script printed in the
+    end."""
     command = _command(server, load, seconds)
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         try:
             work(lambda: process.poll() is None)
+            if ends_with_work:
+                # It prints what it counted so far.
+                process.send_signal(signal.SIGINT)
             output, _ = process.communicate(timeout=seconds + GRACE_S)
         finally:
             process.kill()
@@ -75,7 +83,7 @@ def beside(server: Server, load: Load) -> Iterator[None]:
 def _command(server: Server, load: Load, seconds: int) -> list[str]:
     return [
         "wrk",
-        "--threads", str(THREADS),
+        "--threads", str(min(THREADS, load.connections)),
         "--connections", str(load.connections),
         "--duration", f"{seconds}s",
         "--timeout", f"{REQUEST_TIMEOUT_S}s",
@@ -91,7 +99,8 @@ def require() -> None:
         raise LoadError("wrk is not on PATH: install Debian's package `wrk`")
 
 
-THREADS = 2
+THREADS = max(2, (os.cpu_count() or 1) // 4)
+"""So that on a large machine the server is at its limit before wrk is."""
 REQUEST_TIMEOUT_S = 5
 GRACE_S = 30
 MAX_BESIDE_S = 600

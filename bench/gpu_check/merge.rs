@@ -72,6 +72,8 @@ fn table(report: &Value) -> Vec<String> {
         }
         lines.extend(times(&found["model"]));
         lines.extend(rates(&found["model"]));
+        // What a step that is no part of this program says of itself.
+        lines.extend(list(&found["table"]).iter().map(|line| format!("  {}", text(line))));
         for error in list(&found["errors"]).iter().take(3) {
             let [name, shape, error] = ["name", "shape", "error"].map(|name| text(&error[name]));
             lines.push(format!("  {name} ({shape}): {error}"));
@@ -104,7 +106,7 @@ fn rates(model: &Value) -> impl Iterator<Item = String> {
     })
 }
 
-/// A few figures of each model: small batches, and the most rows a second.
+/// A few figures of each model: small batches, and the most rows a second. Those of a step that names its own are these.
 fn figures(report: &Value) -> Value {
     let mut figures = Map::new();
     for step in list(&report["steps"]) {
@@ -117,7 +119,10 @@ fn figures(report: &Value) -> Value {
             let rates = list(&model["throughput"]).iter().map(|rate| number(&rate[name]) / 1e6);
             rates.reduce(f64::max).map(|rate| rounded(&rate.into()))
         };
-        if model.is_object() {
+        let own = &step["report"]["figures"];
+        if own.is_object() {
+            figures.insert(text(&step["name"]).to_owned(), own.clone());
+        } else if model.is_object() {
             figures.insert(
                 text(&step["name"]).to_owned(),
                 json!({
@@ -166,10 +171,14 @@ mod tests {
         let half = r#"{"passed": false, "model": {"times": [{"rows": 256, "device_us": 12.34}]}}"#;
         put("2-half.json", half);
         put("3-single.status", "134\n");
+        put("4-http.status", "0\n");
+        put("4-http.json", r#"{"passed": true, "table": ["so many"], "figures": {"p50_us": 90}}"#);
         let report = merged(folder.path()).expect("merged");
         assert_eq!(report["failed"], json!(["2-half", "3-single"]));
         assert_eq!((&report["passed"], &report["device"]), (&json!(false), &json!("a GPU")));
         assert_eq!(figures(&report)["2-half"]["us_256"], 12.3);
+        assert_eq!(figures(&report)["4-http"]["p50_us"], 90);
+        assert_eq!(table(&report).last().map(String::as_str), Some("  so many"));
         let out = folder.path().join("all.json");
         assert!(!merge(folder.path(), &out).expect("written"));
         for name in ["2-half", "3-single"] {
