@@ -4,7 +4,7 @@ use std::{thread, time::Duration};
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// Keeps the calling thread to a share of a core.
+/// Keeps the calling thread to a tenth of the machine, or a core where that is less.
 ///
 /// A low priority does less. A core that is busy with what can wait does not count as idle, so the scheduler moves
 /// nothing to it from the queue of another core, until some milliseconds later it balances all of them; and beside
@@ -12,16 +12,19 @@ use rustix::time::{ClockId, clock_gettime};
 pub(super) struct Pace {
     /// What the thread had computed when it last rested.
     rested: Duration,
+    /// How many times as long it rests as it computes.
+    rest: f64,
 }
 
 impl Pace {
     pub(super) fn new() -> Self {
-        Self { rested: computed() }
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        Self { rested: computed(), rest: rest_on(cores) }
     }
 
     /// Sleeps some times as long as the thread has computed since it last did. What it waited for a disk does not count.
     pub(super) fn rest(&mut self) {
-        thread::sleep(REST * computed().saturating_sub(self.rested));
+        thread::sleep(computed().saturating_sub(self.rested).mul_f64(self.rest));
         self.rested = computed();
     }
 }
@@ -31,8 +34,10 @@ fn computed() -> Duration {
     Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap_or_default()
 }
 
-/// How many times as long it rests as it computes.
-const REST: u32 = 4;
+/// How many times as long a thread rests as it computes, to have a tenth of so many cores.
+fn rest_on(cores: usize) -> f64 {
+    (10.0 / cores as f64 - 1.0).max(0.0)
+}
 
 #[cfg(test)]
 mod tests {
@@ -41,13 +46,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_more_cores_there_are_the_less_it_rests() {
+        assert_eq!([1, 2, 10, 64].map(rest_on), [9.0, 4.0, 0.0, 0.0]);
+    }
+
+    #[test]
     fn it_rests_for_longer_than_it_computed() {
-        let mut pace = Pace::new();
+        let mut pace = Pace { rest: 4.0, ..Pace::new() };
         let work = Duration::from_millis(2);
         while computed().saturating_sub(pace.rested) < work {}
         let start = Instant::now();
         pace.rest();
-        assert!(start.elapsed() >= REST * work);
+        assert!(start.elapsed() >= 4 * work);
         thread::sleep(work);
         assert!(computed().saturating_sub(pace.rested) < work, "to wait is not to compute");
     }
