@@ -75,7 +75,7 @@ pub struct CudaModelOptions {
 }
 
 /// A GPU that models can be loaded to. It is opened when one is, and closed when the last of them is gone, so that one which
-/// failed for good is opened anew.
+/// failed for good is opened anew, unless TensorRT was used, which keeps it.
 pub struct Cuda {
     options: CudaOptions,
     opened: Opened,
@@ -149,10 +149,9 @@ impl Cuda {
         self.open(&kernels::ALL).map(HeldDevice)
     }
 
-    /// The GPU for an engine that launches none of our kernels, which takes neither cuBLASLt nor NVRTC. It is the one that is
-    /// open with them, where one is.
+    /// The GPU for an engine that launches none of our kernels, which takes neither cuBLASLt nor NVRTC.
     pub(super) fn bare(&self) -> Result<Arc<dyn Device>, EngineError> {
-        if let Some(device) = self.opened.get().or_else(|| self.bare.get()) {
+        if let Some(device) = self.bare.get() {
             return Ok(device);
         }
         driver::check_driver()?;
@@ -171,8 +170,8 @@ impl Cuda {
     pub(crate) fn on_a_fake() -> (Self, Arc<dyn std::any::Any + Send + Sync>) {
         let fake = fake::Fake::new(8 << 30);
         let device: Arc<dyn Device> = Arc::clone(&fake) as _;
-        let opened = Opened(Mutex::new(Some(Arc::downgrade(&device))));
-        (Self { options: CudaOptions::default(), opened, bare: Opened::default() }, fake)
+        let [opened, bare] = [(); 2].map(|()| Opened(Mutex::new(Some(Arc::downgrade(&device)))));
+        (Self { options: CudaOptions::default(), opened, bare }, fake)
     }
 }
 

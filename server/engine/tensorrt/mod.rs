@@ -106,6 +106,8 @@ pub struct TensorRtModelOptions {
 pub struct TensorRt {
     folder: Option<PathBuf>,
     opened: Mutex<Option<Arc<dyn Runtime>>>,
+    /// Stays open as well, from the first engine on: the library may keep something of it that would outlive it else.
+    device: Mutex<Option<Arc<dyn Device>>>,
 }
 
 impl TensorRt {
@@ -114,7 +116,7 @@ impl TensorRt {
 
     /// The library in `folder`, which is not opened yet.
     pub fn new(folder: Option<PathBuf>) -> Self {
-        Self { folder, opened: Mutex::default() }
+        Self { folder, opened: Mutex::default(), device: Mutex::default() }
     }
 
     /// The folder to look in, where the program `is_built_in` with the feature.
@@ -124,8 +126,9 @@ impl TensorRt {
 
     /// The library on the GPU of `cuda`.
     pub fn on(&self, cuda: &Cuda) -> Result<TensorRtOnGpu, EngineError> {
-        let runtime = self.runtime()?;
-        Ok(TensorRtOnGpu { runtime, device: cuda.bare()? })
+        let (runtime, device) = (self.runtime()?, cuda.bare()?);
+        *self.device.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&device));
+        Ok(TensorRtOnGpu { runtime, device })
     }
 
     fn runtime(&self) -> Result<Arc<dyn Runtime>, TensorRtError> {
@@ -142,7 +145,7 @@ impl TensorRt {
     #[cfg(test)]
     pub(crate) fn on_a_fake(signature: &Signature) -> Self {
         let runtime: Arc<dyn Runtime> = Arc::new(fake::FakeRuntime::new(signature));
-        Self { folder: None, opened: Mutex::new(Some(runtime)) }
+        Self { opened: Mutex::new(Some(runtime)), ..Self::new(None) }
     }
 }
 
