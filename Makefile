@@ -19,7 +19,7 @@ demo:
 ## All tests, a second implementation of ONNX among them. Without a network once the first run has fetched the crates,
 ## ONNX Runtime and NVRTC; without a GPU.
 test:
-	$(WITH_ONNXRUNTIME) $(WITH_LIBCLANG) $(WITH_NVRTC) cargo test --workspace --features millrace-trainer/tract --quiet
+	$(WITH_ONNXRUNTIME) $(WITH_LIBCLANG) $(WITH_NVRTC) cargo test --workspace --features millrace-trainer/tract,millrace/tensorrt --quiet
 
 ## The stages of a request one by one, by criterion; ARGS="decode" runs those with that in their names.
 bench:

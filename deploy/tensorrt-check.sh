@@ -14,6 +14,7 @@ trap 'rm -rf "$work"' EXIT
 
 cargo test --quiet --package millrace-tensorrt --test tensorrt -- real::
 cargo test --quiet --package millrace-trainer --features tensorrt engines
+cargo test --quiet --package millrace --features tensorrt --lib tensorrt
 
 trainer() { cargo run --quiet --package millrace-trainer --features tensorrt -- "$@"; }
 trainer synth --users 300 --items 300 --events 20000 --out "$work/log.parquet"

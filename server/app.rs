@@ -25,7 +25,7 @@ use tokio::{runtime::Builder, sync::watch};
 use crate::{
     REVISION,
     config::Config,
-    engine::{EngineError, OnnxRuntime, cuda::Cuda},
+    engine::{EngineError, OnnxRuntime, cuda::Cuda, tensorrt::TensorRt},
     feedback::{Intake, Issuer, Keys, KeysError, Live, log::LogError, window::WindowFault},
     http::{ConnectionLimits, Connections, Management, Serving, Stopping},
     metrics::Metrics,
@@ -113,6 +113,7 @@ impl App {
             layout: Layout::new(&config.models_dir),
             runtime,
             cuda: Arc::new(Cuda::new(config.cuda.clone())),
+            tensorrt: Arc::new(TensorRt::new(config.tensorrt.clone())),
             metrics: Arc::clone(&metrics),
             reaper,
             workers: worker_threads(config),

@@ -16,7 +16,10 @@ use serde::Deserialize;
 
 use crate::{
     batcher::{Batching, Lane},
-    engine::cuda::{CudaOptions, Precision},
+    engine::{
+        cuda::{CudaOptions, Precision},
+        tensorrt::{TensorRt, TensorRtError},
+    },
     feedback::{
         IntakeOptions, log,
         window::{WindowFault, WindowOptions},
@@ -68,6 +71,9 @@ pub enum ConfigError {
     /// A model is to give receipts, and there is nothing to seal them with.
     #[error("receipts need receipt_keys")]
     NoReceiptKeys,
+    /// A model is to be served by TensorRT, and this program cannot do that.
+    #[error("engine = \"tensorrt\": {0}")]
+    TensorRt(TensorRtError),
     /// A queue that could not hold one full batch.
     #[error("max_queue_rows ({queue}) must be at least max_batch_rows ({batch})")]
     QueueBelowBatch {
@@ -104,6 +110,8 @@ pub struct RawConfig {
     pub cuda_device: Option<usize>,
     /// The folder for kernels that were compiled for it.
     pub cuda_cache_dir: Option<PathBuf>,
+    /// The folder of TensorRT's libraries.
+    pub tensorrt: Option<PathBuf>,
     /// How often the repository is looked at for new versions.
     pub poll_interval_ms: Option<u64>,
     /// Threads that serve requests.
@@ -138,7 +146,7 @@ pub struct RawConfig {
 pub struct RawModel {
     /// Which versions to serve: `"all"`, `{ latest = 1 }` or `{ specific = [1, 3] }`.
     pub versions: Option<RawPolicy>,
-    /// What computes it: `"onnx-cpu"`, `"onnx-cuda"`, `"cuda"`, or `"auto"` for the cheapest of them.
+    /// What computes it: `"onnx-cpu"`, `"onnx-cuda"`, `"cuda"`, `"tensorrt"`, or `"auto"` for the cheapest of them.
     pub engine: Option<EngineWish>,
     /// What numbers a GPU computes it in: `"single"` or `"half"`.
     pub cuda_precision: Option<Precision>,
@@ -209,6 +217,8 @@ pub struct Config {
     pub feedback: IntakeOptions,
     /// The GPU for models that are served by one, and where its kernels are kept.
     pub cuda: CudaOptions,
+    /// The folder of TensorRT's libraries, for models that are served by it.
+    pub tensorrt: Option<PathBuf>,
     /// How often the repository is looked at for new versions.
     pub poll_interval: Duration,
     /// Threads that serve requests; as many as there are cores where `None`.
@@ -288,7 +298,12 @@ impl RawConfig {
             models.insert(parsed, raw.parse(&self.defaults)?);
         }
         let defaults = self.defaults.parse(&RawModel::default())?;
-        let receipts = models.values().chain([&defaults]).any(|options| options.receipts);
+        let of_all = || models.values().chain([&defaults]);
+        if of_all().any(|options| options.engine == EngineWish::TensorRt) {
+            let checked = TensorRt::check(TensorRt::IS_BUILT_IN, self.tensorrt.as_deref());
+            checked.map_err(ConfigError::TensorRt)?;
+        }
+        let receipts = of_all().any(|options| options.receipts);
         if receipts && self.receipt_keys.is_none() {
             return Err(ConfigError::NoReceiptKeys);
         }
@@ -300,6 +315,7 @@ impl RawConfig {
             feedback_dir: self.feedback_dir.clone(),
             feedback: self.feedback()?,
             cuda: CudaOptions { device: self.cuda_device.unwrap_or(0), cache: self.cuda_cache_dir.clone() },
+            tensorrt: self.tensorrt.clone(),
             models_dir: self.models_dir.clone().unwrap_or_else(|| "models".into()),
             poll_interval: milliseconds(self.poll_interval_ms, 1_000, "poll_interval_ms")?,
             worker_threads: self
@@ -513,5 +529,24 @@ mod tests {
             let error = parse(text).expect_err(text);
             assert!(error.contains(expected), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn tensorrt_is_asked_for_only_where_it_was_built_in_and_has_a_folder() {
+        let (asked, folder) = ("defaults = { engine = \"tensorrt\" }", "tensorrt = \"libraries\"\n");
+        let of_one = "[models.shop]\nengine = \"tensorrt\"";
+        for asked in [asked, of_one] {
+            let found = [String::from(asked), format!("{folder}{asked}")].map(|text| parse(&text).map(drop));
+            let said = found.map(|found| found.err().unwrap_or_default());
+            let expected = if TensorRt::IS_BUILT_IN {
+                ["engine = \"tensorrt\": no folder of TensorRT's libraries", ""]
+            } else {
+                ["engine = \"tensorrt\": this millrace was built without TensorRT"; 2]
+            };
+            for (said, expected) in said.iter().zip(expected) {
+                assert!(said.starts_with(expected) && said.is_empty() == expected.is_empty(), "{said}");
+            }
+        }
+        parse(&format!("{folder}defaults = {{ engine = \"auto\" }}")).expect("what auto lacks is a reason");
     }
 }

@@ -44,6 +44,9 @@ pub(super) struct Serve {
     /// The ONNX Runtime library; else `ORT_DYLIB_PATH`. deploy/onnxruntime.sh prints one.
     #[arg(long, env = "MILLRACE_ONNXRUNTIME", value_name = "FILE")]
     onnxruntime: Option<PathBuf>,
+    /// The folder of TensorRT's libraries, for models with `engine = "tensorrt"`; `make tensorrt` prints one.
+    #[arg(long, env = "MILLRACE_TENSORRT", value_name = "FOLDER")]
+    tensorrt: Option<PathBuf>,
     /// The file with the keys of receipts; without one there are no receipts.
     #[arg(long, env = "MILLRACE_RECEIPT_KEYS", value_name = "FILE")]
     receipt_keys: Option<PathBuf>,
@@ -142,6 +145,7 @@ impl Serve {
             management_listen: self.management_listen.or(file.management_listen),
             models_dir: self.models_dir.clone().or(file.models_dir),
             onnxruntime: self.onnxruntime.clone().or(file.onnxruntime).or_else(from_ort),
+            tensorrt: self.tensorrt.clone().or(file.tensorrt),
             receipt_keys: self.receipt_keys.clone().or(file.receipt_keys),
             feedback_dir: self.feedback_dir.clone().or(file.feedback_dir),
             worker_threads: self.worker_threads.or(file.worker_threads),

@@ -7,6 +7,7 @@
 pub mod cuda;
 pub mod network;
 mod onnx;
+pub mod tensorrt;
 mod towers;
 
 use std::{
@@ -14,7 +15,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use self::cuda::{DeviceError, PlanError, UploadError};
+use self::{
+    cuda::{DeviceError, PlanError, UploadError},
+    tensorrt::TensorRtError,
+};
 pub use self::{
     network::{Network, NetworkError},
     onnx::{OnnxEngine, OnnxRuntime, Provider},
@@ -93,6 +97,9 @@ pub enum EngineError {
         /// The most rows of one.
         limit: usize,
     },
+    /// An engine of TensorRT's cannot be had.
+    #[error(transparent)]
+    TensorRt(#[from] TensorRtError),
     /// An id lies outside of its table, which no encoder makes.
     #[error("an id lies outside of its table")]
     Ids,

@@ -294,7 +294,7 @@ pub const FAMILIES: &[Family] = &[
         "millrace_engine_info",
         Kind::Gauge,
         &["model", "version", "engine", "because"],
-        "Always 1; the labels say what computes batches, onnx-cpu, onnx-cuda or cuda, and why: configured, cheapest (of those that auto tried), or only (no other could serve the version).",
+        "Always 1; the labels say what computes batches, onnx-cpu, onnx-cuda, cuda or tensorrt, and why: configured, cheapest (of those that auto tried), or only (no other could serve the version).",
     ),
     version(
         "millrace_version_gpu_memory_bytes",

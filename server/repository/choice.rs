@@ -16,6 +16,9 @@ pub enum EngineWish {
     OnnxCuda,
     /// Our own engine on a GPU; where it cannot be had, the version is not loaded.
     Cuda,
+    /// TensorRT on a GPU, with an engine that was built ahead of time; where it cannot be had, the version is not loaded.
+    #[serde(rename = "tensorrt")]
+    TensorRt,
     /// The cheapest of those that can be had.
     Auto,
 }
@@ -27,7 +30,10 @@ impl EngineWish {
             Self::OnnxCpu => &[EngineKind::OnnxCpu],
             Self::OnnxCuda => &[EngineKind::OnnxCuda],
             Self::Cuda => &[EngineKind::Cuda],
-            Self::Auto => &[EngineKind::OnnxCpu, EngineKind::Cuda, EngineKind::OnnxCuda],
+            Self::TensorRt => &[EngineKind::TensorRt],
+            Self::Auto => {
+                &[EngineKind::OnnxCpu, EngineKind::Cuda, EngineKind::TensorRt, EngineKind::OnnxCuda]
+            }
         }
     }
 }
@@ -43,6 +49,9 @@ pub enum EngineKind {
     OnnxCuda,
     /// Our own engine on a GPU.
     Cuda,
+    /// TensorRT on a GPU.
+    #[serde(rename = "tensorrt")]
+    TensorRt,
 }
 
 impl EngineKind {
@@ -52,6 +61,7 @@ impl EngineKind {
             Self::OnnxCpu => "onnx-cpu",
             Self::OnnxCuda => "onnx-cuda",
             Self::Cuda => "cuda",
+            Self::TensorRt => "tensorrt",
         }
     }
 }
@@ -122,18 +132,26 @@ mod tests {
 
     #[test]
     fn what_is_asked_for_serves_and_of_several_the_cheapest() {
-        use EngineKind::{Cuda, OnnxCpu, OnnxCuda};
+        use EngineKind::{Cuda, OnnxCpu, OnnxCuda, TensorRt};
         let cost = |microseconds: u64| {
             (microseconds > 0).then(|| Duration::from_micros(microseconds)).ok_or_else(|| "no GPU".to_owned())
         };
         // What each would cost, of which nothing is none.
-        let auto = |cpu, onnx, cuda| vec![(OnnxCpu, cost(cpu)), (Cuda, cost(cuda)), (OnnxCuda, cost(onnx))];
+        let all = |cpu, onnx, cuda, tensorrt| {
+            vec![(OnnxCpu, cost(cpu)), (Cuda, cost(cuda)), (TensorRt, cost(tensorrt)), (OnnxCuda, cost(onnx))]
+        };
+        let auto = |cpu, onnx, cuda| all(cpu, onnx, cuda, 0);
         let (asked, cheapest, only) = (Because::Configured, Because::Cheapest, Because::Only);
         let cases = [
             (EngineWish::OnnxCpu, vec![(OnnxCpu, cost(9))], Some((OnnxCpu, asked))),
             (EngineWish::OnnxCuda, vec![(OnnxCuda, cost(9))], Some((OnnxCuda, asked))),
             (EngineWish::Cuda, vec![(Cuda, cost(9))], Some((Cuda, asked))),
             (EngineWish::Cuda, vec![(Cuda, cost(0))], None),
+            (EngineWish::TensorRt, vec![(TensorRt, cost(9))], Some((TensorRt, asked))),
+            (EngineWish::TensorRt, vec![(TensorRt, cost(0))], None),
+            (EngineWish::Auto, all(9, 8, 7, 6), Some((TensorRt, cheapest))),
+            (EngineWish::Auto, all(9, 8, 7, 7), Some((Cuda, cheapest))),
+            (EngineWish::Auto, all(0, 0, 0, 9), Some((TensorRt, only))),
             (EngineWish::Auto, auto(9, 8, 7), Some((Cuda, cheapest))),
             (EngineWish::Auto, auto(9, 7, 8), Some((OnnxCuda, cheapest))),
             (EngineWish::Auto, auto(7, 8, 9), Some((OnnxCpu, cheapest))),

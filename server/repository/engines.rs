@@ -1,13 +1,14 @@
 //! Opens the engines of a version: those that the configuration asks for, each checked against the golden rows and warmed
 //! up for every batch size, and of several the one to serve with.
 
-use std::{fmt, num::NonZeroUsize, path::PathBuf, time::Duration};
+use std::{fmt, num::NonZeroUsize, path::Path, time::Duration};
 
 use super::{
     LoadError, Reaper,
     choice::{Choice, EngineKind, choose},
     golden::Golden,
     manifest::Manifest,
+    prebuilt::{Engines, Wanted},
 };
 use crate::{
     batcher::Lane,
@@ -15,7 +16,9 @@ use crate::{
     engine::{
         BatchCost, Engine, OnnxEngine, OnnxRuntime, Provider,
         cuda::{Cuda, CudaModel, CudaModelOptions},
-        ladder, warm_up,
+        ladder,
+        tensorrt::{TensorRt, TensorRtModel, TensorRtModelOptions},
+        warm_up,
     },
     tensor::Rows,
 };
@@ -24,9 +27,10 @@ use crate::{
 pub(super) struct Opening<'a> {
     pub(super) runtime: &'a OnnxRuntime,
     pub(super) cuda: &'a Cuda,
+    pub(super) tensorrt: &'a TensorRt,
     pub(super) reaper: &'a Reaper,
-    /// The model's file.
-    pub(super) model: PathBuf,
+    /// The version's folder.
+    pub(super) folder: &'a Path,
     pub(super) manifest: &'a Manifest,
     pub(super) golden: &'a Golden,
     /// The golden rows in the model's input layout.
@@ -47,6 +51,11 @@ pub(super) struct Opened {
 pub(super) enum Origin {
     Onnx(Provider),
     Cuda(CudaModel),
+    TensorRt {
+        model: TensorRtModel,
+        /// The engine's file.
+        file: String,
+    },
 }
 
 /// An engine that was tried and can serve.
@@ -98,20 +107,41 @@ impl Opening<'_> {
             EngineKind::OnnxCpu => Origin::Onnx(Provider::Cpu),
             EngineKind::OnnxCuda => Origin::Onnx(Provider::Cuda(self.cuda.device())),
             EngineKind::Cuda => Origin::Cuda(self.load_to_gpu()?),
+            EngineKind::TensorRt => self.load_prebuilt()?,
         };
         let (engine, costs) = self.ready(&origin)?;
         Ok(Candidate { engine, costs, origin })
     }
 
     fn load_to_gpu(&self) -> Result<CudaModel, LoadError> {
-        let max_rows = self.options.batching.max_batch_rows;
         let options = CudaModelOptions {
             precision: self.options.cuda_precision,
-            // The golden rows are a batch as well.
-            max_rows: NonZeroUsize::new(self.rows.len()).map_or(max_rows, |golden| golden.max(max_rows)),
-            slots: self.options.instances.unwrap_or(CUDA_SLOTS),
+            max_rows: self.max_rows(),
+            slots: self.options.instances.unwrap_or(GPU_SLOTS),
         };
-        Ok(self.cuda.load(&self.model, &self.manifest.signature, options)?)
+        let model = self.folder.join(Manifest::MODEL);
+        Ok(self.cuda.load(&model, &self.manifest.signature, options)?)
+    }
+
+    /// The engine of the version that is for this machine. What the record says is held against it before a byte of an
+    /// engine is read.
+    fn load_prebuilt(&self) -> Result<Origin, LoadError> {
+        let signature = &self.manifest.signature;
+        let (max_rows, slots) = (self.max_rows(), self.options.instances.unwrap_or(GPU_SLOTS));
+        let (precision, files) = (self.options.cuda_precision, &self.manifest.files);
+        let engines = Engines::read(self.folder)?;
+        let engine = engines.find(Wanted { precision, signature, max_rows: max_rows.get(), files })?;
+        let tensorrt = self.tensorrt.on(self.cuda)?;
+        engines.check(&tensorrt.machine())?;
+        let options = TensorRtModelOptions { max_rows, slots };
+        let model = tensorrt.load(&engine.read(self.folder)?, signature, options)?;
+        Ok(Origin::TensorRt { model, file: engine.file.clone() })
+    }
+
+    /// Rows of the largest batch, as which the golden rows count too.
+    fn max_rows(&self) -> NonZeroUsize {
+        let max_rows = self.options.batching.max_batch_rows;
+        NonZeroUsize::new(self.rows.len()).map_or(max_rows, |golden| golden.max(max_rows))
     }
 
     /// An engine that has answered the golden rows and is warm.
@@ -119,9 +149,11 @@ impl Opening<'_> {
         let mut engine: Box<dyn Engine> = match origin {
             &Origin::Onnx(provider) => {
                 let signature = &self.manifest.signature;
-                Box::new(OnnxEngine::open_on(provider, self.runtime, &self.model, signature)?)
+                let model = self.folder.join(Manifest::MODEL);
+                Box::new(OnnxEngine::open_on(provider, self.runtime, &model, signature)?)
             }
             Origin::Cuda(model) => Box::new(model.open()?),
+            Origin::TensorRt { model, .. } => Box::new(model.open()?),
         };
         self.golden.check(&mut *engine, self.rows)?;
         let ladder = ladder(self.options.batching.max_batch_rows.get());
@@ -137,6 +169,7 @@ impl Opened {
             // What ONNX Runtime takes of a GPU, it does not say.
             Origin::Onnx(_) => None,
             Origin::Cuda(model) => Some(model.bytes(engines)),
+            Origin::TensorRt { model, .. } => Some(model.bytes(engines)),
         }
     }
 
@@ -145,7 +178,9 @@ impl Opened {
     pub(super) fn defaults(&self) -> Option<(Lane, NonZeroUsize)> {
         match self.origin {
             Origin::Onnx(Provider::Cpu) => None,
-            Origin::Onnx(Provider::Cuda(_)) | Origin::Cuda(_) => Some((Lane::Threaded, CUDA_SLOTS)),
+            Origin::Onnx(Provider::Cuda(_)) | Origin::Cuda(_) | Origin::TensorRt { .. } => {
+                Some((Lane::Threaded, GPU_SLOTS))
+            }
         }
     }
 }
@@ -157,6 +192,9 @@ impl fmt::Display for Opened {
             Origin::Onnx(_) => Ok(()),
             Origin::Cuda(model) => {
                 write!(f, " ({}, {} precision)", model.description(), model.precision().name())
+            }
+            Origin::TensorRt { model, file } => {
+                write!(f, " ({file} by {}, {})", model.library(), model.description())
             }
         }
     }
@@ -174,11 +212,16 @@ fn in_words(error: &dyn std::error::Error) -> String {
 }
 
 /// Slots of a version on a GPU, unless somebody says otherwise: one computes while the other's batch comes and goes.
-const CUDA_SLOTS: NonZeroUsize = NonZeroUsize::new(2).expect("not zero");
+const GPU_SLOTS: NonZeroUsize = NonZeroUsize::new(2).expect("not zero");
 
 #[cfg(test)]
 mod tests {
-    use std::{env, fs, path::Path, sync::Arc, thread};
+    use std::{
+        env, fs,
+        path::{Path, PathBuf},
+        sync::Arc,
+        thread,
+    };
 
     use super::*;
     use crate::{
@@ -186,9 +229,16 @@ mod tests {
         engine::{
             Network,
             cuda::{Precision, sample},
+            tensorrt::fake,
         },
         features::{Encoder, Schema, Value, Vocabulary},
-        repository::{Because, EngineWish, ModelName, VersionNumber, golden::GoldenError, manifest::Lineage},
+        repository::{
+            Because, EngineWish, ModelName, VersionNumber,
+            golden::GoldenError,
+            manifest::Lineage,
+            prebuilt::{EngineRecord, PrebuiltError, ShapeRange, TensorRecord},
+        },
+        tensor::DType,
     };
 
     /// A version of a network whose ids are those of two hashed features.
@@ -259,13 +309,13 @@ mod tests {
         let (reaper, reaper_thread) = Reaper::new();
         let reaping = thread::spawn(|| reaper_thread.run());
         let Made { folder, manifest, golden, rows } = made;
-        let model = folder.path().join(Manifest::MODEL);
         let runtime = runtime();
         let opening = Opening {
             runtime: &runtime,
             cuda: &cuda,
+            tensorrt: &TensorRt::on_a_fake(&manifest.signature),
             reaper: &reaper,
-            model,
+            folder: folder.path(),
             manifest,
             golden,
             rows,
@@ -288,13 +338,94 @@ mod tests {
                 (opened.choice.engine, opened.choice.because),
                 (EngineKind::Cuda, Because::Configured)
             );
-            assert_eq!(opened.defaults(), Some((Lane::Threaded, CUDA_SLOTS)));
+            assert_eq!(opened.defaults(), Some((Lane::Threaded, GPU_SLOTS)));
             assert_eq!(opened.to_string(), "cuda (a fake, compute capability 9.0, single precision)");
             let mut another = opening.another(&opened.origin).expect("a second slot");
             let (mut scores, mut others) = (Vec::new(), Vec::new());
             opened.engine.run(&made.rows, &mut scores).expect("scores");
             another.run(&made.rows, &mut others).expect("scores");
             assert_eq!(scores, others);
+        });
+    }
+
+    /// Puts an engine beside the model of `made` whose scores are sums, which the golden rows ask for from then on.
+    fn put_engine(made: &mut Made, compute_capability: &str) {
+        let folder = made.folder.path();
+        let [(source, file), _] = Engines::SOURCES;
+        fs::write(folder.join(file), fake::ENGINE).expect("written");
+        made.golden.output = fake::sums(&made.rows);
+        made.manifest.files = Manifest::record_files(folder).expect("files");
+        let record = |name: &str| made.manifest.files[name].clone();
+        let inputs = made.manifest.signature.inputs.iter().map(|input| {
+            let dtype = if input.dtype == DType::I32 { "i32" } else { "f32" };
+            let width = i64::try_from(input.width).expect("few");
+            TensorRecord { name: input.name.clone(), dtype: dtype.into(), shape: vec![-1, width] }
+        });
+        let inputs: Vec<_> = inputs.collect();
+        let ranges = inputs.iter().map(|input| {
+            let shape = |rows| vec![rows, input.shape[1]];
+            (input.name.clone(), ShapeRange { min: shape(1), opt: shape(1), max: shape(4096) })
+        });
+        let output = made.manifest.signature.output.clone();
+        let engine = EngineRecord {
+            file: file.into(),
+            record: record(file),
+            sources: [(source.to_owned(), record(source))].into(),
+            profiles: vec![ranges.collect()],
+            inputs,
+            outputs: vec![TensorRecord { name: output, dtype: "f32".into(), shape: vec![-1] }],
+        };
+        let engines = Engines {
+            flavour: "TensorRT-RTX".into(),
+            version: "1.7.1".into(),
+            compute_capabilities: vec![compute_capability.into()],
+            engines: vec![engine],
+        };
+        engines.write(folder).expect("written");
+    }
+
+    #[test]
+    fn an_engine_that_was_built_ahead_serves_where_it_is_asked_for_or_is_the_only_one() {
+        let mut made = made(&sample::deep_and_cross(), 1e-4);
+        let asked = options(EngineWish::TensorRt, Precision::Single);
+        opened(&made, &asked, |_, opened| {
+            let error = opened.err().expect("there is none yet");
+            assert!(matches!(error, LoadError::Prebuilt(PrebuiltError::Absent)), "{error}");
+        });
+        put_engine(&mut made, "9.0");
+        opened(&made, &asked, |opening, opened| {
+            let opened = opened.expect("fit");
+            let choice = (opened.choice.engine, opened.choice.because);
+            assert_eq!(choice, (EngineKind::TensorRt, Because::Configured));
+            assert_eq!(opened.defaults(), Some((Lane::Threaded, GPU_SLOTS)));
+            let expected = "tensorrt (model.engine by TensorRT-RTX 1.7.1, a fake, compute capability 9.0)";
+            assert_eq!(opened.to_string(), expected);
+            assert!(opened.gpu_bytes(2) > opened.gpu_bytes(1));
+            let mut scores = Vec::new();
+            let mut another = opening.another(&opened.origin).expect("a second slot");
+            another.run(&made.rows, &mut scores).expect("scores");
+            assert_eq!(scores, made.golden.output);
+        });
+        opened(&made, &options(EngineWish::Auto, Precision::Single), |_, opened| {
+            let choice = opened.expect("fit").choice;
+            // No other answers the golden rows.
+            assert_eq!((choice.engine, choice.because), (EngineKind::TensorRt, Because::Only), "{choice:?}");
+        });
+        let half = options(EngineWish::TensorRt, Precision::Half);
+        opened(&made, &half, |_, opened| {
+            let error = opened.err().expect("there is no such engine").to_string();
+            assert_eq!(error, "engines.toml has no engine of model.fp16.onnx");
+        });
+    }
+
+    #[test]
+    fn an_engine_for_other_gpus_is_refused_before_it_is_read() {
+        let mut made = made(&sample::deep_and_cross(), 1e-4);
+        put_engine(&mut made, "8.9");
+        fs::remove_file(made.folder.path().join("model.engine")).expect("removed");
+        opened(&made, &options(EngineWish::TensorRt, Precision::Single), |_, opened| {
+            let error = opened.err().expect("another GPU").to_string();
+            assert_eq!(error, "the engines are for GPUs of compute capability 8.9, and this one is of 9.0");
         });
     }
 
@@ -317,8 +448,9 @@ mod tests {
         let opening = Opening {
             runtime: &runtime(),
             cuda: &cuda,
+            tensorrt: &TensorRt::new(None),
             reaper: &reaper,
-            model: folder.path().join(Manifest::MODEL),
+            folder: folder.path(),
             manifest,
             golden,
             rows,

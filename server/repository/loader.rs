@@ -22,12 +22,13 @@ use super::{
     golden::{Golden, GoldenError},
     manifest::{Manifest, ManifestError},
     pace::Pace,
+    prebuilt::PrebuiltError,
     version::InMemory,
 };
 use crate::{
     batcher::{Batcher, BatcherOptions, EngineThread, Lane},
     config::ModelOptions,
-    engine::{BatchCost, Engine, EngineError, OnnxRuntime, cuda::Cuda},
+    engine::{BatchCost, Engine, EngineError, OnnxRuntime, cuda::Cuda, tensorrt::TensorRt},
     features::{Catalogue, CatalogueError, Encoder, SchemaError},
     metrics::{LoadResult, Metrics, VersionFacts, VersionMetrics},
     recommend::{OpenError, RecommendThread, Recommender, Source},
@@ -56,6 +57,9 @@ pub enum LoadError {
     /// The golden rows.
     #[error(transparent)]
     Golden(#[from] GoldenError),
+    /// The engines that were built ahead of time.
+    #[error(transparent)]
+    Prebuilt(#[from] PrebuiltError),
     /// The catalogue of items.
     #[error(transparent)]
     Catalogue(#[from] CatalogueError),
@@ -103,6 +107,8 @@ pub struct Loader {
     pub runtime: OnnxRuntime,
     /// What computes those that are for a GPU.
     pub cuda: Arc<Cuda>,
+    /// What computes those that have engines of it.
+    pub tensorrt: Arc<TensorRt>,
     /// Where to count.
     pub metrics: Arc<Metrics>,
     /// Who drops them.
@@ -161,8 +167,9 @@ impl Loader {
         let opening = Opening {
             runtime: &self.runtime,
             cuda: &self.cuda,
+            tensorrt: &self.tensorrt,
             reaper: &self.reaper,
-            model: folder.join(Manifest::MODEL),
+            folder: &folder,
             manifest: &manifest,
             golden: &golden,
             rows: &rows,

@@ -16,6 +16,7 @@ mod loader;
 pub mod manifest;
 mod pace;
 mod policy;
+pub mod prebuilt;
 mod reaper;
 pub mod reference;
 mod slots;

@@ -11,7 +11,10 @@ use std::{
 use millrace::{
     batcher::{Lane, Priority, Terms},
     config::{ModelOptions, RawConfig},
-    engine::cuda::{Cuda, CudaOptions},
+    engine::{
+        cuda::{Cuda, CudaOptions},
+        tensorrt::TensorRt,
+    },
     features::{RawValue, Value},
     metrics::Metrics,
     repository::{
@@ -46,7 +49,8 @@ fn loader(models: &Models) -> (Loader, ReaperThread) {
     let (layout, metrics) = (Layout::new(models.path()), Metrics::new("test"));
     let workers = NonZeroUsize::MIN;
     let cuda = Arc::new(Cuda::new(CudaOptions::default()));
-    (Loader { layout, runtime: runtime(), cuda, metrics, reaper, workers }, thread)
+    let tensorrt = Arc::new(TensorRt::new(None));
+    (Loader { layout, runtime: runtime(), cuda, tensorrt, metrics, reaper, workers }, thread)
 }
 
 fn options() -> ModelOptions {

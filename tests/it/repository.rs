@@ -17,7 +17,10 @@ use std::{
 use millrace::{
     batcher::{Priority, Terms},
     config::RawConfig,
-    engine::cuda::{Cuda, CudaOptions},
+    engine::{
+        cuda::{Cuda, CudaOptions},
+        tensorrt::TensorRt,
+    },
     features::RawValue,
     metrics::Metrics,
     repository::{
@@ -64,8 +67,16 @@ impl Shop {
         let layout = Layout::new(models.path());
         let workers = NonZeroUsize::MIN;
         let cuda = Arc::new(Cuda::new(CudaOptions::default()));
-        let loader =
-            Loader { layout, runtime: runtime(), cuda, metrics: Arc::clone(&metrics), reaper, workers };
+        let tensorrt = Arc::new(TensorRt::new(None));
+        let loader = Loader {
+            layout,
+            runtime: runtime(),
+            cuda,
+            tensorrt,
+            metrics: Arc::clone(&metrics),
+            reaper,
+            workers,
+        };
         let (repository, watcher) = Repository::new(&config, loader);
         let watcher = Some(thread::spawn(|| watcher.run()));
         Self { models, repository: Some(repository), watcher, metrics }
@@ -421,6 +432,7 @@ fn unwatched(models: &Models) -> (Repository, Watcher) {
         layout: Layout::new(models.path()),
         runtime: runtime(),
         cuda: Arc::new(Cuda::new(CudaOptions::default())),
+        tensorrt: Arc::new(TensorRt::new(None)),
         metrics: Metrics::new("test"),
         reaper: Reaper::new().0,
         workers: NonZeroUsize::MIN,

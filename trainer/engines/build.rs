@@ -101,7 +101,7 @@ impl Work<'_> {
             compute_capabilities: self.config.compute_capabilities.iter().map(ToString::to_string).collect(),
             engines: written.into_iter().map(|engine| engine.record(&files)).collect(),
         };
-        engines.write(self.folder)?;
+        engines.write(self.folder).map_err(file_error(&self.folder.join(Engines::FILE)))?;
         let again = Engines::read(self.folder)?;
         if again != engines {
             let why = "does not read as it was written".to_owned();

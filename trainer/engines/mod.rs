@@ -1,13 +1,4 @@
-//! TensorRT engines beside a version's ONNX files, and the record of them in `engines.toml`.
-//!
-//! ```text
-//! <version>/model.engine         of model.onnx
-//! <version>/model.fp16.engine    of model.fp16.onnx, where there is one
-//! <version>/engines.toml         what built them, for which GPUs, batches and tensors, and from which files
-//! ```
-//!
-//! The record is a file of its own and not part of the manifest: an engine is derived from what the manifest vouches
-//! for, a server without a GPU need not know of it, and the manifest lists it like every other file.
+//! TensorRT engines beside a version's ONNX files, and the record of them in `engines.toml`, whose format is the server's.
 //!
 //! An engine has one profile: batches of 1 to `max_batch_rows` rows, its kernels chosen for 256. The server warms up
 //! and serves every size in between, and a profile for each would have to be chosen anew before a run, which waits
@@ -17,13 +8,13 @@
 mod build;
 
 use std::{
-    collections::BTreeMap,
-    fs, io,
+    io,
     path::{Path, PathBuf},
 };
 
-use millrace::repository::manifest::{FileRecord, ManifestError};
-use serde::{Deserialize, Serialize};
+use millrace::repository::{manifest::ManifestError, prebuilt::PrebuiltError};
+
+pub use millrace::repository::prebuilt::{EngineRecord, Engines, ShapeRange, TensorRecord};
 
 /// Why there are no engines.
 #[derive(Debug, thiserror::Error)]
@@ -88,9 +79,9 @@ pub enum EnginesError {
     /// The files cannot be recorded.
     #[error(transparent)]
     Record(#[from] ManifestError),
-    /// The record is not what this version of the program reads.
-    #[error("engines.toml")]
-    Syntax(#[source] Box<toml::de::Error>),
+    /// The record does not read as what a server would.
+    #[error(transparent)]
+    Prebuilt(#[from] PrebuiltError),
 }
 
 /// What to build, and with what.
@@ -107,63 +98,6 @@ pub struct EngineOptions {
     pub compute_capabilities: Vec<String>,
 }
 
-/// The contents of `engines.toml`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Engines {
-    /// `TensorRT-RTX` or `TensorRT`.
-    pub flavour: String,
-    /// The version of the library that built them, which has to run them too.
-    pub version: String,
-    /// The GPUs that they are for; empty where they are for the one that they were built on.
-    pub compute_capabilities: Vec<String>,
-    /// The engines.
-    #[serde(rename = "engine")]
-    pub engines: Vec<EngineRecord>,
-}
-
-/// What an engine is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct EngineRecord {
-    /// Its file in the version's folder.
-    pub file: String,
-    /// What the file must be.
-    pub record: FileRecord,
-    /// The ONNX file that it was built from, and what that keeps in other files.
-    pub sources: BTreeMap<String, FileRecord>,
-    /// Inputs, in the order of the ONNX graph.
-    pub inputs: Vec<TensorRecord>,
-    /// Outputs, in the order of the ONNX graph.
-    pub outputs: Vec<TensorRecord>,
-    /// For each profile the shapes that each input can have.
-    pub profiles: Vec<BTreeMap<String, ShapeRange>>,
-}
-
-/// An input or output.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TensorRecord {
-    /// The name in the ONNX graph.
-    pub name: String,
-    /// The element type, `f32` or `i32` say.
-    pub dtype: String,
-    /// The shape; -1 are the rows of a batch.
-    pub shape: Vec<i64>,
-}
-
-/// The shapes that an input can have.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ShapeRange {
-    /// The smallest.
-    pub min: Vec<i64>,
-    /// The one that kernels were chosen for.
-    pub opt: Vec<i64>,
-    /// The largest.
-    pub max: Vec<i64>,
-}
-
 /// What came of a build.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Built {
@@ -173,28 +107,6 @@ pub struct Built {
     pub seconds: Vec<f64>,
     /// What each engine's header says of it on this machine, in their order.
     pub verdicts: Vec<String>,
-}
-
-impl Engines {
-    /// The record's file name.
-    pub const FILE: &str = "engines.toml";
-    /// ONNX files, and the engines that are built from them.
-    pub const SOURCES: [(&str, &str); 2] =
-        [("model.onnx", "model.engine"), ("model.fp16.onnx", "model.fp16.engine")];
-
-    /// Reads the record in a version's folder.
-    pub fn read(folder: &Path) -> Result<Self, EnginesError> {
-        let file = folder.join(Self::FILE);
-        let text = fs::read_to_string(&file).map_err(|source| EnginesError::File { file, source })?;
-        toml::from_str(&text).map_err(|error| EnginesError::Syntax(Box::new(error)))
-    }
-
-    /// Writes the record into a version's folder.
-    pub fn write(&self, folder: &Path) -> Result<(), EnginesError> {
-        let file = folder.join(Self::FILE);
-        let text = toml::to_string(self).map_err(io::Error::other);
-        text.and_then(|text| fs::write(&file, text)).map_err(|source| EnginesError::File { file, source })
-    }
 }
 
 impl Built {

@@ -2,9 +2,9 @@
 //! stream, and graphs that replay them. `driver` does it by CUDA; in tests a fake does, which minds every access.
 //!
 //! Everything that names memory by its address is unsafe, as nothing can look behind an address; [`super::memory`] and the
-//! engine, which own what they name, are the only callers.
+//! engines, which own what they name, are the only callers.
 
-use std::{fmt, sync::Arc};
+use std::{ffi::c_void, fmt, sync::Arc};
 
 /// What a device did not do, and why.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -19,22 +19,22 @@ pub struct DeviceError {
 /// An address in a device's memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(transparent)]
-pub(super) struct Address(pub(super) u64);
+pub(in crate::engine) struct Address(pub(in crate::engine) u64);
 
 impl Address {
     /// So many bytes behind this one, within the same memory.
-    pub(super) fn at(self, offset: usize) -> Self {
+    pub(in crate::engine) fn at(self, offset: usize) -> Self {
         Self(self.0 + offset as u64)
     }
 }
 
 /// An address in pinned memory of the host, which a device reads and writes by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct HostAddress(pub(super) usize);
+pub(in crate::engine) struct HostAddress(pub(in crate::engine) usize);
 
 impl HostAddress {
     /// So many bytes behind this one, within the same memory.
-    pub(super) fn at(self, offset: usize) -> Self {
+    pub(in crate::engine) fn at(self, offset: usize) -> Self {
         Self(self.0 + offset)
     }
 }
@@ -55,8 +55,11 @@ impl fmt::Display for Description {
 }
 
 /// A GPU. Memory that it gives starts at multiples of [`super::plan::ALIGNMENT`].
-pub(super) trait Device: Send + Sync {
+pub(in crate::engine) trait Device: Send + Sync {
     fn description(&self) -> &Description;
+
+    /// Makes it the one that this thread's calls of CUDA are for, those of other libraries among them.
+    fn enter(&self) -> Result<(), DeviceError>;
 
     /// Bytes that are free.
     fn free_bytes(&self) -> Result<usize, DeviceError>;
@@ -106,7 +109,7 @@ pub(super) trait Device: Send + Sync {
 /// # Safety
 /// Of every function: the memory that it names is allocated and as large as the call says until the work is done and, where
 /// it was captured, until the last replay is; and is touched by nobody else meanwhile but to be read by both.
-pub(super) trait Stream: Send {
+pub(in crate::engine) trait Stream: Send {
     /// Copies to the device.
     unsafe fn copy_in(&mut self, to: Address, from: HostAddress, bytes: usize) -> Result<(), DeviceError>;
 
@@ -129,33 +132,40 @@ pub(super) trait Stream: Send {
     /// Does what `graph`, which this stream captured, holds.
     unsafe fn replay(&mut self, graph: Graph) -> Result<(), DeviceError>;
 
+    /// CUDA's own handle of it, for libraries that put work into it by themselves; null where there is none.
+    #[cfg_attr(
+        not(feature = "tensorrt"),
+        allow(dead_code, reason = "such a library is only built in with it")
+    )]
+    fn handle(&self) -> *mut c_void;
+
     /// Returns when all work is done, or when some of it failed.
     fn wait(&mut self) -> Result<(), DeviceError>;
 }
 
 /// A graph of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Graph(pub(super) usize);
+pub(in crate::engine) struct Graph(pub(in crate::engine) usize);
 
 /// A launch of a kernel, on blocks of [`Launch::BLOCK`] threads.
 #[derive(Clone, Debug)]
-pub(super) struct Launch<'a> {
+pub(in crate::engine) struct Launch<'a> {
     /// Its name.
-    pub(super) kernel: &'static str,
+    pub(in crate::engine) kernel: &'static str,
     /// Blocks.
-    pub(super) grid: u32,
+    pub(in crate::engine) grid: u32,
     /// What the kernel's file says that it takes.
-    pub(super) arguments: &'a [Argument],
+    pub(in crate::engine) arguments: &'a [Argument],
 }
 
 impl Launch<'_> {
     /// Threads of a block; a multiple of a warp.
-    pub(super) const BLOCK: u32 = 256;
+    pub(in crate::engine) const BLOCK: u32 = 256;
 }
 
 /// An argument of a kernel.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Argument {
+pub(in crate::engine) enum Argument {
     Memory(Address),
     Signed(i32),
     Unsigned(u32),
@@ -177,7 +187,7 @@ pub enum Precision {
 
 impl Precision {
     /// Bytes of a number.
-    pub(super) const fn bytes(self) -> usize {
+    pub(in crate::engine) const fn bytes(self) -> usize {
         match self {
             Self::Single => 4,
             Self::Half => 2,
@@ -185,7 +195,7 @@ impl Precision {
     }
 
     /// Numbers in the sixteen bytes that kernels move at once.
-    pub(super) const fn per_chunk(self) -> usize {
+    pub(in crate::engine) const fn per_chunk(self) -> usize {
         CHUNK_BYTES / self.bytes()
     }
 
@@ -200,26 +210,26 @@ impl Precision {
 
 /// A layer: `output = input * weights + bias`, negative numbers made zero where it is a `relu`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Product {
+pub(in crate::engine) struct Product {
     /// Of every number; sums are in single precision.
-    pub(super) precision: Precision,
+    pub(in crate::engine) precision: Precision,
     /// Rows of the input and the output.
-    pub(super) rows: usize,
+    pub(in crate::engine) rows: usize,
     /// Numbers in a row of the input; a multiple of a chunk.
-    pub(super) inputs: usize,
+    pub(in crate::engine) inputs: usize,
     /// Numbers in a row of the output; a multiple of a chunk.
-    pub(super) outputs: usize,
+    pub(in crate::engine) outputs: usize,
     /// `[rows, inputs]`.
-    pub(super) input: Address,
+    pub(in crate::engine) input: Address,
     /// `[outputs, inputs]`: the weights of each output side by side.
-    pub(super) weights: Address,
+    pub(in crate::engine) weights: Address,
     /// `[outputs]`.
-    pub(super) bias: Address,
+    pub(in crate::engine) bias: Address,
     /// `[rows, outputs]`.
-    pub(super) output: Address,
-    pub(super) relu: bool,
+    pub(in crate::engine) output: Address,
+    pub(in crate::engine) relu: bool,
     /// Memory that the product may use meanwhile, of [`super::plan::WORKSPACE_BYTES`].
-    pub(super) workspace: Address,
+    pub(in crate::engine) workspace: Address,
 }
 
 /// A product as it is asked for, whatever memory it is of.
@@ -266,11 +276,11 @@ pub struct MeasuredProduct {
 }
 
 impl Product {
-    pub(super) fn shape(&self) -> ProductShape {
+    pub(in crate::engine) fn shape(&self) -> ProductShape {
         let &Self { precision, rows, inputs, outputs, relu, .. } = self;
         ProductShape { rows, outputs, inputs, precision, relu }
     }
 }
 
 /// What kernels move at once.
-pub(super) const CHUNK_BYTES: usize = 16;
+pub(in crate::engine) const CHUNK_BYTES: usize = 16;

@@ -37,10 +37,15 @@ use crate::engine::EngineError;
 
 /// Whether every library can be opened that is needed in any case.
 pub(super) fn check_libraries() -> Result<(), EngineError> {
+    check_driver()?;
     // SAFETY: NVIDIA's libraries ask nothing of who opens them.
-    is_there(unsafe { sys::is_culib_present() }, "libcuda, the GPU's driver,")?;
-    // SAFETY: As above.
     is_there(unsafe { cublaslt_sys::is_culib_present() }, "libcublasLt")
+}
+
+/// Whether the GPU's driver can be opened, which is all that a bare device takes.
+pub(super) fn check_driver() -> Result<(), EngineError> {
+    // SAFETY: As above.
+    is_there(unsafe { sys::is_culib_present() }, "libcuda, the GPU's driver,")
 }
 
 fn is_there(is_there: bool, library: &str) -> Result<(), EngineError> {
@@ -51,12 +56,13 @@ fn is_there(is_there: bool, library: &str) -> Result<(), EngineError> {
 pub(super) const ENGINE_KERNELS: [Source; 4] =
     [kernels::GATHER, kernels::CROSS, kernels::DENSE, kernels::HEAD];
 
-/// A device, with our kernels in it.
+/// A device, with our kernels in it or bare.
 pub(super) struct Driver {
     description: Description,
     functions: HashMap<&'static str, sys::CUfunction>,
     modules: Vec<sys::CUmodule>,
-    blas: cublaslt_sys::cublasLtHandle_t,
+    /// None of a bare one.
+    blas: Option<cublaslt_sys::cublasLtHandle_t>,
     /// How products are computed whose ways were measured.
     ways: Mutex<HashMap<ProductShape, (Way, MeasuredProduct)>>,
     context: Arc<CudaContext>,
@@ -71,25 +77,38 @@ unsafe impl Sync for Driver {}
 impl Driver {
     /// Opens the device of `options`, with `kernels` in it. [`check_libraries`] must have found them.
     pub(super) fn open(options: &CudaOptions, kernels: &[Source]) -> Result<Self, EngineError> {
-        let cannot = |error: DeviceError| EngineError::Cuda(error.to_string());
-        Self::try_open(options, kernels).map_err(cannot)
+        Self::try_open(options, kernels).map_err(|error| EngineError::Cuda(error.to_string()))
+    }
+
+    /// Opens the same without kernels and without what multiplies. [`check_driver`] must have found it.
+    pub(super) fn open_bare(options: &CudaOptions) -> Result<Self, EngineError> {
+        Self::try_open_bare(options).map_err(|error| EngineError::Cuda(error.to_string()))
     }
 
     fn try_open(options: &CudaOptions, kernels: &[Source]) -> Result<Self, DeviceError> {
-        let context = CudaContext::new(options.device).map_err(failed("cuInit, cuDevicePrimaryCtxRetain"))?;
-        let name = context.name().map_err(failed("cuDeviceGetName"))?;
-        let capability = context.compute_capability().map_err(failed("cuDeviceGetAttribute"))?;
-        let description = Description { name, capability };
-        let blas = cublaslt::create_handle().map_err(blas::failed("cublasLtCreate"))?;
-        let (functions, modules) = (HashMap::new(), Vec::new());
-        let ways = Mutex::default();
-        let mut driver = Self { description, functions, modules, blas, ways, context };
-        let architecture = format!("sm_{}{}", capability.0, capability.1);
-        let compiler = Compiler { architecture, cache: options.cache.as_deref() };
+        let mut driver = Self::try_open_bare(options)?;
+        driver.blas = Some(cublaslt::create_handle().map_err(blas::failed("cublasLtCreate"))?);
+        let (major, minor) = driver.description.capability;
+        let compiler =
+            Compiler { architecture: format!("sm_{major}{minor}"), cache: options.cache.as_deref() };
         for &source in kernels {
             driver.load(&compiler.code(source)?, source.kernels)?;
         }
         Ok(driver)
+    }
+
+    fn try_open_bare(options: &CudaOptions) -> Result<Self, DeviceError> {
+        let context = CudaContext::new(options.device).map_err(failed("cuInit, cuDevicePrimaryCtxRetain"))?;
+        let name = context.name().map_err(failed("cuDeviceGetName"))?;
+        let capability = context.compute_capability().map_err(failed("cuDeviceGetAttribute"))?;
+        let description = Description { name, capability };
+        let (functions, modules) = (HashMap::new(), Vec::new());
+        Ok(Self { description, functions, modules, blas: None, ways: Mutex::default(), context })
+    }
+
+    /// What multiplies.
+    fn blas(&self) -> cublaslt_sys::cublasLtHandle_t {
+        self.blas.expect("nobody multiplies on a bare device")
     }
 
     fn load(&mut self, code: &[u8], kernels: &[&'static str]) -> Result<(), DeviceError> {
@@ -116,8 +135,10 @@ impl Drop for Driver {
     fn drop(&mut self) {
         // What cannot be given back any more is the device's own loss.
         drop(self.bind());
-        // SAFETY: It was made for this device alone.
-        let _ = unsafe { cublaslt::destroy_handle(self.blas) };
+        if let Some(blas) = self.blas {
+            // SAFETY: It was made for this device alone.
+            let _ = unsafe { cublaslt::destroy_handle(blas) };
+        }
         for &module in &self.modules {
             // SAFETY: It was loaded once, and no stream is left that runs its kernels: each holds the device.
             let _ = unsafe { result::module::unload(module) };
@@ -128,6 +149,10 @@ impl Drop for Driver {
 impl Device for Driver {
     fn description(&self) -> &Description {
         &self.description
+    }
+
+    fn enter(&self) -> Result<(), DeviceError> {
+        self.bind()
     }
 
     fn free_bytes(&self) -> Result<usize, DeviceError> {
@@ -233,7 +258,7 @@ impl DriverStream {
         if let Some(way) = known {
             return Ok(way);
         }
-        let algorithms = descriptors.candidates(self.driver.blas)?;
+        let algorithms = descriptors.candidates(self.driver.blas())?;
         let mut candidates: Vec<_> = algorithms.into_iter().map(Way::Library).collect();
         if self.is_capturing {
             return Ok(candidates[0]);
@@ -329,7 +354,7 @@ impl DriverStream {
     ) -> Result<(), DeviceError> {
         match way {
             // SAFETY: As the caller says.
-            Way::Library(way) => unsafe { descriptors.run(product, way, (self.driver.blas, self.stream)) },
+            Way::Library(way) => unsafe { descriptors.run(product, way, (self.driver.blas(), self.stream)) },
             Way::Own(kernel) => {
                 let signed = |number: usize| i32::try_from(number).expect("the plan has counted it");
                 let arguments = [
@@ -468,6 +493,10 @@ impl Stream for DriverStream {
         self.driver.bind()?;
         // SAFETY: Both are open, and the caller has seen to the memory that the graph names.
         unsafe { result::graph::launch(self.graphs[graph.0], self.stream) }.map_err(failed("cuGraphLaunch"))
+    }
+
+    fn handle(&self) -> *mut c_void {
+        self.stream.cast()
     }
 
     fn wait(&mut self) -> Result<(), DeviceError> {

@@ -21,7 +21,7 @@ use super::{
     Cuda, CudaModel, CudaModelOptions, CudaOptions, Precision, check,
     device::{Address, Device, Product},
     driver::{self, Driver},
-    memory::Memory,
+    memory::{Memory, Pinned},
     sample,
 };
 use crate::engine::Engine;
@@ -189,6 +189,29 @@ fn an_engine_works_on_whatever_thread_it_is_moved_to() {
         engine.run(&rows, &mut scores).map(|()| scores)
     });
     assert_eq!(scores.join().expect("no panic").expect("scores").len(), 1);
+}
+
+#[test]
+fn a_bare_device_is_opened_once_and_has_memory_and_streams() {
+    let Some((libraries, _alone)) = Libraries::open() else { return };
+    let cuda = Cuda::new(CudaOptions::default());
+    let device = cuda.bare().expect("opened");
+    assert!(Arc::ptr_eq(&device, &cuda.bare().expect("open")));
+    device.enter().expect("entered");
+    let mut memory = Memory::new(&device, 8).expect("allocated");
+    memory.upload(0, b"a device").expect("uploaded");
+    let pinned = Pinned::new(&device, 8).expect("allocated");
+    let mut stream = Arc::clone(&device).open_stream().expect("opened");
+    assert!(!stream.handle().is_null());
+    // SAFETY: Both are as large and are kept until the work is done.
+    unsafe { stream.copy_out(pinned.at(0), memory.at(0), 8) }.expect("copied");
+    stream.wait().expect("done");
+    let mut found = [0; 8];
+    pinned.read(0, &mut found);
+    assert_eq!(&found, b"a device");
+    drop(stream);
+    drop((pinned, memory, device));
+    assert_eq!(libraries.held(), 0);
 }
 
 #[test]

@@ -4,6 +4,8 @@
 
 use std::{
     collections::BTreeMap,
+    ffi::c_void,
+    ptr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -15,7 +17,7 @@ use super::device::{
 };
 
 /// The device. Whoever holds it looks on.
-pub(super) struct Fake {
+pub(in crate::engine) struct Fake {
     description: Description,
     state: Mutex<State>,
 }
@@ -121,35 +123,35 @@ impl Memory {
 
 impl Fake {
     /// A device with so many free bytes.
-    pub(super) fn new(free_bytes: usize) -> Arc<Self> {
+    pub(in crate::engine) fn new(free_bytes: usize) -> Arc<Self> {
         let description = Description { name: "a fake".into(), capability: (9, 0) };
         Arc::new(Self { description, state: Mutex::new(State { free_bytes, ..State::default() }) })
     }
 
     /// From now on the call after so many others fails, and no other.
-    pub(super) fn fail_after(&self, calls: usize) {
+    pub(in crate::engine) fn fail_after(&self, calls: usize) {
         let mut state = self.state();
         state.fails_at = Some(state.calls + calls);
     }
 
     /// Calls that could have failed, so far.
-    pub(super) fn calls(&self) -> usize {
+    pub(in crate::engine) fn calls(&self) -> usize {
         self.state().calls
     }
 
     /// Allocations and streams that nobody has given back.
-    pub(super) fn held(&self) -> usize {
+    pub(in crate::engine) fn held(&self) -> usize {
         let state = self.state();
         state.memory.allocations.len() + state.open_streams
     }
 
     /// Bytes that are allocated.
-    pub(super) fn allocated_bytes(&self) -> usize {
+    pub(in crate::engine) fn allocated_bytes(&self) -> usize {
         self.state().memory.allocations.range(..PINNED).map(|(_, memory)| memory.len()).sum()
     }
 
     /// The graphs that were replayed, and forgets them.
-    pub(super) fn take_replays(&self) -> Vec<usize> {
+    pub(in crate::engine) fn take_replays(&self) -> Vec<usize> {
         std::mem::take(&mut self.state().replays).into_iter().map(|graph| graph.0).collect()
     }
 
@@ -206,6 +208,7 @@ impl State {
             }
             Work::Launch { kernel: "topk_items", grid, arguments } => topk_items(memory, *grid, arguments),
             Work::Launch { kernel: "topk_keys", grid, arguments } => topk_keys(memory, *grid, arguments),
+            Work::Launch { kernel: ROW_SUMS, arguments, .. } => row_sums(memory, arguments),
             Work::Launch { kernel, grid, arguments } => {
                 let threads = *grid as usize * Launch::BLOCK as usize;
                 match *kernel {
@@ -230,6 +233,10 @@ impl State {
 impl Device for Fake {
     fn description(&self) -> &Description {
         &self.description
+    }
+
+    fn enter(&self) -> Result<(), DeviceError> {
+        self.call("enter").map(drop)
     }
 
     fn free_bytes(&self) -> Result<usize, DeviceError> {
@@ -363,6 +370,10 @@ impl Stream for FakeStream {
         state.replays.push(graph);
         state.pending.entry(self.number).or_default().extend_from_slice(&self.graphs[graph.0]);
         Ok(())
+    }
+
+    fn handle(&self) -> *mut c_void {
+        ptr::null_mut()
     }
 
     fn wait(&mut self) -> Result<(), DeviceError> {
@@ -526,6 +537,31 @@ fn head(memory: &mut Memory, precision: Precision, threads: usize, arguments: &[
     }
 }
 
+/// No kernel of ours: it stands for the work that another library puts into a stream. A row's score is the sum of its
+/// columns, of as many inputs as there are after the first two arguments, each by its address, its width, and 1 where it
+/// holds ids, which must be ids.
+fn row_sums(memory: &mut Memory, arguments: &[Argument]) {
+    use Argument::{Memory as At, Signed, Unsigned};
+    let [Signed(rows), At(scores), inputs @ ..] = arguments else { panic!("other arguments: {arguments:?}") };
+    for row in 0..size(*rows) {
+        let mut sum = 0.0;
+        for input in inputs.chunks_exact(3) {
+            let &[At(at), Signed(width), Unsigned(is_ids)] = input else {
+                panic!("other arguments: {input:?}");
+            };
+            for place in row * size(width)..(row + 1) * size(width) {
+                sum += if is_ids == 1 {
+                    let id = i16::try_from(memory.word(at, place)).expect("an id of some table");
+                    f32::from(id)
+                } else {
+                    memory.number(Precision::Single, at, place)
+                };
+            }
+        }
+        memory.set_number(Precision::Single, *scores, row, sum);
+    }
+}
+
 /// `topk_items` of `topk.cu`.
 fn topk_items(memory: &mut Memory, grid: u32, arguments: &[Argument]) {
     use Argument::{Memory as At, Signed};
@@ -610,6 +646,9 @@ fn assert_aligned(addresses: &[Address]) {
 fn size(number: i32) -> usize {
     usize::try_from(number).expect("no size is below zero")
 }
+
+/// The work that stands for another library's.
+pub(in crate::engine) const ROW_SUMS: &str = "row_sums";
 
 /// Items or keys of a block of top-k.
 const TILE: u32 = 1024;

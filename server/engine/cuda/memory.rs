@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::device::{Address, Device, DeviceError, HostAddress};
 
 /// Memory of a device.
-pub(super) struct Memory {
+pub(in crate::engine) struct Memory {
     device: Arc<dyn Device>,
     start: Address,
     bytes: usize,
@@ -13,21 +13,21 @@ pub(super) struct Memory {
 
 impl Memory {
     /// So many bytes in any state; one where none are asked for.
-    pub(super) fn new(device: &Arc<dyn Device>, bytes: usize) -> Result<Self, DeviceError> {
+    pub(in crate::engine) fn new(device: &Arc<dyn Device>, bytes: usize) -> Result<Self, DeviceError> {
         let bytes = bytes.max(1);
         let start = device.allocate(bytes)?;
         Ok(Self { device: Arc::clone(device), start, bytes })
     }
 
     /// The address at `offset`, which must be within.
-    pub(super) fn at(&self, offset: usize) -> Address {
+    pub(in crate::engine) fn at(&self, offset: usize) -> Address {
         assert!(offset < self.bytes, "within the memory");
         self.start.at(offset)
     }
 
     /// Writes `bytes` at `offset`. Nothing that is under way may touch what is there, which is why nobody else may have
     /// this meanwhile.
-    pub(super) fn upload(&mut self, offset: usize, bytes: &[u8]) -> Result<(), DeviceError> {
+    pub(in crate::engine) fn upload(&mut self, offset: usize, bytes: &[u8]) -> Result<(), DeviceError> {
         assert!(offset <= self.bytes && bytes.len() <= self.bytes - offset, "within the memory");
         if bytes.is_empty() {
             return Ok(());
@@ -45,7 +45,7 @@ impl Drop for Memory {
 }
 
 /// Pinned memory of the host.
-pub(super) struct Pinned {
+pub(in crate::engine) struct Pinned {
     device: Arc<dyn Device>,
     start: HostAddress,
     seen: Address,
@@ -54,7 +54,7 @@ pub(super) struct Pinned {
 
 impl Pinned {
     /// So many bytes, at least one, of zeros.
-    pub(super) fn new(device: &Arc<dyn Device>, bytes: usize) -> Result<Self, DeviceError> {
+    pub(in crate::engine) fn new(device: &Arc<dyn Device>, bytes: usize) -> Result<Self, DeviceError> {
         let start = device.allocate_pinned(bytes)?;
         // Made first, so that it is given back where the next call fails.
         let mut memory = Self { device: Arc::clone(device), start, seen: Address(0), bytes };
@@ -64,7 +64,7 @@ impl Pinned {
     }
 
     /// The address at `offset`, which must be within.
-    pub(super) fn at(&self, offset: usize) -> HostAddress {
+    pub(in crate::engine) fn at(&self, offset: usize) -> HostAddress {
         assert!(offset < self.bytes, "within the memory");
         self.start.at(offset)
     }
@@ -76,14 +76,14 @@ impl Pinned {
     }
 
     /// Writes `bytes` at `offset`. Nothing that is under way may touch what is there.
-    pub(super) fn write(&mut self, offset: usize, bytes: &[u8]) {
+    pub(in crate::engine) fn write(&mut self, offset: usize, bytes: &[u8]) {
         assert!(offset <= self.bytes && bytes.len() <= self.bytes - offset, "within the memory");
         // SAFETY: It is this memory, which was just measured and is borrowed as a whole.
         unsafe { self.device.write_pinned(self.start.at(offset), bytes) };
     }
 
     /// Fills `bytes` with what is at `offset`. Nothing that is under way may write there.
-    pub(super) fn read(&self, offset: usize, bytes: &mut [u8]) {
+    pub(in crate::engine) fn read(&self, offset: usize, bytes: &mut [u8]) {
         assert!(offset <= self.bytes && bytes.len() <= self.bytes - offset, "within the memory");
         // SAFETY: It is this memory, which was just measured, and was written as a whole when it was made.
         unsafe { self.device.read_pinned(self.start.at(offset), bytes) };

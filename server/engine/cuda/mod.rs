@@ -13,7 +13,8 @@
 //! | `engine` | a slot: a stream with its graphs |
 //! | `check` | kernels and products beside plain computations, where there is a GPU |
 //!
-//! What is unsafe is in `device`'s traits, and called by those that own what they name.
+//! What is unsafe is in `device`'s traits, and called by those that own what they name. `device`, `driver` and `memory` serve
+//! TensorRT's engines as well.
 
 #![allow(unsafe_code, reason = "a device's memory is named by addresses")]
 #![deny(clippy::undocumented_unsafe_blocks, clippy::multiple_unsafe_ops_per_block)]
@@ -21,14 +22,14 @@
 mod blas;
 mod check;
 mod compiler;
-mod device;
+pub(super) mod device;
 mod driver;
 #[cfg(test)]
 mod emulated;
 mod engine;
 #[cfg(test)]
-mod fake;
-mod memory;
+pub(super) mod fake;
+pub(super) mod memory;
 mod plan;
 mod resident;
 #[cfg(test)]
@@ -42,6 +43,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError, Weak},
 };
 
+pub(super) use self::plan::bucket_rows;
 pub use self::{
     check::Checked,
     device::{Description, DeviceError, MeasuredProduct, Precision},
@@ -74,16 +76,35 @@ pub struct CudaModelOptions {
 }
 
 /// A GPU that models can be loaded to. It is opened when one is, and closed when the last of them is gone, so that one which
-/// failed for good is opened anew.
+/// failed for good is opened anew, unless TensorRT was used, which keeps it.
 pub struct Cuda {
     options: CudaOptions,
-    opened: Mutex<Option<Weak<dyn Device>>>,
+    opened: Opened,
+    /// The same without our kernels, for engines that have their own.
+    bare: Opened,
+}
+
+/// A device for as long as somebody holds it. One thread loads versions, so nobody opens it between two calls.
+#[derive(Default)]
+struct Opened(Mutex<Option<Weak<dyn Device>>>);
+
+impl Opened {
+    fn get(&self) -> Option<Arc<dyn Device>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).as_ref()?.upgrade()
+    }
+
+    fn keep(&self, driver: Driver) -> Arc<dyn Device> {
+        let device: Arc<dyn Device> = Arc::new(driver);
+        tracing::info!(device = %device.description(), "CUDA is open");
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::downgrade(&device));
+        device
+    }
 }
 
 impl Cuda {
     /// The GPU of `options`, which is not opened yet.
     pub fn new(options: CudaOptions) -> Self {
-        Self { options, opened: Mutex::default() }
+        Self { options, opened: Opened::default(), bare: Opened::default() }
     }
 
     /// Its number, from 0.
@@ -103,7 +124,7 @@ impl Cuda {
         signature: &Signature,
         options: CudaModelOptions,
     ) -> Result<CudaModel, EngineError> {
-        if self.opened().is_none() {
+        if self.opened.get().is_none() {
             Self::check_libraries()?;
         }
         let network = Network::read(model, signature)?;
@@ -117,7 +138,7 @@ impl Cuda {
         signature: &Signature,
         options: CudaModelOptions,
     ) -> Result<CudaModel, EngineError> {
-        if self.opened().is_none() {
+        if self.opened.get().is_none() {
             Self::check_libraries()?;
         }
         CudaModel::load(self.open(&driver::ENGINE_KERNELS)?, network, signature, options)
@@ -129,20 +150,20 @@ impl Cuda {
         self.open(&kernels::ALL).map(HeldDevice)
     }
 
-    /// The device, where it is open. One thread loads versions, so nobody opens it in between.
-    fn opened(&self) -> Option<Arc<dyn Device>> {
-        let opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
-        opened.as_ref()?.upgrade()
+    /// The GPU for an engine that launches none of our kernels, which takes neither cuBLASLt nor NVRTC.
+    pub(super) fn bare(&self) -> Result<Arc<dyn Device>, EngineError> {
+        if let Some(device) = self.bare.get() {
+            return Ok(device);
+        }
+        driver::check_driver()?;
+        Ok(self.bare.keep(Driver::open_bare(&self.options)?))
     }
 
     fn open(&self, kernels: &[kernels::Source]) -> Result<Arc<dyn Device>, EngineError> {
-        if let Some(device) = self.opened() {
+        if let Some(device) = self.opened.get() {
             return Ok(device);
         }
-        let device: Arc<dyn Device> = Arc::new(Driver::open(&self.options, kernels)?);
-        tracing::info!(device = %device.description(), "CUDA is open");
-        *self.opened.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::downgrade(&device));
-        Ok(device)
+        Ok(self.opened.keep(Driver::open(&self.options, kernels)?))
     }
 
     /// A fake, open for as long as what comes beside it is kept.
@@ -150,8 +171,8 @@ impl Cuda {
     pub(crate) fn on_a_fake() -> (Self, Arc<dyn std::any::Any + Send + Sync>) {
         let fake = fake::Fake::new(8 << 30);
         let device: Arc<dyn Device> = Arc::clone(&fake) as _;
-        let opened = Mutex::new(Some(Arc::downgrade(&device)));
-        (Self { options: CudaOptions::default(), opened }, fake)
+        let [opened, bare] = [(); 2].map(|()| Opened(Mutex::new(Some(Arc::downgrade(&device)))));
+        (Self { options: CudaOptions::default(), opened, bare }, fake)
     }
 }
 
@@ -236,5 +257,5 @@ pub fn compile(architecture: &str, cache: &Path) -> Result<usize, EngineError> {
     Ok(kernels)
 }
 
-/// What a load leaves free: graphs, kernels and cuBLASLt take memory too, and do not say how much.
-const RESERVED_BYTES: usize = 512 << 20;
+/// What a load leaves free: graphs, kernels and libraries take memory too, and do not say how much.
+pub(super) const RESERVED_BYTES: usize = 512 << 20;

@@ -275,7 +275,7 @@ fn check_counts(max_rows: usize, pitch: usize) -> Result<(), PlanError> {
 }
 
 /// Rows of the buckets: few where a batch costs the same whatever its size, then each at most half as large again.
-fn bucket_rows(max_rows: usize) -> Vec<usize> {
+pub(in crate::engine) fn bucket_rows(max_rows: usize) -> Vec<usize> {
     let next = |&rows: &usize| {
         let next =
             if rows.is_power_of_two() { rows.checked_mul(3)? / 2 } else { (rows / 3).checked_mul(4)? };
