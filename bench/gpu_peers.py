@@ -3,7 +3,8 @@
 Each gets what suits it: one table for all columns, ids and dense values that lie in the GPU's memory before, as many
 different batches as ours, CUDA graphs that hold all of these batches one after the other as ours do. Results go to `--out`
 after every step, one object a peer and batch size: `device_us` is a batch's mean over a row of batches, `host_us` the
-median from NumPy arrays to scores in the processor's memory. What is missing or fails is an entry with its error.
+median from NumPy arrays to scores in the processor's memory. Both are also given as ratios to what ours took in the
+report of `--ours`. What is missing or fails is an entry with its error.
 """
 
 import argparse
@@ -268,10 +269,16 @@ def main() -> int:
         "passed": True,
         "torch": torch.__version__,
         "peers": [],
+        "table": [],
+        "figures": {},
     }
+    ours = _ours(arguments.ours) if arguments.ours else {}
 
     def add(**entry: Any) -> None:
         found["peers"].append(entry)
+        found["table"].append(_line(entry, ours))
+        if "error" not in entry:
+            found["figures"][f"{entry['peer']}, {entry['rows']} rows"] = _ratios(entry, ours)
         arguments.out.write_text(json.dumps(found, indent=1), encoding="utf-8")
         print(entry, file=sys.stderr, flush=True)
 
@@ -320,12 +327,37 @@ def main() -> int:
     return 0
 
 
+def _ours(report: Path) -> dict[int, dict[str, float]]:
+    """The times of ours by batch size; none where that step failed."""
+    try:
+        model = json.loads(report.read_text(encoding="utf-8"))["model"] or {}
+    except OSError:
+        return {}
+    return {times["rows"]: times for times in model.get("times", [])}
+
+
+def _ratios(entry: dict[str, Any], ours: dict[int, dict[str, float]]) -> dict[str, float]:
+    figures = {name: round(entry[name], 1) for name in ("device_us", "host_us")}
+    if times := ours.get(entry["rows"]):
+        figures["device_times_ours"] = round(entry["device_us"] / times["device_us"], 2)
+        figures["host_times_ours"] = round(entry["host_us"] / times["engine_p50_us"], 2)
+    return figures
+
+
+def _line(entry: dict[str, Any], ours: dict[int, dict[str, float]]) -> str:
+    name = f"{entry['peer']:29} {entry.get('rows', ''):>6} rows"
+    if "error" in entry:
+        return f"{name}: {entry['error'][:120]}"
+    return f"{name}: " + ", ".join(f"{figure} {value}" for figure, value in _ratios(entry, ours).items())
+
+
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("shape", choices=SHAPES)
     parser.add_argument("--precision", choices=("half", "single"), default="half")
     parser.add_argument("--table-rows", type=int, default=10_000_000)
-    parser.add_argument("--rows", type=int, nargs="+", default=[1, 16, 256, 4096, 16384])
+    parser.add_argument("--rows", type=int, nargs="+", default=[1, 256, 16384])
+    parser.add_argument("--ours", type=Path, help="the report of `gpu-check shape` of the same shape and precision")
     parser.add_argument("--out", type=Path, required=True)
     return parser.parse_args()
 

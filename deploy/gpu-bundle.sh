@@ -60,6 +60,7 @@ LD_LIBRARY_PATH=$lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH} exec "$lib/wrk" "$@"
 WRK
 chmod +x "$bundle/target/tools/bin/wrk"
 cp loadtest/*.py loadtest/*.lua "$bundle/loadtest/"
+cp bench/gpu_peers.py "$bundle/"
 python3 loadtest/repository.py "$target" >&2
 cp -r "$target/loadtest/models" "$bundle/models"
 
@@ -69,7 +70,7 @@ cat > "$bundle/run.sh" <<'RUN'
 # in $OUT/gpu-check.json (OUT is this folder where it is not set), written anew after every step. LIMIT is how many seconds
 # there are for all (540), TABLE_ROWS how many rows the large tables have (10000000). The last step is over HTTP, takes
 # HTTP_SECONDS at most (150) and swaps tables of TABLE_GB (10); SKIP_HTTP=1 leaves it out, ONLY_HTTP=1 the others, and
-# ENGINE=onnx-cpu tries it where there is no GPU. The exit status is 1 where something is off.
+# ENGINE=onnx-cpu tries it where there is no GPU. SKIP_PEERS=1 leaves PyTorch and ONNX Runtime out. The exit status is 1 where something is off.
 here=$(cd "$(dirname "$0")" && pwd) || exit 1
 out=${OUT:-$here}
 parts=$out/gpu-check-steps
@@ -139,6 +140,11 @@ step() {
     shift 2
     limited "$name" "$seconds" "$here/gpu-check" "$@" --cache "$kernels" --out "$parts/$name.json"
 }
+# peers SHAPE STEP: PyTorch and, where Python has it with CUDA, ONNX Runtime, beside what was found in STEP.
+peers() {
+    limited "7-peers-$1" 75 python3 "$here/gpu_peers.py" "$1" --precision half --table-rows "${TABLE_ROWS:-10000000}" \
+        --ours "$parts/$2.json" --out "$parts/7-peers-$1.json"
+}
 # http SECONDS: the server under load. Its figures are in the report, so what it prints is not shown twice.
 http() {
     left=$((end - $(date +%s)))
@@ -175,6 +181,10 @@ steps() {
         done
     done
     step 7-nvidia-single 90 shape nvidia --precision single "$table" "$@"
+    if [ -z "${SKIP_PEERS:-}" ] && python3 -c 'import torch' 2>/dev/null; then
+        peers ranking 2-ranking-half
+        peers nvidia 5-nvidia-half
+    fi
 }
 [ -n "${ONLY_HTTP:-}" ] || steps "$@"
 [ -n "${SKIP_HTTP:-}" ] || http "${HTTP_SECONDS:-150}"

@@ -1,7 +1,7 @@
 //! Our own engine for NVIDIA GPUs: tables and weights stay in the GPU's memory, and a batch is one replay of a captured
 //! graph. CUDA is opened when the first model asks for it; a build, and a server without such a model, needs none of it.
-//! It has not run on a GPU yet: the engine is tested on a fake of the device, which computes as the kernels do, and the
-//! driver on libraries that stand for CUDA's.
+//! Without a GPU the engine is tested on a fake of the device, which computes as the kernels do, and the driver on libraries
+//! that stand for CUDA's.
 //!
 //! | file | holds |
 //! |---|---|
