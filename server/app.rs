@@ -26,7 +26,7 @@ use crate::{
     REVISION,
     config::Config,
     engine::{EngineError, OnnxRuntime, cuda::Cuda, tensorrt::TensorRt},
-    feedback::{Intake, Issuer, Keys, KeysError, Live, log::LogError, window::WindowFault},
+    feedback::{Intake, Issuer, Keys, KeysError, Live, export::Exporter, log::LogError, window::WindowFault},
     http::{ConnectionLimits, Connections, Management, Serving, Stopping},
     metrics::Metrics,
     repository::{Layout, Loader, Reaper, Repository},
@@ -87,6 +87,7 @@ pub struct App {
     management: JoinHandle<()>,
     watcher: JoinHandle<()>,
     reaper: JoinHandle<()>,
+    exporter: Option<Exporter>,
 }
 
 impl App {
@@ -134,6 +135,13 @@ impl App {
         );
         let management =
             manage(management, management_service, Arc::clone(&metrics), Arc::clone(&live), intake.clone())?;
+        let exporter = match intake.as_ref().zip(config.feedback_export.clone()) {
+            Some((intake, options)) => {
+                let exporter = Exporter::start(Arc::clone(intake.log()), options, Arc::clone(&metrics));
+                Some(exporter.map_err(StartError::Thread)?)
+            }
+            None => None,
+        };
         let (stop_serving, stop) = watch::channel(false);
         let port = Port { listener, limits: limits(config), stop };
         let service = Serving::new(
@@ -159,6 +167,7 @@ impl App {
             management,
             watcher,
             reaper,
+            exporter,
         })
     }
 
@@ -189,6 +198,7 @@ impl App {
         drop(self.repository);
         join(self.watcher);
         join(self.reaper);
+        drop(self.exporter);
         tracing::info!(drained, "stopped");
         drained
     }

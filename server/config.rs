@@ -21,7 +21,9 @@ use crate::{
         tensorrt::{TensorRt, TensorRtError},
     },
     feedback::{
-        IntakeOptions, log,
+        IntakeOptions,
+        export::{Columns, ExportOptions},
+        log,
         window::{WindowFault, WindowOptions},
     },
     recommend::Room,
@@ -50,6 +52,9 @@ pub enum ConfigError {
         #[source]
         source: Box<toml::de::Error>,
     },
+    /// What is exported is the log of feedback, and there is none.
+    #[error("feedback_export needs feedback_dir")]
+    NoFeedbackDir,
     /// A number that must be above zero is zero.
     #[error("{0} must be above zero")]
     Zero(&'static str),
@@ -102,6 +107,8 @@ pub struct RawConfig {
     pub receipt_max_age_ms: Option<u64>,
     /// The folder of the log of feedback; none is taken without.
     pub feedback_dir: Option<PathBuf>,
+    /// Where the log of feedback is exported as tables, and what of it.
+    pub feedback_export: Option<RawExport>,
     /// What the log of feedback may take on disk.
     pub max_feedback_bytes: Option<u64>,
     /// The number of the last events that are known again when they come twice.
@@ -215,6 +222,8 @@ pub struct Config {
     pub feedback_dir: Option<PathBuf>,
     /// The bounds of feedback.
     pub feedback: IntakeOptions,
+    /// Where the log of feedback is exported; it is not without.
+    pub feedback_export: Option<ExportOptions>,
     /// The GPU for models that are served by one, and where its kernels are kept.
     pub cuda: CudaOptions,
     /// The folder of TensorRT's libraries, for models that are served by it.
@@ -281,6 +290,20 @@ pub struct ModelOptions {
     pub max_catalogue_bytes: NonZeroUsize,
 }
 
+/// The keys of `feedback_export`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawExport {
+    /// The folder of the tables.
+    pub dir: PathBuf,
+    /// The column that labels fill in.
+    pub label_column: Option<String>,
+    /// The column that the times of answers fill in.
+    pub time_column: Option<String>,
+    /// How long a segment may be written to before it is exported.
+    pub interval_ms: Option<u64>,
+}
+
 impl RawConfig {
     /// Reads the file at `path`.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
@@ -314,6 +337,7 @@ impl RawConfig {
             receipt_keys: self.receipt_keys.clone(),
             feedback_dir: self.feedback_dir.clone(),
             feedback: self.feedback()?,
+            feedback_export: self.feedback_export()?,
             cuda: CudaOptions { device: self.cuda_device.unwrap_or(0), cache: self.cuda_cache_dir.clone() },
             tensorrt: self.tensorrt.clone(),
             models_dir: self.models_dir.clone().unwrap_or_else(|| "models".into()),
@@ -342,6 +366,19 @@ impl RawConfig {
             remembered: count(remembered, 1_000_000, "feedback_remembered_events")?.get(),
             log: log::Options { segment_bytes, max_bytes, keep_bytes, ..log },
         })
+    }
+
+    fn feedback_export(&self) -> Result<Option<ExportOptions>, ConfigError> {
+        let Some(RawExport { dir, label_column, time_column, interval_ms }) = self.feedback_export.clone()
+        else {
+            return Ok(None);
+        };
+        if self.feedback_dir.is_none() {
+            return Err(ConfigError::NoFeedbackDir);
+        }
+        let columns = Columns { label: label_column, time: time_column };
+        let every = milliseconds(interval_ms, 3_600_000, "feedback_export.interval_ms")?;
+        Ok(Some(ExportOptions { folder: dir, columns, every }))
     }
 
     fn http(&self) -> Result<HttpLimits, ConfigError> {

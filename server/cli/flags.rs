@@ -134,6 +134,21 @@ pub(super) enum Look {
         /// The folder of the log.
         dir: PathBuf,
     },
+    /// Write all that is in it into a Parquet file, with the columns of a training log. A server that has the log open goes on,
+    /// and what it is writing just then may be missing.
+    Export {
+        /// The folder of the log.
+        dir: PathBuf,
+        /// The file, which must not be there yet.
+        #[arg(long, value_name = "FILE")]
+        to: PathBuf,
+        /// The column that labels fill in with 1 or 0.
+        #[arg(long, value_name = "COLUMN")]
+        label_column: Option<String>,
+        /// The column that the times of answers fill in where a record does not say when.
+        #[arg(long, value_name = "COLUMN")]
+        time_column: Option<String>,
+    },
 }
 
 impl Serve {
@@ -148,6 +163,7 @@ impl Serve {
             tensorrt: self.tensorrt.clone().or(file.tensorrt),
             receipt_keys: self.receipt_keys.clone().or(file.receipt_keys),
             feedback_dir: self.feedback_dir.clone().or(file.feedback_dir),
+            feedback_export: file.feedback_export,
             worker_threads: self.worker_threads.or(file.worker_threads),
             cuda_cache_dir: file.cuda_cache_dir.or_else(cache_folder),
             ..file

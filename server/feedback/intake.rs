@@ -91,7 +91,7 @@ struct Submitted {
 pub struct Intake {
     keys: Option<Arc<Keys>>,
     max_age: Duration,
-    log: Log,
+    log: Arc<Log>,
     seen: Mutex<Seen>,
     live: Arc<Live>,
 }
@@ -126,7 +126,12 @@ impl Intake {
                 Err(error) => tracing::error!(%error, "the feedback log cannot be read as a whole"),
             }
         }
-        Ok(Self { keys, max_age: options.max_age, log, seen: Mutex::new(seen), live })
+        Ok(Self { keys, max_age: options.max_age, log: Arc::new(log), seen: Mutex::new(seen), live })
+    }
+
+    /// The log.
+    pub fn log(&self) -> &Arc<Log> {
+        &self.log
     }
 
     /// Tells `metrics` how the log is.

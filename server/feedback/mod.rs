@@ -1,9 +1,11 @@
 //! How good the answers were. An answer carries a [`Receipt`] where it is asked for one: which version scored what, and when,
 //! under a key that every replica has. Whoever comes back with it and a label needs no server to have remembered anything.
-//! [`Intake`] takes what they tell, which is in the [`log`] before anybody is thanked. [`Live`] counts how right scores were, in
+//! [`Intake`] takes what they tell, which is in the [`log`] before anybody is thanked, and from there [`export`] makes tables
+//! for the trainer. [`Live`] counts how right scores were, in
 //! [`window`]s of the times of their answers.
 
 mod event;
+pub mod export;
 mod intake;
 mod keys;
 mod live;

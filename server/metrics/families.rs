@@ -134,6 +134,12 @@ pub const FAMILIES: &[Family] = &[
         "1 where the disk of the log has failed, so that no feedback is taken until the server is started anew, else 0.",
     ),
     server(
+        "millrace_feedback_export_failed",
+        Kind::Gauge,
+        &[],
+        "1 where the log of feedback could not be exported when that was last tried, so that it fills up, else 0.",
+    ),
+    server(
         "millrace_model_loads_total",
         Kind::Counter,
         &["model", "result"],

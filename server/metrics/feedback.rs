@@ -48,6 +48,7 @@ pub struct FeedbackMetrics {
     log_sync: Gauge,
     log_full: Gauge,
     log_failed: Gauge,
+    export_failed: Gauge,
 }
 
 impl FeedbackMetrics {
@@ -65,6 +66,7 @@ impl FeedbackMetrics {
             log_sync: gauge(recorder, "millrace_feedback_log_sync_seconds", &[]),
             log_full: gauge(recorder, "millrace_feedback_log_full", &[]),
             log_failed: gauge(recorder, "millrace_feedback_log_failed", &[]),
+            export_failed: gauge(recorder, "millrace_feedback_export_failed", &[]),
         }
     }
 
@@ -77,6 +79,11 @@ impl FeedbackMetrics {
     /// So many labels have come too late to count, since the server started.
     pub fn late(&self, labels: u64) {
         self.late.absolute(labels);
+    }
+
+    /// Whether the last export of the log went well.
+    pub fn exported(&self, well: bool) {
+        self.export_failed.set(f64::from(u8::from(!well)));
     }
 
     /// How the log is: its bytes, its last sync, whether the disk is full and whether it has failed.

@@ -175,7 +175,21 @@ impl Log {
         let refused = |_: TryAcquireError| LogError::Busy;
         let append = Arc::clone(&self.appends).try_acquire_owned().map_err(refused)?;
         let permit = Arc::clone(&self.bytes).try_acquire_many_owned(bytes).map_err(refused)?;
-        self.send(batch, bytes, [append, permit])
+        self.send((batch, false), bytes, [append, permit])
+    }
+
+    /// Ends the segment that is written to, where it has records; returns once it is sealed.
+    ///
+    /// Fails as an append does.
+    ///
+    /// # Panics
+    /// In a runtime's thread.
+    pub fn seal(&self) -> Result<(), LogError> {
+        self.shared.check()?;
+        let refused = |_: TryAcquireError| LogError::Busy;
+        let append = Arc::clone(&self.appends).try_acquire_owned().map_err(refused)?;
+        let permit = Arc::clone(&self.bytes).try_acquire_many_owned(0).map_err(refused)?;
+        self.send((Vec::new(), true), 0, [append, permit])?.wait().map(drop)
     }
 
     /// Accepts `batch` as [`Log::try_append`] does, once there is room for it.
@@ -187,7 +201,7 @@ impl Log {
         let open = "nobody closes the semaphores";
         let append = Arc::clone(&self.appends).acquire_owned().await.expect(open);
         let permit = Arc::clone(&self.bytes).acquire_many_owned(bytes).await.expect(open);
-        self.send(batch, bytes, [append, permit])
+        self.send((batch, false), bytes, [append, permit])
     }
 
     /// The records from the sequence number `from` on that are on disk by now.
@@ -241,13 +255,13 @@ impl Log {
 
     fn send(
         &self,
-        batch: Vec<Bytes>,
+        (batch, seals): (Vec<Bytes>, bool),
         bytes: u32,
         permits: [tokio::sync::OwnedSemaphorePermit; 2],
     ) -> Result<Append, LogError> {
         let (reply, append) = oneshot::channel();
         let sender = self.sender.as_ref().expect("there until it is dropped");
-        let request = Request { batch, bytes: bytes as usize, reply, _permits: permits };
+        let request = Request { batch, seals, bytes: bytes as usize, reply, _permits: permits };
         sender.try_send(request).map_err(|_| gone())?;
         Ok(Append { append })
     }

@@ -24,6 +24,8 @@ use super::{
 #[derive(Debug)]
 pub(super) struct Request {
     pub(super) batch: Vec<Bytes>,
+    /// Whether the segment ends with it.
+    pub(super) seals: bool,
     /// Bytes that it takes on disk.
     pub(super) bytes: usize,
     pub(super) reply: oneshot::Sender<Result<Range<u64>, LogError>>,
@@ -133,11 +135,13 @@ impl Writer {
         }
     }
 
-    /// What is written with `first`: all that waits and fits into one write; and the first that does not.
+    /// What is written with `first`: all that waits and fits into one write, up to one that seals; and the first that is not.
     fn group(&self, first: Request, requests: &Receiver<Request>) -> (Vec<Request>, Option<Request>) {
         let mut bytes = first.bytes;
         let mut group = vec![first];
-        while let Ok(next) = requests.try_recv() {
+        while group.last().is_some_and(|last| !last.seals)
+            && let Ok(next) = requests.try_recv()
+        {
             bytes += next.bytes;
             if bytes > self.options.write_bytes.get() {
                 return (group, Some(next));
@@ -149,7 +153,10 @@ impl Writer {
 
     fn answer(&mut self, group: Vec<Request>) {
         let batches: Vec<&[Bytes]> = group.iter().map(|request| &*request.batch).collect();
-        let committed = self.commit(&batches);
+        let mut committed = self.commit(&batches);
+        if group.last().is_some_and(|last| last.seals) {
+            committed = committed.and_then(|first| self.seal().map(|()| first));
+        }
         let mut seq = *committed.as_ref().unwrap_or(&0);
         for request in group {
             let first = seq;
@@ -170,8 +177,7 @@ impl Writer {
         let done = self.write(batches);
         self.shared.lock().full = matches!(done, Err(LogError::Full));
         if let Err(LogError::Failed { source }) = &done {
-            tracing::error!(error = %source, "the feedback log's disk has failed; nothing is accepted until it is opened anew");
-            self.shared.failed.get_or_init(|| Arc::clone(source));
+            self.fail(source);
         }
         let sync = done?;
         let first = self.next_seq;
@@ -193,24 +199,45 @@ impl Writer {
         done
     }
 
+    /// Ends the segment that is written to, where it has records.
+    fn seal(&mut self) -> Result<(), LogError> {
+        self.shared.check()?;
+        let is_empty = |active: &Active| active.header.first_seq == self.next_seq;
+        if self.active.as_ref().is_none_or(is_empty) {
+            return Ok(());
+        }
+        let done = self.end_segment().and_then(|()| self.retain(false));
+        if let Err(LogError::Failed { source }) = &done {
+            self.fail(source);
+        }
+        done
+    }
+
+    fn fail(&self, source: &Arc<io::Error>) {
+        tracing::error!(error = %source, "the feedback log's disk has failed; nothing is accepted until it is opened anew");
+        self.shared.failed.get_or_init(|| Arc::clone(source));
+    }
+
+    fn end_segment(&mut self) -> Result<(), LogError> {
+        let Some(active) = self.active.take() else { return Ok(()) };
+        // Opened on a full disk it has no room for its footer.
+        if !active.has_room(0) && active.reserve_footer().is_err_and(|error| is_full(&error)) {
+            self.active = Some(active);
+            return Err(LogError::Full);
+        }
+        let sealed = active.seal(self.next_seq).map_err(failed)?;
+        self.shared.lock().sealed.push(sealed);
+        self.publish(None);
+        Ok(())
+    }
+
     /// The segment with room for `bytes`: the one there is, or a new one after it.
     fn segment(&mut self, bytes: usize) -> Result<Active, LogError> {
         match self.active.take() {
             Some(active) if active.has_room(bytes) => return Ok(active),
-            // Opened on a full disk it has no room for its footer.
-            Some(active)
-                if !active.has_room(0) && active.reserve_footer().is_err_and(|error| is_full(&error)) =>
-            {
-                self.active = Some(active);
-                return Err(LogError::Full);
-            }
-            Some(active) => {
-                let sealed = active.seal(self.next_seq).map_err(failed)?;
-                self.shared.lock().sealed.push(sealed);
-                self.publish(None);
-            }
-            None => {}
+            active => self.active = active,
         }
+        self.end_segment()?;
         self.retain(false)?;
         if self.shared.lock().bytes() + self.options.segment_bytes > self.options.max_bytes {
             return Err(LogError::Full);
