@@ -58,7 +58,8 @@ def _keep(reports: list[dict[str, Any]]) -> dict[str, Any]:
         report = step["report"]
         model = report.get("model") or {}
         parts = {part: model[part] for part in ("times", "throughput", "floor") if part in model}
-        parts |= {part: report[part] for part in ("peers", "figures") if report.get(part)}
+        parts |= {part: model[part] for part in ("onnx_cpu",) if model.get(part)}
+        parts |= {part: report[part] for part in ("torch", "peers", "figures") if report.get(part)}
         kept[name] = parts
     return {"device": next(report["device"] for report in reports if report["device"]), "steps": _rounded(kept)}
 
@@ -78,9 +79,9 @@ def _lines(steps: dict[str, Any]) -> Iterator[str]:
     yield "Microseconds of a batch on the device and, behind it, from rows to scores (median):"
     yield ""
     yield from _table(["", *(f"{rows:,}" for rows in BATCHES)], _times(steps))
-    yield "Millions of rows a second on the device, each with its share of the GPU's floor, and from rows to scores:"
+    yield "Millions of rows a second on the device, each with its share of what the GPU can do at most, and from rows to scores:"
     yield ""
-    yield from _table(["", "floor", "1 slot", "2 slots", "4 slots", "4 slots, from rows"], _rates(steps))
+    yield from _table(["", "at most", "1 slot", "2 slots", "4 slots", "4 slots, from rows"], _rates(steps))
     yield "What others take as a multiple of ours, on the device and from arrays in the host's memory to scores:"
     yield ""
     yield from _table(["", "1 row", "256 rows", "16,384 rows"], _peers(steps))

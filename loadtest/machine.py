@@ -1,5 +1,6 @@
 """The machine under the test: what it is, and what it did besides the test while a run went on."""
 
+import math
 import os
 import resource
 import subprocess
@@ -46,16 +47,18 @@ class Disturbance:
         """From one moment to another, between which the server used so many processor seconds."""
         total = end.total - start.total
         if total <= 0:
-            # A sandbox may not count what its machine does.
-            return Disturbance(0.0, 0.0)
+            # Not every machine counts what it does.
+            return Disturbance(math.nan, math.nan)
         other = end.busy - start.busy - (end.generator - start.generator) - server_seconds
         return Disturbance((end.steal - start.steal) / total, max(other, 0.0) / total)
 
     def degree(self) -> float:
-        """Above 1 a run is disturbed."""
+        """Above 1 a run is disturbed; not a number where nobody knows."""
         return max(self.steal / MAX_STEAL, self.other / MAX_OTHER)
 
     def __str__(self) -> str:
+        if math.isnan(self.steal):
+            return "steal and other processes unknown"
         return f"steal {self.steal:.1%}, other processes {self.other:.1%}"
 
 

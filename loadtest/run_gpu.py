@@ -10,6 +10,7 @@ whatever the timings are.
 import argparse
 import json
 import math
+import os
 import shutil
 import signal
 import statistics
@@ -288,8 +289,12 @@ def _swap(programs: Programs, report: Report, deadline: float) -> None:
         raise LoadError(f"no room for two tables of {options.table_gb} GB in {options.scratch}")
     with tempfile.TemporaryDirectory(dir=places[0]) as folder, ThreadPoolExecutor() as pool:
         start = time.monotonic()
+        # Tables that nobody waits for any more must not be written on, for they would stay behind.
+        is_late = lambda: time.monotonic() > deadline  # noqa: E731
         made = [
-            pool.submit(tables.lengthen, programs.models / MODEL / name, Path(folder) / MODEL / name, table_bytes)
+            pool.submit(
+                tables.lengthen, programs.models / MODEL / name, Path(folder) / MODEL / name, table_bytes, is_late
+            )
             for name in map(str, swap.VERSIONS)
         ]
         # Rows behind those that a vocabulary knows change no score, so these are those of the large versions as well.
@@ -301,8 +306,10 @@ def _swap(programs: Programs, report: Report, deadline: float) -> None:
         large = replace(programs, models=Path(folder))
         with _millrace(large, options, "single", "large") as server:
             swaps["swap_start_s"] = _since(start)
-            # Files are hashed for a fifth of the time while the server answers.
-            _to_and_fro(report, swap.Swapper(server, known), deadline, 5 * (time.monotonic() - start))
+            # It hashes files with a tenth of the machine while it answers, a core at most, and with a whole core before.
+            share = min(1.0, 0.1 * (os.cpu_count() or 1))
+            slowest = (time.monotonic() - start) / share
+            _to_and_fro(report, swap.Swapper(server, known), deadline, slowest)
 
 
 def _to_and_fro(report: Report, swapper: swap.Swapper, deadline: float, slowest: float) -> None:
@@ -314,7 +321,9 @@ def _to_and_fro(report: Report, swapper: swap.Swapper, deadline: float, slowest:
         nonlocal slowest
         while is_running() and len(done.seconds) < MAX_SWAPS and not done.failed:
             is_load = len(done.seconds) % len(swap.VERSIONS) == 0
-            if is_load and done.seconds and time.monotonic() + slowest > deadline - SPARE_S:
+            if is_load and time.monotonic() + slowest > deadline - SPARE_S:
+                if not done.seconds:
+                    raise LoadError(f"a load may take {slowest:.0f} s, for which there is no time")
                 return
             swapper.swap()
             if is_load:

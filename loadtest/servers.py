@@ -116,8 +116,7 @@ class Millrace(Server):
         return sum(float(line.rpartition(" ")[2]) for line in lines if labels in line)
 
     def is_ready(self) -> bool:
-        """Whether every model answers. One that has a version which cannot serve never will, with the version that is
-        meant."""
+        """Whether every model answers; `StartError` where a version failed to load, for then one of them never will."""
         answer = call(self.management_port, "GET", "/models")
         for model in json.loads(answer.body)["models"] if answer.status == 200 else []:
             for version in model["versions"]:

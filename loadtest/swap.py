@@ -17,7 +17,7 @@ CONFIG = "defaults = { versions = { latest = 1 } }\n"
 VERSIONS = (1, 2)
 CONNECTIONS = 64
 PROMOTE_TIMEOUT_S = 180
-"""The files of a large version are hashed for a fifth of the time only."""
+"""The files of a large version are hashed with a tenth of the machine only."""
 
 TOLERANCE = 1e-5
 """How far the same row's scores by one version may lie apart, since batches differ in size."""

@@ -10,7 +10,7 @@ import array
 import hashlib
 import random
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,8 +20,9 @@ KEPT = ("features", "golden.json")
 """What of a version is needed beside the model; sides for recommendations would have tables of their own."""
 
 
-def lengthen(version: Path, to: Path, table_bytes: int) -> int:
-    """Makes in the folder `to` a version like `version` whose tables take so many bytes; how many rows that is."""
+def lengthen(version: Path, to: Path, table_bytes: int, is_late: Callable[[], bool]) -> int:
+    """Makes in the folder `to` a version like `version` whose tables take so many bytes; how many rows that is. Gives up
+    once it is late."""
     to.mkdir(parents=True)
     for name in KEPT:
         copy = shutil.copytree if (version / name).is_dir() else shutil.copy
@@ -35,6 +36,8 @@ def lengthen(version: Path, to: Path, table_bytes: int) -> int:
         for table in tables:
             offset = file.tell()
             for piece in table.pieces(rows):
+                if is_late():
+                    raise TimeoutError("there was no time to make the tables")
                 hasher.update(piece)
                 file.write(piece)
             places[table.name] = table.beside(rows, offset)

@@ -77,8 +77,8 @@ pub enum ConfigError {
     #[error("receipts need receipt_keys")]
     NoReceiptKeys,
     /// A model is to be served by TensorRT, and this program cannot do that.
-    #[error("engine = \"tensorrt\": {0}")]
-    TensorRt(TensorRtError),
+    #[error("engine = \"tensorrt\" cannot be had")]
+    TensorRt(#[source] TensorRtError),
     /// A queue that could not hold one full batch.
     #[error("max_queue_rows ({queue}) must be at least max_batch_rows ({batch})")]
     QueueBelowBatch {
@@ -502,7 +502,8 @@ mod tests {
 
     fn parse(text: &str) -> Result<Config, String> {
         let raw: RawConfig = toml::from_str(text).map_err(|error| error.to_string())?;
-        raw.parse().map_err(|error| error.to_string())
+        // With what caused it, as the command line says it.
+        raw.parse().map_err(|error| format!("{:#}", anyhow::Error::from(error)))
     }
 
     #[test]
@@ -553,6 +554,11 @@ mod tests {
             ("defaults = { threshold = 1.5 }", "threshold must be from 0 to 1"),
             ("defaults = { quality_window_ms = 90000 }", "multiple of its step"),
             ("defaults = { quality_step_ms = 1000 }", "1024 steps at most"),
+            ("feedback_export = { dir = \"tables\" }", "feedback_export needs feedback_dir"),
+            (
+                "feedback_dir = \"log\"\nfeedback_export = { dir = \"tables\", interval_ms = 0 }",
+                "feedback_export.interval_ms",
+            ),
             ("defaults = { receipts = true }", "receipts need receipt_keys"),
             ("[models.shop]\nreceipts = true", "receipts need receipt_keys"),
             ("defaults = { max_batch_rows = 10, max_queue_rows = 9 }", "must be at least"),
@@ -576,9 +582,9 @@ mod tests {
             let found = [String::from(asked), format!("{folder}{asked}")].map(|text| parse(&text).map(drop));
             let said = found.map(|found| found.err().unwrap_or_default());
             let expected = if TensorRt::IS_BUILT_IN {
-                ["engine = \"tensorrt\": no folder of TensorRT's libraries", ""]
+                ["engine = \"tensorrt\" cannot be had: no folder of TensorRT's libraries", ""]
             } else {
-                ["engine = \"tensorrt\": this millrace was built without TensorRT"; 2]
+                ["engine = \"tensorrt\" cannot be had: this millrace was built without TensorRT"; 2]
             };
             for (said, expected) in said.iter().zip(expected) {
                 assert!(said.starts_with(expected) && said.is_empty() == expected.is_empty(), "{said}");

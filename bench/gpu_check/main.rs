@@ -31,7 +31,7 @@ use std::{
 };
 
 use clap::{Parser, Subcommand, ValueEnum};
-use millrace::engine::cuda::{self, Cuda, CudaOptions, HeldDevice, Precision};
+use millrace::engine::cuda::{self, Cuda, CudaModelOptions, CudaOptions, HeldDevice, Precision};
 
 use crate::{measure::Measuring, report::Report, shape::Shape};
 
@@ -86,6 +86,9 @@ struct Step {
     /// Where the report goes.
     #[arg(long, default_value = "gpu-check.json")]
     out: PathBuf,
+    /// Up to how many bytes of a batch kernels fetch from the host in place of a copy.
+    #[arg(long, default_value_t = CudaModelOptions::DIRECT_BYTES)]
+    direct_bytes: usize,
 }
 
 #[derive(clap::Args)]
@@ -191,8 +194,8 @@ impl VersionStep {
             let mut subject = version::read(&self.version)?;
             let onnx = version::onnx(&self.version, &self.onnxruntime, &subject.signature);
             subject.onnx = report.attempt("ONNX Runtime", "", onnx);
-            let max_rows = self.max_rows;
-            Measuring { cuda, held, precision, max_rows, edges: true }.run(&mut subject, report)
+            let (max_rows, direct_bytes) = (self.max_rows, self.step.direct_bytes);
+            Measuring { cuda, held, precision, max_rows, direct_bytes, edges: true }.run(&mut subject, report)
         })
     }
 }
@@ -203,8 +206,9 @@ impl ShapeStep {
         let name = format!("{}, {}", self.shape.name(), precision.name());
         self.step.run(name, |cuda, held, report| {
             let mut subject = self.shape.subject(self.table_rows.get())?;
-            let max_rows = self.max_rows;
-            Measuring { cuda, held, precision, max_rows, edges: false }.run(&mut subject, report)
+            let (max_rows, direct_bytes) = (self.max_rows, self.step.direct_bytes);
+            Measuring { cuda, held, precision, max_rows, direct_bytes, edges: false }
+                .run(&mut subject, report)
         })
     }
 }

@@ -30,6 +30,8 @@ pub(crate) struct Measuring<'c> {
     pub(crate) held: &'c HeldDevice,
     pub(crate) precision: Precision,
     pub(crate) max_rows: NonZeroUsize,
+    /// Up to how many bytes of a batch kernels fetch from the host.
+    pub(crate) direct_bytes: usize,
     /// Whether scores are compared on both sides of every batch size that there is a graph for, or at each alone.
     pub(crate) edges: bool,
 }
@@ -38,7 +40,8 @@ impl Measuring<'_> {
     /// Everything, one after the other. What fails is an entry of the report, and the rest is tried all the same.
     pub(crate) fn run(&self, subject: &mut Subject, report: &mut Report) -> anyhow::Result<()> {
         let slots = NonZeroUsize::new(MOST_SLOTS).unwrap_or(NonZeroUsize::MIN);
-        let options = CudaModelOptions { precision: self.precision, max_rows: self.max_rows, slots };
+        let &Self { precision, max_rows, direct_bytes, .. } = self;
+        let options = CudaModelOptions { precision, max_rows, slots, direct_bytes };
         let start = Instant::now();
         let model = self.cuda.load_network(&subject.network, &subject.signature, options)?;
         let loaded = start.elapsed();
@@ -227,43 +230,57 @@ fn run_for(engine: &mut CudaEngine, batches: &[Rows], time: Duration) -> anyhow:
 
 /// Rows a second of all engines together: of the graphs alone, and from rows to scores.
 fn rates(engines: &mut [CudaEngine], batches: &[Vec<Rows>]) -> anyhow::Result<[f64; 2]> {
-    Ok([together(engines, batches, device_rate)?, together(engines, batches, engine_rate)?])
+    Ok([together(engines, batches, device_run)?, together(engines, batches, engine_run)?])
 }
 
-type Rate = fn(&mut CudaEngine, &[Rows], &Barrier) -> anyhow::Result<f64>;
+/// What an engine did at the same time as others.
+struct Run {
+    start: Instant,
+    end: Instant,
+    rows: f64,
+}
 
-fn together(engines: &mut [CudaEngine], batches: &[Vec<Rows>], rate: Rate) -> anyhow::Result<f64> {
+type Work = fn(&mut CudaEngine, &[Rows], &Barrier) -> anyhow::Result<Run>;
+
+/// All rows by the time from the first start to the last end.
+fn together(engines: &mut [CudaEngine], batches: &[Vec<Rows>], work: Work) -> anyhow::Result<f64> {
     let barrier = &Barrier::new(engines.len());
-    thread::scope(|scope| {
+    let runs = thread::scope(|scope| {
         let pairs = engines.iter_mut().zip(batches);
         let threads: Vec<_> =
-            pairs.map(|(engine, batches)| scope.spawn(move || rate(engine, batches, barrier))).collect();
-        let mut sum = 0.0;
-        for thread in threads {
-            sum += thread.join().map_err(|_| anyhow!("a thread panicked"))??;
-        }
-        Ok(sum)
-    })
+            pairs.map(|(engine, batches)| scope.spawn(move || work(engine, batches, barrier))).collect();
+        let joined =
+            threads.into_iter().map(|thread| thread.join().map_err(|_| anyhow!("a thread panicked"))?);
+        joined.collect::<anyhow::Result<Vec<Run>>>()
+    })?;
+    let start = runs.iter().map(|run| run.start).min().ok_or_else(|| anyhow!("there is no engine"))?;
+    let end = runs.iter().map(|run| run.end).max().unwrap_or(start);
+    Ok(runs.iter().map(|run| run.rows).sum::<f64>() / (end - start).as_secs_f64())
 }
 
-fn device_rate(engine: &mut CudaEngine, batches: &[Rows], barrier: &Barrier) -> anyhow::Result<f64> {
+fn device_run(engine: &mut CudaEngine, batches: &[Rows], barrier: &Barrier) -> anyhow::Result<Run> {
+    let once = u32::try_from(batches.len())?;
     let recorded = engine.record(batches).and_then(|mut replays| {
-        let mean = replays.time(LEAST_BATCHES)?;
-        Ok((replays, mean))
+        replays.time(once)?;
+        Ok(replays)
     });
     // The others wait for this one even where it failed.
     barrier.wait();
-    let (mut replays, mean) = recorded?;
-    let times = RATE_TIME.as_nanos() / mean.as_nanos().max(1);
-    let mean = replays.time(u32::try_from(times)?.max(LEAST_BATCHES))?;
-    Ok(rows_of(batches) / mean.as_secs_f64())
+    let mut replays = recorded?;
+    let (start, mut times) = (Instant::now(), 0);
+    while start.elapsed() < RATE_TIME {
+        // Several in a row, so that to wait for them is little beside them.
+        replays.time(LEAST_REPLAYS * once)?;
+        times += LEAST_REPLAYS;
+    }
+    Ok(Run { start, end: Instant::now(), rows: f64::from(times * once) * rows_of(batches) })
 }
 
-fn engine_rate(engine: &mut CudaEngine, batches: &[Rows], barrier: &Barrier) -> anyhow::Result<f64> {
+fn engine_run(engine: &mut CudaEngine, batches: &[Rows], barrier: &Barrier) -> anyhow::Result<Run> {
     barrier.wait();
     let start = Instant::now();
     let runs = run_for(engine, batches, RATE_TIME)?.len();
-    Ok(runs as f64 * rows_of(batches) / start.elapsed().as_secs_f64())
+    Ok(Run { start, end: Instant::now(), rows: runs as f64 * rows_of(batches) })
 }
 
 fn rows_of(batches: &[Rows]) -> f64 {
@@ -316,4 +333,5 @@ const RATE_TIME: Duration = Duration::from_millis(300);
 const LEAST_RUNS: usize = 20;
 /// Batches in a row that one figure is the mean of.
 const MEASURED_BATCHES: u32 = 128;
-const LEAST_BATCHES: u32 = 16;
+/// Replays in a row while a rate is measured.
+const LEAST_REPLAYS: u32 = 4;

@@ -57,8 +57,8 @@ fn tables_are_read_and_inputs_written_sixteen_bytes_at_once() {
         for kernel in ptx.split(".entry ").skip(1) {
             let name = kernel.split('(').next().unwrap_or_default();
             assert!(kernel.contains("ld.global.v4."), "{name}: {kernel}");
-            let is_number = name.contains("dense");
-            assert!(is_number || kernel.contains("st.global.v4."), "{name}: {kernel}");
+            let writes_numbers = name.contains("dense");
+            assert!(writes_numbers || kernel.contains("st.global.v4."), "{name}: {kernel}");
         }
     }
 }
@@ -72,7 +72,12 @@ fn kernels_wait_for_what_was_launched_before_them() {
         let ptx = compile(source, "sm_90").ptx;
         for kernel in ptx.split(".entry ").skip(1) {
             let name = kernel.split('(').next().unwrap_or_default();
-            assert!(kernel.contains("griddepcontrol.wait"), "{name}");
+            let (before, _) =
+                kernel.split_once("griddepcontrol.wait").unwrap_or_else(|| panic!("{name} does not wait"));
+            // Before that `dense` reads its weights, and nothing else is touched.
+            let reads = before.matches("ld.global").count();
+            assert!(reads == if name.contains("dense") { 8 } else { 0 }, "{name} reads {reads} times");
+            assert!(!before.contains("st.global") && !before.contains("atom.global"), "{name}");
             // Such loads may be moved to before the wait.
             assert!(!kernel.contains("ld.global.nc"), "{name}");
         }

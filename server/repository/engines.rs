@@ -118,6 +118,7 @@ impl Opening<'_> {
             precision: self.options.cuda_precision,
             max_rows: self.max_rows(),
             slots: self.options.instances.unwrap_or(GPU_SLOTS),
+            direct_bytes: CudaModelOptions::DIRECT_BYTES,
         };
         let model = self.folder.join(Manifest::MODEL);
         Ok(self.cuda.load(&model, &self.manifest.signature, options)?)

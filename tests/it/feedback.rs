@@ -1,8 +1,17 @@
 //! Feedback over HTTP: what is taken is in the log once, and what is not good is refused as a whole.
 
-use std::{fs, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use millrace::feedback::{Event, Label, Record, Scalar, log::Reader};
+use parquet::{
+    file::reader::{FileReader, SerializedFileReader},
+    record::Field,
+};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -213,4 +222,58 @@ fn labels_become_measures_of_the_version_and_are_read_again_after_a_restart() {
     wait(&server, &format!("{} 2\n", rows("predicted")));
     wait(&server, &format!("{} 0\n", quality("coverage")));
     assert!(server.metrics().contains("millrace_feedback_log_failed 0\n"));
+}
+
+#[test]
+fn what_was_told_becomes_tables_with_the_columns_of_a_training_log() {
+    let kept = Kept::new();
+    let tables = kept.0.path().join("tables");
+    let export = format!(
+        "feedback_export = {{ dir = '{}', label_column = 'clicked', time_column = 'at', interval_ms = 10 }}\n",
+        tables.display()
+    );
+    let server = kept.server(&export);
+    let receipt = receipt(&server);
+    let events = json!([
+        {"receipt": receipt, "row": 1, "label": 1, "record": {"user_id": 17850, "item_id": "85123A"}},
+        {"id": "order-1", "record": {"user_id": 7, "item_id": "22423", "clicked": 0, "at": "2026-11-27T08:00:00Z"}},
+    ]);
+    assert_eq!(taken(&tell(&server, &events)), (2, 0));
+    let files = || {
+        let files = fs::read_dir(&tables).into_iter().flatten().map(|file| file.expect("a file").path());
+        files.filter(|file| file.extension().is_some_and(|end| end == "parquet")).collect::<Vec<_>>()
+    };
+    let appeared = (0..200).any(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        !files().is_empty()
+    });
+    assert!(appeared, "no table in {}", tables.display());
+    let by_hand = kept.0.path().join("all.parquet");
+    let run = Command::new(env!("CARGO_BIN_EXE_millrace"))
+        .args(["log", "export", "--label-column", "clicked", "--time-column", "at", "--to"])
+        .args([&by_hand, &kept.log()])
+        .output()
+        .expect("run");
+    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+    assert_eq!(String::from_utf8_lossy(&run.stdout), "rows 2\n");
+    assert_eq!(files().len(), 1);
+    let [exported, by_hand] = [&files()[0], &by_hand].map(|file| rows(file));
+    assert_eq!(exported, by_hand);
+    let [label, behaviour] = &*exported else { panic!("{exported:?}") };
+    let text = |text: &str| Field::Str(text.to_owned());
+    assert_eq!((&label["user_id"], &label["item_id"]), (&Field::Long(17850), &text("85123A")));
+    assert_eq!((&label["clicked"], &label["millrace_version"]), (&Field::Long(1), &Field::Long(1)));
+    assert!(matches!(&label["at"], Field::Str(time) if time.starts_with("20")), "{label:?}");
+    assert_eq!((&behaviour["clicked"], &behaviour["millrace_event"]), (&Field::Long(0), &text("order-1")));
+    assert_eq!(
+        (&behaviour["at"], &behaviour["millrace_score"]),
+        (&text("2026-11-27T08:00:00Z"), &Field::Null)
+    );
+    assert!(server.metrics().contains("millrace_feedback_export_failed 0\n"));
+}
+
+fn rows(file: &Path) -> Vec<BTreeMap<String, Field>> {
+    let reader = SerializedFileReader::new(File::open(file).expect("a file")).expect("a table");
+    let rows = reader.get_row_iter(None).expect("rows");
+    rows.map(|row| row.expect("a row").into_columns().into_iter().collect()).collect()
 }

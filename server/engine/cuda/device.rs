@@ -163,6 +163,14 @@ impl Launch<'_> {
     pub(in crate::engine) const BLOCK: u32 = 256;
 }
 
+/// Threads that compute a number together.
+pub(super) const WARP: usize = 32;
+
+/// A size that the plan has counted, as kernels take it.
+pub(super) fn signed(number: usize) -> Argument {
+    Argument::Signed(i32::try_from(number).expect("the plan has counted it"))
+}
+
 /// An argument of a kernel.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(in crate::engine) enum Argument {

@@ -30,7 +30,7 @@ use super::{
     compiler::Compiler,
     device::{
         Address, Argument, Description, Device, DeviceError, Graph, HostAddress, Launch, MeasuredProduct,
-        Product, ProductShape, Stream,
+        Product, ProductShape, Stream, WARP, signed,
     },
 };
 use crate::engine::EngineError;
@@ -356,19 +356,18 @@ impl DriverStream {
             // SAFETY: As the caller says.
             Way::Library(way) => unsafe { descriptors.run(product, way, (self.driver.blas(), self.stream)) },
             Way::Own(kernel) => {
-                let signed = |number: usize| i32::try_from(number).expect("the plan has counted it");
                 let arguments = [
                     Argument::Memory(product.input),
-                    Argument::Signed(signed(product.rows)),
-                    Argument::Signed(signed(product.inputs / product.precision.per_chunk())),
+                    signed(product.rows),
+                    signed(product.inputs / product.precision.per_chunk()),
                     Argument::Memory(product.weights),
                     Argument::Memory(product.bias),
-                    Argument::Signed(signed(product.outputs)),
+                    signed(product.outputs),
                     Argument::Signed(i32::from(product.relu)),
                     Argument::Memory(product.output),
                 ];
-                let threads = u32::try_from(product.outputs * WARP).expect("the plan has counted them");
-                let grid = threads.div_ceil(Launch::BLOCK);
+                let grid = (product.outputs * WARP).div_ceil(Launch::BLOCK as usize);
+                let grid = u32::try_from(grid).expect("the plan counts outputs in 31 bits");
                 // SAFETY: As the caller says; these are the arguments that the kernel's file names.
                 unsafe { self.launch(&Launch { kernel, grid, arguments: &arguments }) }
             }
@@ -530,12 +529,12 @@ fn may_start_early() -> sys::CUlaunchAttribute {
 
 /// The kernel of ours that computes products of a shape, where there is one.
 fn own_kernel(shape: ProductShape) -> Option<&'static str> {
-    let of = |rows: usize| kernels::DENSE.kernels[rows * 2 + shape.precision as usize];
-    match shape.rows {
-        1 => Some(of(0)),
-        2..=kernels::DENSE_ROWS => Some(of(1)),
-        _ => None,
-    }
+    let first = match shape.rows {
+        1 => 0,
+        2..=kernels::DENSE_ROWS => 2,
+        _ => return None,
+    };
+    Some(kernels::DENSE.kernels[first + shape.precision as usize])
 }
 
 /// One of the ways in which a product is computed.
@@ -569,6 +568,3 @@ const MEASURED_RUNS: u32 = 10;
 const MEASURED_REPLAYS: usize = 3;
 /// What takes longer is not repeated.
 const LONG_RUN: Duration = Duration::from_millis(5);
-
-/// Threads that compute one of a row's outputs, where a kernel of ours does.
-const WARP: usize = 32;

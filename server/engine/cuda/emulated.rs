@@ -100,10 +100,14 @@ fn every_kernel_and_product_comes_to_what_it_should() {
     let products = device.measured_products();
     assert_eq!(products.len(), 64, "one for each shape");
     for product in products {
-        // The other one of the library's does not run, and ours takes long on the emulator.
+        // The first of the library's does not run. Which of the others is faster is not for a test to say.
         let candidates = if product.shape.rows <= kernels::DENSE_ROWS { 3 } else { 2 };
-        assert_eq!((product.candidates, product.chosen, product.own), (candidates, 1, false), "{product:?}");
-        assert_eq!(product.workspace_bytes == 0, product.shape.rows == 1, "{product:?}");
+        assert_eq!(
+            (product.candidates, product.chosen),
+            (candidates, if product.own { 2 } else { 1 }),
+            "{product:?}"
+        );
+        assert_eq!(product.workspace_bytes == 0, product.own || product.shape.rows == 1, "{product:?}");
         assert!(product.microseconds > 0.0 && product.first_microseconds.is_none());
     }
     assert!(libraries.held() > 0);
@@ -120,7 +124,8 @@ fn networks_are_scored_by_replays_of_graphs_from_kernels_that_were_kept() {
         assert_eq!(fs::read_dir(cache.path()).expect("a folder").count(), 5, "one for each file of kernels");
         let (max_rows, slots) = (NonZeroUsize::new(10).expect("not zero"), NonZeroUsize::MIN);
         for (precision, tolerance) in [(Precision::Single, 1e-5), (Precision::Half, 4e-3)] {
-            let options = CudaModelOptions { precision, max_rows, slots };
+            let direct_bytes = 100;
+            let options = CudaModelOptions { precision, max_rows, slots, direct_bytes };
             let model = CudaModel::load(Arc::clone(&device), &network, &sample::signature(&network), options);
             let mut engine = model.expect("loaded").open().expect("opened");
             for count in [1, 7, 10] {
@@ -139,6 +144,72 @@ fn networks_are_scored_by_replays_of_graphs_from_kernels_that_were_kept() {
             engine.record(&batches).expect("captured").time(3).expect("replayed");
         }
     }
+    assert_eq!(libraries.held(), 0);
+}
+
+#[test]
+fn a_product_that_the_library_cannot_compute_is_computed_by_a_kernel_of_ours() {
+    let Some((libraries, _alone)) = Libraries::open() else { return };
+    let cache = tempfile::tempdir().expect("a temporary folder");
+    let device = device(cache.path());
+    for (precision, rows) in
+        [Precision::Single, Precision::Half].into_iter().flat_map(|it| [(it, 1), (it, 5)])
+    {
+        let (inputs, outputs) = (16, 24);
+        let number = |number: usize| (number % 7) as f32 - 3.0;
+        let encoded = |count: usize| {
+            let numbers = (0..count).map(number);
+            numbers.flat_map(|number| match precision {
+                Precision::Single => number.to_le_bytes().to_vec(),
+                Precision::Half => half::f16::from_f32(number).to_le_bytes().to_vec(),
+            })
+        };
+        let upload = |bytes: Vec<u8>| {
+            let mut memory = Memory::new(&device, bytes.len()).expect("allocated");
+            memory.upload(0, &bytes).expect("uploaded");
+            memory
+        };
+        let [input, weights, bias, output] = [rows * inputs, outputs * inputs, outputs, rows * outputs]
+            .map(|count| upload(encoded(count).collect()));
+        let product = Product {
+            precision,
+            rows,
+            inputs,
+            outputs,
+            input: input.at(0),
+            weights: weights.at(0),
+            bias: bias.at(0),
+            output: output.at(0),
+            relu: true,
+            // Without which the library refuses every way.
+            workspace: Address(0),
+        };
+        let mut stream = Arc::clone(&device).open_stream().expect("opened");
+        // SAFETY: Each is as large as its shape asks for, and there until the work was waited for.
+        unsafe { stream.multiply(&product) }.expect("computed");
+        let bytes = rows * outputs * precision.bytes();
+        let pinned = Pinned::new(&device, bytes).expect("allocated");
+        // SAFETY: Both have so many bytes, and are there until the work was waited for.
+        unsafe { stream.copy_out(pinned.at(0), output.at(0), bytes) }.expect("copied");
+        stream.wait().expect("done");
+        let mut found = vec![0; bytes];
+        pinned.read(0, &mut found);
+        let expected = (0..rows * outputs).map(|place| {
+            let (row, unit) = (place / outputs, place % outputs);
+            let products = (0..inputs).map(|at| number(row * inputs + at) * number(unit * inputs + at));
+            (number(unit) + products.sum::<f32>()).max(0.0)
+        });
+        let found = found.chunks_exact(precision.bytes()).map(|bytes| match *bytes {
+            [a, b, c, d] => f32::from_le_bytes([a, b, c, d]),
+            [a, b] => half::f16::from_le_bytes([a, b]).to_f32(),
+            _ => panic!("a number"),
+        });
+        assert!(found.eq(expected), "{rows} rows, {precision:?}");
+    }
+    let products = device.measured_products();
+    assert_eq!(products.len(), 4);
+    assert!(products.iter().all(|product| product.own && product.chosen == 2), "{products:?}");
+    drop(device);
     assert_eq!(libraries.held(), 0);
 }
 
@@ -179,7 +250,7 @@ fn an_engine_works_on_whatever_thread_it_is_moved_to() {
     let cache = tempfile::tempdir().expect("a temporary folder");
     let network = sample::without_layers();
     let (max_rows, slots) = (NonZeroUsize::MIN, NonZeroUsize::MIN);
-    let options = CudaModelOptions { precision: Precision::Single, max_rows, slots };
+    let options = CudaModelOptions { precision: Precision::Single, max_rows, slots, direct_bytes: 0 };
     let device = device(cache.path());
     let model = CudaModel::load(device, &network, &sample::signature(&network), options).expect("loaded");
     let mut engine = model.open().expect("opened");

@@ -16,7 +16,7 @@ use std::{
 };
 
 use super::{
-    device::{Address, Argument, DeviceError, Graph, Launch, Product, Stream},
+    device::{Address, Argument, DeviceError, Graph, Launch, Product, Stream, WARP, signed},
     memory::{Memory, Pinned},
     plan::{Bucket, LayerPlan, Part, SlotLayout},
     resident::Resident,
@@ -200,10 +200,12 @@ impl Slot {
     fn write(&mut self, number: usize, rows: &Rows) -> Result<(), EngineError> {
         let bucket = self.bucket(number);
         self.write_header(bucket, rows.len());
-        if bucket.is_direct() {
+        if self.resident.plan.is_direct(&bucket) {
             // All rows are computed, and an earlier batch may have left ids there that are none.
             let ids = rows.len() * self.resident.plan.id_columns * size_of::<i32>();
-            self.pinned.write(ids, &vec![0; bucket.dense - ids]);
+            for at in (ids..bucket.dense).step_by(ZEROS.len()) {
+                self.pinned.write(at, &ZEROS[..ZEROS.len().min(bucket.dense - at)]);
+            }
         }
         let other = || EngineError::Signature("the rows are of another one".to_owned());
         let (ids, dense) = match rows.columns() {
@@ -251,7 +253,7 @@ impl Slot {
     fn enqueue(&mut self, number: usize) -> Result<(), DeviceError> {
         let bucket = self.bucket(number);
         let Resident { plan, .. } = &*self.resident;
-        if bucket.is_direct() {
+        if plan.is_direct(&bucket) {
             let rows = self.resident.at(plan.version.bucket_rows).at(number * size_of::<u32>());
             return self.compute(bucket, Exchange { start: self.pinned.seen_at(0), rows });
         }
@@ -409,9 +411,4 @@ fn kernel_of(resident: &Resident) -> usize {
     resident.plan.precision as usize
 }
 
-fn signed(number: usize) -> Argument {
-    Argument::Signed(i32::try_from(number).expect("the plan has counted it"))
-}
-
-/// Threads that compute a row's score.
-const WARP: usize = 32;
+const ZEROS: [u8; 1024] = [0; 1024];

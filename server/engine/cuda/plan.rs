@@ -5,9 +5,9 @@
 //! of that. Weights are laid out for what they are multiplied with: zeros meet zeros, and a unit that is only there to
 //! fill up comes to zero.
 //!
-//! A slot's graphs are made for numbers of rows that a batch is rounded up to. Our kernels read from the device how many
-//! rows there are and skip the others; products of matrices compute them as well, which costs nothing while a batch is
-//! small and keeps the steps above that small.
+//! A slot's graphs are made for numbers of rows that a batch is rounded up to. Where a batch is copied our kernels read from
+//! the device how many rows there are and skip the others; products of matrices compute them as well, and where kernels fetch
+//! a batch from the host, all of them do. That costs nothing while a batch is small, and keeps the steps above that small.
 
 use super::device::{CHUNK_BYTES, Precision};
 use crate::engine::{
@@ -42,6 +42,8 @@ pub(super) struct Plan {
     pub(super) last_input: Spread,
     /// In ascending order; the last one is for the largest batch.
     pub(super) buckets: Vec<Bucket>,
+    /// The most bytes of a bucket that kernels fetch from the host.
+    direct_bytes: usize,
 }
 
 /// What the slots of a version share.
@@ -104,7 +106,12 @@ pub(super) struct Spread {
 
 impl Plan {
     /// The layout of `network` for batches of up to `max_rows`.
-    pub(super) fn new(network: &Network, precision: Precision, max_rows: usize) -> Result<Self, PlanError> {
+    pub(super) fn new(
+        network: &Network,
+        precision: Precision,
+        max_rows: usize,
+        direct_bytes: usize,
+    ) -> Result<Self, PlanError> {
         let input = Spread::new(
             (network.fields.len(), network.embeddings.dimension()),
             network.dense_columns,
@@ -135,13 +142,30 @@ impl Plan {
         check_counts(max_rows, input.pitch.max(widest).max(exchanged))?;
         let bucket_rows = version.place(buckets.len(), 4)?;
         let version = VersionLayout { embeddings, wide, fields, last, bucket_rows, bytes: version.bytes };
-        Ok(Self { precision, id_columns, dense_columns, input, version, slot, layers, last_input, buckets })
+        Ok(Self {
+            precision,
+            id_columns,
+            dense_columns,
+            input,
+            version,
+            slot,
+            layers,
+            last_input,
+            buckets,
+            direct_bytes,
+        })
     }
 
     /// The number of the smallest bucket that `rows` fit into.
     pub(super) fn bucket(&self, rows: usize) -> Option<usize> {
         let number = self.buckets.partition_point(|bucket| bucket.rows < rows);
         (number < self.buckets.len()).then_some(number)
+    }
+
+    /// Whether kernels reach into the host's memory for a bucket: two copies take longer than that as long as it is small. All
+    /// of its rows are computed then, whose number lies near them; those that are not there have ids of zeros.
+    pub(super) fn is_direct(&self, bucket: &Bucket) -> bool {
+        bucket.end <= self.direct_bytes
     }
 
     /// The most rows of a batch.
@@ -208,12 +232,6 @@ impl Bucket {
     pub(super) const HEADER_BYTES: usize = CHUNK_BYTES;
     /// Where in the header the kernels raise their word.
     pub(super) const FAULT: usize = 4;
-
-    /// Whether kernels reach into the host's memory for it: a copy takes longer than that as long as it is small. All rows of
-    /// the bucket are computed then, whose number lies near them; those that are not there have ids of zeros.
-    pub(super) fn is_direct(&self) -> bool {
-        self.end <= DIRECT_BYTES
-    }
 
     fn new(rows: usize, id_columns: usize, dense_columns: usize) -> Result<Self, PlanError> {
         let words = |columns: usize| rows.checked_mul(columns)?.checked_mul(4);
@@ -290,10 +308,6 @@ fn count<T>(number: Option<T>, what: &'static str) -> Result<T, PlanError> {
     number.ok_or(PlanError(what))
 }
 
-/// What kernels fetch from the host at most. On an H200 two copies cost 15 microseconds more than that for a few rows, and
-/// as much as that for some thousands.
-const DIRECT_BYTES: usize = 512 << 10;
-
 /// What every part starts at a multiple of; allocations do as well.
 pub(super) const ALIGNMENT: usize = 256;
 
@@ -315,11 +329,25 @@ mod tests {
 
     #[test]
     fn a_batch_goes_into_the_smallest_bucket_that_holds_it() {
-        let plan = Plan::new(&sample::wide_and_deep(), Precision::Single, 100).expect("small");
+        let plan = Plan::new(&sample::wide_and_deep(), Precision::Single, 100, 0).expect("small");
         let rows = |rows| plan.bucket(rows).map(|number| plan.buckets[number].rows);
         assert_eq!([0, 1, 2, 8, 9, 100].map(rows), [1, 1, 8, 8, 32, 100].map(Some));
         assert_eq!(rows(101), None);
         assert_eq!(plan.max_rows(), 100);
+    }
+
+    #[test]
+    fn a_bucket_is_fetched_from_the_host_as_long_as_all_of_it_fits() {
+        let end = |plan: &Plan| plan.buckets[1].end;
+        let planned =
+            |bytes| Plan::new(&sample::wide_and_deep(), Precision::Single, 100, bytes).expect("small");
+        let end = end(&planned(0));
+        for (bytes, expected) in
+            [(0, [false; 3]), (end - 1, [true, false, false]), (end, [true, true, false])]
+        {
+            let plan = planned(bytes);
+            assert_eq!([0, 1, 2].map(|number| plan.is_direct(&plan.buckets[number])), expected, "{bytes}");
+        }
     }
 
     #[test]
@@ -336,7 +364,7 @@ mod tests {
     fn parts_are_apart_aligned_and_within_their_allocation() {
         for network in sample::all() {
             for precision in [Precision::Single, Precision::Half] {
-                let plan = Plan::new(&network, precision, 77).expect("small");
+                let plan = Plan::new(&network, precision, 77, 0).expect("small");
                 let VersionLayout { embeddings, wide, fields, last, bucket_rows, bytes } = plan.version;
                 let layers = plan.layers.iter().flat_map(|layer| [layer.weights, layer.bias]);
                 check_parts(
@@ -368,13 +396,13 @@ mod tests {
     fn sizes_that_cannot_be_counted_are_refused() {
         let network = sample::wide_and_deep();
         for rows in [usize::MAX, usize::MAX / 8, 1 << 30] {
-            assert!(Plan::new(&network, Precision::Single, rows).is_err(), "{rows}");
+            assert!(Plan::new(&network, Precision::Single, rows, 0).is_err(), "{rows}");
         }
         let wide = Network { id_columns: 1 << 10, ..sample::without_layers() };
-        let planned = |rows| Plan::new(&wide, Precision::Single, rows).map(drop);
+        let planned = |rows| Plan::new(&wide, Precision::Single, rows, 0).map(drop);
         assert_eq!(planned((1 << 21) - 1), Ok(()));
         assert_eq!(planned(1 << 21), Err(PlanError("numbers in a batch")), "kernels count ids in 31 bits");
-        let plan = Plan::new(&network, Precision::Single, 8).expect("small");
+        let plan = Plan::new(&network, Precision::Single, 8, 0).expect("small");
         assert_eq!(plan.bytes(2), Some(plan.version.bytes + 2 * plan.slot.bytes));
         assert_eq!(plan.bytes(usize::MAX), None);
     }

@@ -14,8 +14,18 @@ use crate::{
 const MAX_ROWS: NonZeroUsize = NonZeroUsize::new(40).expect("not zero");
 const PLENTY: usize = 8 << 30;
 
+/// Every batch is copied, or fetched from the host, or only those of one row are fetched.
+const DIRECT_BYTES: [usize; 3] = [0, CudaModelOptions::DIRECT_BYTES, 100];
+
 fn options(precision: Precision) -> CudaModelOptions {
-    CudaModelOptions { precision, max_rows: MAX_ROWS, slots: NonZeroUsize::MIN }
+    let direct_bytes = CudaModelOptions::DIRECT_BYTES;
+    CudaModelOptions { precision, max_rows: MAX_ROWS, slots: NonZeroUsize::MIN, direct_bytes }
+}
+
+fn open_with(fake: &Arc<Fake>, network: &Network, options: CudaModelOptions) -> CudaEngine {
+    let device: Arc<dyn Device> = Arc::clone(fake) as _;
+    let model = CudaModel::load(device, network, &sample::signature(network), options);
+    model.and_then(|model| model.open()).expect("opened")
 }
 
 fn load(fake: &Arc<Fake>, network: &Network, precision: Precision) -> Result<CudaModel, EngineError> {
@@ -45,12 +55,15 @@ fn assert_close(found: &[f32], expected: &[f64], tolerance: f64) {
 fn every_network_is_scored_as_it_says_in_either_precision_and_for_any_number_of_rows() {
     for network in sample::all() {
         for (precision, tolerance) in [(Precision::Single, 1e-5), (Precision::Half, 4e-3)] {
-            let fake = Fake::new(PLENTY);
-            let mut engine = open(&fake, &network, precision).expect("opened");
-            for count in [0, 1, 2, 7, 8, 9, 31, 32, 33, 40] {
-                let rows = sample::rows(&network, count);
-                let expected = network.score(&rows).expect("tables in memory");
-                assert_close(&scores(&mut engine, &rows), &expected, tolerance);
+            for direct_bytes in DIRECT_BYTES {
+                let fake = Fake::new(PLENTY);
+                let options = CudaModelOptions { direct_bytes, ..options(precision) };
+                let mut engine = open_with(&fake, &network, options);
+                for count in [0, 1, 2, 7, 8, 9, 31, 32, 33, 40] {
+                    let rows = sample::rows(&network, count);
+                    let expected = network.score(&rows).expect("tables in memory");
+                    assert_close(&scores(&mut engine, &rows), &expected, tolerance);
+                }
             }
         }
     }
@@ -70,12 +83,15 @@ fn a_batch_replays_the_graph_of_the_smallest_bucket_that_holds_it() {
 
 #[test]
 fn what_a_batch_leaves_behind_does_not_reach_the_next_one() {
-    let (fake, network) = (Fake::new(PLENTY), sample::deep_and_cross());
-    let mut engine = open(&fake, &network, Precision::Single).expect("opened");
-    let (large, small) = (sample::rows(&network, 40), sample::rows(&network, 3));
-    let before = scores(&mut engine, &small);
-    scores(&mut engine, &large);
-    assert_eq!(scores(&mut engine, &small), before);
+    for direct_bytes in DIRECT_BYTES {
+        let (fake, network) = (Fake::new(PLENTY), sample::deep_and_cross());
+        let options = CudaModelOptions { direct_bytes, ..options(Precision::Single) };
+        let mut engine = open_with(&fake, &network, options);
+        let (large, small) = (sample::rows(&network, 40), sample::rows(&network, 3));
+        let before = scores(&mut engine, &small);
+        scores(&mut engine, &large);
+        assert_eq!(scores(&mut engine, &small), before);
+    }
 }
 
 #[test]
@@ -93,18 +109,23 @@ fn slots_share_tables_and_each_computes_for_itself() {
 
 #[test]
 fn batches_are_replayed_together_from_memory_of_their_own() {
-    let (fake, network) = (Fake::new(PLENTY), sample::lists());
-    let mut engine = open(&fake, &network, Precision::Single).expect("opened");
-    let batches = [5, 8, 30].map(|count| sample::rows(&network, count));
-    let before = scores(&mut engine, &batches[0]);
-    let held = fake.held();
-    let mut replays = engine.record(&batches).expect("captured");
-    fake.take_replays();
-    replays.time(4).expect("replayed");
-    assert_eq!(fake.take_replays(), [4, 4], "all three in one graph, behind those of the four buckets");
-    drop(replays);
-    assert_eq!(fake.held(), held, "and give their memory back");
-    assert_eq!(scores(&mut engine, &batches[0]), before);
+    let network = sample::lists();
+    for direct_bytes in DIRECT_BYTES {
+        let fake = Fake::new(PLENTY);
+        let options = CudaModelOptions { direct_bytes, ..options(Precision::Single) };
+        let mut engine = open_with(&fake, &network, options);
+        let batches = [5, 8, 30].map(|count| sample::rows(&network, count));
+        let before = scores(&mut engine, &batches[0]);
+        let held = fake.held();
+        let mut replays = engine.record(&batches).expect("captured");
+        fake.take_replays();
+        replays.time(4).expect("replayed");
+        assert_eq!(fake.take_replays(), [4, 4], "all three in one graph, behind those of the four buckets");
+        drop(replays);
+        assert_eq!(fake.held(), held, "and give their memory back");
+        assert_eq!(scores(&mut engine, &batches[0]), before);
+    }
+    let mut engine = open(&Fake::new(PLENTY), &network, Precision::Single).expect("opened");
     let error = engine.record(&[sample::rows(&network, 41)]).err().expect("41 rows");
     assert_eq!(error.to_string(), "41 rows; the engine was opened for 40");
 }
@@ -134,15 +155,20 @@ fn an_id_outside_of_its_table_is_an_error_of_its_batch_alone() {
     let network = sample::lists();
     for column in 0..network.id_columns {
         for id in [-1, i32::MIN, i32::MAX, i32::try_from(sample::TABLE_ROWS).expect("small")] {
-            let fake = Fake::new(PLENTY);
-            let mut engine = open(&fake, &network, Precision::Single).expect("opened");
-            let good = sample::rows(&network, 5);
-            let before = scores(&mut engine, &good);
-            let mut bad = good.clone();
-            bad.last_i32(0)[column] = id;
-            let error = engine.run(&bad, &mut Vec::new()).expect_err("outside");
-            assert!(matches!(error, EngineError::Ids), "{error}");
-            assert_eq!(scores(&mut engine, &good), before, "and the next batch knows nothing of it");
+            for direct_bytes in DIRECT_BYTES {
+                let fake = Fake::new(PLENTY);
+                let options = CudaModelOptions { direct_bytes, ..options(Precision::Single) };
+                let mut engine = open_with(&fake, &network, options);
+                let (good, fewer) = (sample::rows(&network, 5), sample::rows(&network, 4));
+                let before = [&good, &fewer].map(|rows| scores(&mut engine, rows));
+                let mut bad = good.clone();
+                bad.last_i32(0)[column] = id;
+                let error = engine.run(&bad, &mut Vec::new()).expect_err("outside");
+                assert!(matches!(error, EngineError::Ids), "{error}");
+                // The second is in the same bucket, and the id where it has no row.
+                let after = [&fewer, &good].map(|rows| scores(&mut engine, rows));
+                assert_eq!([&after[1], &after[0]], [&before[0], &before[1]], "the next know nothing of it");
+            }
         }
     }
 }
@@ -150,7 +176,7 @@ fn an_id_outside_of_its_table_is_an_error_of_its_batch_alone() {
 #[test]
 fn a_model_that_does_not_fit_is_refused_with_both_numbers() {
     let network = sample::wide_and_deep();
-    let plan = Plan::new(&network, Precision::Single, MAX_ROWS.get()).expect("small");
+    let plan = Plan::new(&network, Precision::Single, MAX_ROWS.get(), 0).expect("small");
     let needed = plan.bytes(1).expect("small");
     let enough = Fake::new(needed + RESERVED_BYTES);
     drop(load(&enough, &network, Precision::Single).expect("just fits"));
@@ -164,16 +190,23 @@ fn a_model_that_does_not_fit_is_refused_with_both_numbers() {
 #[test]
 fn a_failure_of_any_call_while_a_model_is_opened_is_said_and_leaves_nothing_behind() {
     let network = sample::deep_and_cross();
-    let fake = Fake::new(PLENTY);
-    drop(open(&fake, &network, Precision::Single).expect("opened"));
-    let calls = fake.calls();
-    assert!(calls > 40, "{calls}");
-    for call in 0..calls {
+    for direct_bytes in DIRECT_BYTES {
+        let options = CudaModelOptions { direct_bytes, ..options(Precision::Single) };
+        let open = |fake: &Arc<Fake>| {
+            let device: Arc<dyn Device> = Arc::clone(fake) as _;
+            CudaModel::load(device, &network, &sample::signature(&network), options)?.open()
+        };
         let fake = Fake::new(PLENTY);
-        fake.fail_after(call);
-        let error = open(&fake, &network, Precision::Single).err().expect("a call failed");
-        assert!(error.to_string().contains("it was told to") || has_source(&error), "{error}");
-        assert_eq!(fake.held(), 0, "after call {call}");
+        drop(open(&fake).expect("opened"));
+        let calls = fake.calls();
+        assert!(calls > 40, "{calls}");
+        for call in 0..calls {
+            let fake = Fake::new(PLENTY);
+            fake.fail_after(call);
+            let error = open(&fake).err().expect("a call failed");
+            assert!(error.to_string().contains("it was told to") || has_source(&error), "{error}");
+            assert_eq!(fake.held(), 0, "after call {call}");
+        }
     }
 }
 

@@ -36,8 +36,7 @@ impl Kind {
             (Self::Int { as_float: one }, Self::Int { as_float: other }) => {
                 Self::Int { as_float: one && other }
             }
-            (Self::Float, Self::Float)
-            | (Self::Float, Self::Int { as_float: true })
+            (Self::Float, Self::Float | Self::Int { as_float: true })
             | (Self::Int { as_float: true }, Self::Float) => Self::Float,
             _ => Self::Text,
         }

@@ -2,9 +2,9 @@
 
 use super::{
     Bench, Checked, NOT_THERE,
-    numbers::{Numbers, decode, encode, signed, step, suffix, words},
+    numbers::{Numbers, decode, encode, step, suffix, words},
 };
-use crate::engine::cuda::device::{Argument, DeviceError, Precision};
+use crate::engine::cuda::device::{Argument, DeviceError, Precision, signed};
 
 impl Bench {
     pub(super) fn check_cross(&mut self, precision: Precision) -> Checked {

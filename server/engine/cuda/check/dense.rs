@@ -2,10 +2,10 @@
 
 use super::{
     Bench, Checked, POISON,
-    numbers::{Numbers, decode, encode, signed, suffix},
+    numbers::{Numbers, decode, encode, suffix},
     product::products,
 };
-use crate::engine::cuda::device::{Argument, DeviceError, Precision};
+use crate::engine::cuda::device::{Argument, DeviceError, Precision, WARP, signed};
 
 impl Bench {
     pub(super) fn check_dense(&mut self, precision: Precision) -> Checked {
@@ -55,7 +55,7 @@ impl Bench {
             Argument::Memory(output.at(0)),
         ];
         let kernel = kernels::DENSE.kernels[usize::from(most > 1) * 2 + precision as usize];
-        self.launch(kernel, outputs * 32, &arguments)?;
+        self.launch(kernel, outputs * WARP, &arguments)?;
         let found = self.fetch(output.at(0), bytes + 64)?;
         let behind = &found[bytes..];
         checked.expect(behind.iter().all(|&byte| byte == POISON), "something was written behind the output");

@@ -2,9 +2,9 @@
 
 use super::{
     Bench, Checked, ID_COLUMNS, NOT_THERE, NOT_TOLD, POISON, TABLE_ROWS,
-    numbers::{Numbers, decode, encode, id_bytes, pad, signed, size, step, suffix, words},
+    numbers::{Numbers, decode, encode, id_bytes, pad, size, step, suffix, words},
 };
-use crate::engine::cuda::device::{Argument, DeviceError, Precision};
+use crate::engine::cuda::device::{Argument, DeviceError, Precision, signed};
 
 impl Bench {
     pub(super) fn check_gather(&mut self, precision: Precision) -> Checked {

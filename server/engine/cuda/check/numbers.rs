@@ -3,7 +3,7 @@
 use half::f16;
 
 use super::TABLE_ROWS;
-use crate::engine::cuda::device::{Argument, Precision};
+use crate::engine::cuda::device::Precision;
 
 /// Rows of `width` numbers, each filled up with zeros to whole chunks.
 pub(super) fn pad(numbers: &[f32], width: usize, precision: Precision) -> Vec<f32> {
@@ -41,10 +41,6 @@ pub(super) fn id_bytes(ids: &[i32]) -> Vec<u8> {
 pub(super) fn words(numbers: &[usize]) -> Vec<u8> {
     let word = |&number: &usize| u32::try_from(number).expect("a few").to_le_bytes();
     numbers.iter().flat_map(word).collect()
-}
-
-pub(super) fn signed(number: usize) -> Argument {
-    Argument::Signed(i32::try_from(number).expect("a few"))
 }
 
 pub(super) fn size(number: i32) -> usize {

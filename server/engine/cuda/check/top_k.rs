@@ -2,9 +2,9 @@
 
 use super::{
     Bench, Checked, POISON,
-    numbers::{Numbers, encode, signed, words},
+    numbers::{Numbers, encode, words},
 };
-use crate::engine::cuda::device::{Argument, DeviceError, Launch, Precision};
+use crate::engine::cuda::device::{Argument, DeviceError, Launch, Precision, signed};
 
 impl Bench {
     pub(super) fn check_top_k(&mut self, max_rows: usize) -> Checked {
