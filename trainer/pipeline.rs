@@ -31,7 +31,7 @@ use crate::{
     evaluate::{self, EvaluateError, EvaluateOptions, RowFigures},
     examples::{self, Example},
     fit::FitError,
-    log::{self, Log, LogError, LogFile},
+    log::{self, Feedback, Log, LogError, LogFile},
     onnx::{self, ExportError},
     popularity::Popularity,
     precision::{self, PrecisionError},
@@ -222,7 +222,9 @@ impl Run<'_> {
             let split = Split::of_table(training, file.log.len() - training, &self.pipeline.split)?;
             return Ok((file, split));
         }
-        let file = log::read(self.log, data, features, &self.pipeline.measured(), self.progress)?;
+        let feedback = self.feedback()?;
+        let measured = self.pipeline.measured();
+        let file = log::read_with(self.log, feedback.as_ref(), data, features, &measured, self.progress)?;
         let split = Split::new(&file.log.times, &self.pipeline.split)?;
         Ok((file, split))
     }
@@ -342,10 +344,18 @@ impl Run<'_> {
         Ok(())
     }
 
+    /// What servers exported, where the pipeline asks for it.
+    fn feedback(&self) -> Result<Option<Feedback>, PipelineError> {
+        let Pipeline { data, publish, .. } = self.pipeline;
+        let folder = data.feedback.as_ref().map(|folder| self.log.with_file_name("").join(folder));
+        Ok(folder.map(|folder| Feedback::find(&folder, publish.model.as_str())).transpose()?)
+    }
+
     /// The SHA-256 of each file that is read, the log first.
     fn sources(&self) -> Result<Vec<String>, PipelineError> {
         let test = self.pipeline.data.test_path.as_ref().map(|test| self.log.with_file_name("").join(test));
-        let files = [self.log.to_path_buf()].into_iter().chain(test);
+        let feedback = self.feedback()?.map(|feedback| feedback.files).unwrap_or_default();
+        let files = [self.log.to_path_buf()].into_iter().chain(test).chain(feedback);
         let hash = |file: PathBuf| sha256(&file).map_err(|source| PipelineError::Hash { file, source });
         files.map(hash).collect()
     }

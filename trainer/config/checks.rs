@@ -8,6 +8,9 @@ pub(super) fn check_data(data: &DataConfig) -> Result<(), ConfigError> {
     if data.label_positive.is_some() && data.label.is_none() {
         return invalid("data.label_positive: needs data.label");
     }
+    if data.feedback.is_some() && data.label_positive.is_some() {
+        return invalid("data.feedback: its labels are 1 and 0, and data.label_positive asks for others");
+    }
     if data.test_path.is_none() {
         let is_log = data.user.is_some() && data.item.is_some() && data.time.is_some();
         return if is_log {
@@ -15,6 +18,9 @@ pub(super) fn check_data(data: &DataConfig) -> Result<(), ConfigError> {
         } else {
             invalid("data: a log needs user, item and time; a table test_path")
         };
+    }
+    if data.feedback.is_some() {
+        return invalid("data.feedback: a table has a file of test rows, and feedback is added to logs");
     }
     if data.label.is_none() {
         return invalid("data.test_path: the rows of a table need data.label");

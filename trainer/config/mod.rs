@@ -109,6 +109,9 @@ pub struct DataConfig {
     /// The file of the rows that the model is judged on; a relative one is looked for beside `path`. With it the two
     /// files are a table, whose rows have labels and no time.
     pub test_path: Option<PathBuf>,
+    /// The folder of feedback that servers exported, whose rows are added to the log's; a relative one is looked for beside
+    /// `path`.
+    pub feedback: Option<PathBuf>,
     /// The column that says who. A log has one.
     pub user: Option<String>,
     /// The column that says what. A log has one.

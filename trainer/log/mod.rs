@@ -5,6 +5,7 @@
 //! [`crate::split`]'s, what becomes an example is [`crate::examples`]'s.
 
 mod column;
+mod feedback;
 mod ids;
 mod lists;
 mod read;
@@ -20,8 +21,9 @@ pub(crate) use self::{
     read::{Collect, collect, kept},
 };
 pub use self::{
+    feedback::Feedback,
     ids::{Ids, Interner},
-    read::{LogError, LogFile, read, read_table},
+    read::{LogError, LogFile, read, read_table, read_with},
 };
 use crate::random::Random;
 

@@ -22,7 +22,7 @@ use parquet::{
 };
 
 use super::{
-    FeatureColumn, Interner, Log, StoredColumn,
+    FeatureColumn, Feedback, Interner, Log, StoredColumn,
     lists::{CollectedLists, lists},
 };
 use crate::{
@@ -65,6 +65,9 @@ pub enum LogError {
         #[source]
         source: ParquetError,
     },
+    /// Rows cannot be put together as a table.
+    #[error("rows cannot be put together")]
+    Table(#[source] ArrowError),
     /// The pipeline names a column that is not there.
     #[error("the log has no column `{0}`")]
     NoColumn(String),
@@ -99,8 +102,23 @@ pub fn read(
     measured: &BTreeMap<String, RawKind>,
     progress: &mut dyn Progress,
 ) -> Result<LogFile, LogError> {
+    read_with(path, None, data, features, measured, progress)
+}
+
+/// Reads the log at `path` as [`read`] does, and what servers have exported besides.
+pub fn read_with(
+    path: &Path,
+    feedback: Option<&Feedback>,
+    data: &DataConfig,
+    features: &[FeatureConfig],
+    measured: &BTreeMap<String, RawKind>,
+    progress: &mut dyn Progress,
+) -> Result<LogFile, LogError> {
     let mut reader = Reader::new(data, features, measured);
     collect(path, &mut reader, progress)?;
+    if let Some(feedback) = feedback {
+        feedback.collect(&mut reader, progress)?;
+    }
     let mut file = reader.finish()?;
     file.log.sort();
     Ok(file)
@@ -200,7 +218,7 @@ fn push_all(
 }
 
 /// Collects the rows of batch after batch.
-struct Reader<'a> {
+pub(super) struct Reader<'a> {
     data: &'a DataConfig,
     /// The features that have a column of their own.
     specs: Vec<&'a FeatureConfig>,
@@ -286,20 +304,43 @@ impl<'a> Reader<'a> {
 
 impl<'a> Collect for Reader<'a> {
     fn projection(&mut self, schema: &Schema) -> Result<Vec<usize>, LogError> {
+        self.begin();
+        let place = |name| schema.index_of(name).map_err(|_| LogError::NoColumn(name.to_owned()));
+        self.columns().into_iter().map(place).collect()
+    }
+
+    fn push(&mut self, batch: &RecordBatch) -> Result<(), LogError> {
+        self.push_where(batch, |_| true)
+    }
+}
+
+impl<'a> Reader<'a> {
+    /// Begins with a file.
+    pub(super) fn begin(&mut self) {
         self.row = 0;
+    }
+
+    /// The columns that are read.
+    pub(super) fn columns(&self) -> Vec<&'a str> {
         let data = self.data;
         let own = [&data.user, &data.item, &data.time, &data.label].into_iter().flatten();
         let conditions = data.keep.iter().map(|keep| &keep.column);
         let features = self.specs.iter().map(|spec| &spec.column);
-        own.chain(conditions)
-            .chain(features)
-            .map(String::as_str)
-            .chain(self.measured.keys().copied())
-            .map(|name| schema.index_of(name).map_err(|_| LogError::NoColumn(name.to_owned())))
-            .collect()
+        let named = own.chain(conditions).chain(features).map(String::as_str);
+        named.chain(self.measured.keys().copied()).collect()
     }
 
-    fn push(&mut self, batch: &RecordBatch) -> Result<(), LogError> {
+    /// Whether rows say if the event happened.
+    pub(super) fn has_labels(&self) -> bool {
+        self.data.label.is_some()
+    }
+
+    /// Takes the rows that are wanted; the others do not count as dropped.
+    pub(super) fn push_where(
+        &mut self,
+        batch: &RecordBatch,
+        is_wanted: impl Fn(usize) -> bool,
+    ) -> Result<(), LogError> {
         let data = self.data;
         let positive = data.label_positive.as_deref();
         let column =
@@ -323,6 +364,9 @@ impl<'a> Collect for Reader<'a> {
         };
         for row in 0..batch.num_rows() {
             self.row += 1;
+            if !is_wanted(row) {
+                continue;
+            }
             if cells.is_usable(row, &self.specs) {
                 self.take(&cells, row);
             } else {
