@@ -155,6 +155,7 @@ fn facts(judged: &Judged) -> LiveFacts {
     let delay = |q| judged.delays.quantile(q).map(|delay| delay.as_secs_f64());
     LiveFacts {
         rows: vec![
+            ("correct", scores.correct()),
             ("covered", judged.covered),
             ("labelled", scores.rows()),
             ("positive", scores.positives()),

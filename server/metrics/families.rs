@@ -201,7 +201,7 @@ pub const FAMILIES: &[Family] = &[
         "millrace_live_rows",
         Kind::Gauge,
         &["model", "version", "window", "of"],
-        "Rows in a window of the times of their answers: answered with a receipt by this server since it started (predicted), labelled, answered since then and labelled (covered), and labelled as having happened (positive). The mature window ends where answers have had time to get their labels, the early one now.",
+        "Rows in a window of the times of their answers: answered with a receipt by this server since it started (predicted), labelled, answered since then and labelled (covered), labelled as having happened (positive), and scored on the side of the threshold where the label is (correct). The mature window ends where answers have had time to get their labels, the early one now.",
     ),
     version(
         "millrace_live_quality",

@@ -85,6 +85,11 @@ impl ScoreCounts {
         self.decided[0][1] + self.decided[1][1]
     }
 
+    /// Rows on the right side of the threshold.
+    pub fn correct(&self) -> u64 {
+        self.decided[0][0] + self.decided[1][1]
+    }
+
     /// The share of rows with the label: of shown items, those that were taken. `None` without rows.
     pub fn positive_rate(&self) -> Option<f64> {
         self.mean(self.positives() as f64)
@@ -92,7 +97,7 @@ impl ScoreCounts {
 
     /// The share of rows on the right side of the threshold. `None` without rows.
     pub fn accuracy(&self) -> Option<f64> {
-        self.mean((self.decided[0][0] + self.decided[1][1]) as f64)
+        self.mean(self.correct() as f64)
     }
 
     /// Of rows from the threshold on, the share with the label. `None` where there are none.

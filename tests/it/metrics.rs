@@ -1,6 +1,7 @@
 //! The metrics as Prometheus sees them and as the documentation lists them.
 
 use std::{
+    collections::BTreeSet,
     fmt::Write as _,
     fs,
     io::Write as _,
@@ -62,6 +63,32 @@ fn promtool_finds_nothing_wrong() {
     let output = promtool.wait_with_output().expect("it ends");
     let said = [output.stdout, output.stderr].concat();
     assert!(output.status.success() && said.is_empty(), "{}", String::from_utf8_lossy(&said));
+}
+
+#[test]
+fn prometheus_rules_fire_when_they_should_and_not_otherwise() {
+    let folder = workspace().join("deploy/prometheus");
+    let promtool =
+        Command::new("promtool").args(["test", "rules", "millrace.test.yml"]).current_dir(folder).output();
+    let Ok(output) = promtool else {
+        eprintln!("skipped: there is no promtool; the Debian package prometheus has it");
+        return;
+    };
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&[output.stdout, output.stderr].concat()));
+}
+
+#[test]
+fn prometheus_rules_are_about_metrics_that_there_are() {
+    let rules =
+        fs::read_to_string(workspace().join("deploy/prometheus/millrace.rules.yml")).expect("the rules");
+    let words = rules.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    let named: BTreeSet<&str> = words.filter(|word| word.starts_with("millrace_")).collect();
+    assert!(named.len() > 8, "{named:?}");
+    let families: BTreeSet<&str> = FAMILIES.iter().map(|family| family.name).collect();
+    for name in named {
+        let histogram = ["_bucket", "_count", "_sum"].iter().find_map(|end| name.strip_suffix(end));
+        assert!(families.contains(histogram.unwrap_or(name)), "there is no {name}");
+    }
 }
 
 #[test]
