@@ -58,8 +58,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
 /// What of the server the trainer may use: it is another process, and knows none of what serves.
 const TRAINER_MAY_USE: &[&str] = &["features", "repository", "engine", "quality", "tensor", "REVISION"];
 
-/// What its tests may use as well, to send rows and to ask for items as a caller does.
-const TRAINER_TESTS_MAY_USE: &[&str] = &["codec", "metrics", "recommend"];
+/// What its tests may use as well, to send rows and to ask for items as a caller does, and to export as a server does.
+const TRAINER_TESTS_MAY_USE: &[&str] = &["codec", "feedback", "metrics", "recommend"];
 
 /// Names for files that hold whatever was left over.
 const NO_NOUNS: &[&str] =

@@ -6,6 +6,7 @@ mod engines;
 mod evaluate;
 mod explore;
 mod export;
+mod feedback;
 mod graphs;
 mod half;
 mod kill;
