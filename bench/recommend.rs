@@ -128,6 +128,7 @@ impl Bench {
         let row: Vec<Value> = (0..2 * case.features).map(Value::Int).collect();
         let source = Source {
             runtime,
+            gpu: None,
             folder: folder.path(),
             encoder: &encoder,
             rows: std::slice::from_ref(&row),

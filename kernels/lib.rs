@@ -35,10 +35,16 @@ pub const HEAD: Source = source!("head.cu", "head_f32", "head_f16");
 pub const DENSE: Source = source!("dense.cu", "dense_1_f32", "dense_1_f16", "dense_8_f32", "dense_8_f16");
 /// The most rows that [`DENSE`] computes.
 pub const DENSE_ROWS: usize = 8;
+/// The rows of a user with many items.
+pub const PAIRS: Source = source!("pairs.cu", "pairs");
 /// The best of many items.
 pub const TOPK: Source = source!("topk.cu", "topk_items", "topk_keys");
+/// What a block of [`TOPK`] takes, of items or of keys.
+pub const TOPK_TILE: usize = 2048;
+/// The most that [`TOPK`] keeps: half a tile, so that every launch leaves fewer keys than it found.
+pub const TOPK_ITEMS: usize = 1024;
 /// All of them.
-pub const ALL: [Source; 5] = [GATHER, CROSS, DENSE, HEAD, TOPK];
+pub const ALL: [Source; 6] = [GATHER, CROSS, DENSE, HEAD, PAIRS, TOPK];
 
 /// Columns of ids that make one embedding, as [`GATHER`] reads them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

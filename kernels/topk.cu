@@ -9,17 +9,18 @@
 //   scores    [count]
 //   excluded  [excluded_count] items in ascending order
 //   best      [blocks, k]      out: of each tile the best keys in descending order, filled up with 0
+//   fault     one word         set to 1 where the score of an item, an excluded one or not, is infinite or no number
 // topk_keys
 //   keys      [key_count]      what the other one or this one has left
 //   best      [blocks, k]      out, as above
 //
-// Launch: a block a tile of 1,024 items or keys, of any multiple of 32 threads; k is at most 512, so that each launch of
+// Launch: a block a tile of 2,048 items or keys, of any multiple of 32 threads; k is at most 1,024, so that each launch of
 // `topk_keys` on what the last one has left leaves at most half of it, until one block is left with the answer. Blocks of
 // tiles without items write zeros, so one captured grid does for any number of items.
 
 typedef unsigned long long Key;
 
-constexpr int TILE = 1024;
+constexpr int TILE = 2048;
 
 __device__ inline Key key_of(float score, unsigned item) {
     const unsigned bits = __float_as_uint(score);
@@ -43,6 +44,10 @@ __device__ inline bool is_among(unsigned item, const unsigned* items, int count)
         }
     }
     return false;
+}
+
+__device__ inline bool is_finite(float score) {
+    return (__float_as_uint(score) & 0x7f800000u) != 0x7f800000u;
 }
 
 /// Sorts a tile in descending order, by the block together: bitonic, in steps that exchange pairs at a distance.
@@ -72,15 +77,23 @@ __device__ inline void leave_best(const Key* tile, int k, Key* best) {
 }
 
 extern "C" __global__ void topk_items(
-    const unsigned* count, const float* scores, const unsigned* excluded, int excluded_count, int k, Key* best
+    const unsigned* count, const float* scores, const unsigned* excluded, int excluded_count, int k, Key* best,
+    unsigned* fault
 ) {
     __shared__ Key tile[TILE];
     let_next_start();
     wait_for_earlier();
     for (int place = threadIdx.x; place < TILE; place += blockDim.x) {
         const unsigned item = blockIdx.x * TILE + place;
-        const bool is_item = item < *count && !is_among(item, excluded, excluded_count);
-        tile[place] = is_item ? key_of(scores[item], item) : 0;
+        Key key = 0;
+        if (item < *count) {
+            const float score = scores[item];
+            if (!is_finite(score)) {
+                *fault = 1;
+            }
+            key = is_among(item, excluded, excluded_count) ? 0 : key_of(score, item);
+        }
+        tile[place] = key;
     }
     sort_tile(tile);
     leave_best(tile, k, best);

@@ -12,6 +12,7 @@
 //! | `shape` | networks of given shapes, of numbers at random |
 //! | `version` | networks of versions, as the trainer leaves them |
 //! | `measure` | scores, times, rows a second |
+//! | `search` | the best items of a catalogue |
 //! | `floor` | the most rows a second that a GPU can do |
 //! | `merge` | one report of all |
 
@@ -19,6 +20,7 @@ mod floor;
 mod measure;
 mod merge;
 mod report;
+mod search;
 mod shape;
 mod subject;
 mod version;

@@ -20,6 +20,7 @@ use millrace::{
 use crate::{
     floor::Floor,
     report::{Distance, ModelReport, OnnxReport, Report, ScoresReport, ThroughputReport, TimesReport},
+    search::{ITEMS, Searching},
     subject::{Pool, Subject},
 };
 
@@ -58,6 +59,11 @@ impl Measuring<'_> {
         let checked = checks_ids(&mut engine, subject);
         report.add("ids", "1 row", checked, |model, checked| model.ids_are_checked = Some(checked));
         self.times(&mut engine, subject, &model, report);
+        let search = Searching { model: &model, subject, tolerance: self.tolerance() };
+        let searched = search.run(&mut engine, self.max_rows.get());
+        report.add("search", &format!("{ITEMS} items"), searched, |model, searched| {
+            model.search = Some(searched);
+        });
         self.throughput(engine, subject, &model, report);
         self.onnx(subject, &pool, report);
         Ok(())
@@ -81,6 +87,7 @@ impl Measuring<'_> {
             onnx_cpu: Vec::new(),
             floor: Floor::new(&subject.network, self.precision, &model.description().to_string()),
             throughput: Vec::new(),
+            search: None,
         }
     }
 
@@ -315,7 +322,7 @@ fn of_rows(rows: usize) -> String {
     format!("{rows} rows")
 }
 
-fn microseconds(duration: Duration) -> f64 {
+pub(crate) fn microseconds(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e6
 }
 

@@ -72,6 +72,7 @@ fn table(report: &Value) -> Vec<String> {
         }
         lines.extend(times(&found["model"]));
         lines.extend(rates(&found["model"]));
+        lines.extend(search(&found["model"]));
         // What a step that is no part of this program says of itself.
         lines.extend(list(&found["table"]).iter().map(|line| format!("  {}", text(line))));
         for error in list(&found["errors"]).iter().take(3) {
@@ -106,6 +107,14 @@ fn rates(model: &Value) -> impl Iterator<Item = String> {
     })
 }
 
+/// What it takes to find the best items of a catalogue, where that was tried.
+fn search(model: &Value) -> Option<String> {
+    let search = model["search"].as_object()?;
+    let [p50, rate] = [number(&search["p50_us"]), number(&search["items_per_s"]) / 1e6];
+    let (k, items) = (&search["k"], &search["items"]);
+    Some(format!("  the best {k} of {items} items: p50 {p50:.1} us, {rate:.1} M items/s"))
+}
+
 /// A few figures of each model: small batches, and the most rows a second. Those of a step that names its own are these.
 fn figures(report: &Value) -> Value {
     let mut figures = Map::new();
@@ -131,6 +140,7 @@ fn figures(report: &Value) -> Value {
                     "us_4096": device_us(4096),
                     "device_mrows_per_s": most("device_rows_per_s"),
                     "engine_mrows_per_s": most("engine_rows_per_s"),
+                    "search_mitems_per_s": rounded(&(number(&model["search"]["items_per_s"]) / 1e6).into()),
                 }),
             );
         }

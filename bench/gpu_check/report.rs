@@ -49,6 +49,7 @@ pub(crate) struct ModelReport {
     pub(crate) onnx_cpu: Vec<OnnxReport>,
     pub(crate) floor: Option<Floor>,
     pub(crate) throughput: Vec<ThroughputReport>,
+    pub(crate) search: Option<SearchReport>,
 }
 
 /// The scores of a batch beside those in double precision.
@@ -100,6 +101,20 @@ pub(crate) struct ThroughputReport {
     pub(crate) engine_rows_per_s: f64,
     /// The share of the floor's rows a second that the graphs alone come to.
     pub(crate) device_share_of_floor: Option<f64>,
+}
+
+/// Searches of a catalogue for the best items.
+#[derive(Serialize)]
+pub(crate) struct SearchReport {
+    pub(crate) items: usize,
+    pub(crate) k: usize,
+    /// Bytes of the GPU for the items and one search.
+    pub(crate) bytes: usize,
+    /// The scores of the best beside the best scores that batches of all rows come to.
+    pub(crate) from_rows: Distance,
+    /// From the user to the items.
+    pub(crate) p50_us: f64,
+    pub(crate) items_per_s: f64,
 }
 
 impl Report {
@@ -159,6 +174,7 @@ impl ModelReport {
         !self.scores.is_empty()
             && self.scores.iter().all(|scores| close(&scores.from_reference))
             && self.onnx_cpu.iter().all(|onnx| close(&onnx.from_reference))
+            && self.search.iter().all(|search| close(&search.from_rows))
             && self.ids_are_checked == Some(true)
     }
 }

@@ -307,7 +307,8 @@ Status cuModuleGetFunction(const char** function, int*, const char* name) {
     NEEDS_CONTEXT
     static const char* const NAMES[] = {"gather_f32",  "gather_f16",  "cross_f32",   "cross_f16",
                                         "dense_1_f32", "dense_1_f16", "dense_8_f32", "dense_8_f16",
-                                        "head_f32",    "head_f16",    "topk_items",  "topk_keys"};
+                                        "head_f32",    "head_f16",    "pairs",       "topk_items",
+                                        "topk_keys"};
     for (const char* known : NAMES) {
         if (std::string_view(known) == name) {
             *function = known;
@@ -342,6 +343,7 @@ Status cuLaunchKernelEx(const LaunchConfig* config, const char* name, void** arg
     LAUNCH(dense_8_f16)
     LAUNCH(head_f32)
     LAUNCH(head_f16)
+    LAUNCH(pairs)
     LAUNCH(topk_items)
     LAUNCH(topk_keys)
 #undef LAUNCH

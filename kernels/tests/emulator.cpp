@@ -83,6 +83,7 @@ void narrow(float number, half& to) {
 #include "../dense.cu"
 #include "../gather.cu"
 #include "../head.cu"
+#include "../pairs.cu"
 #include "../topk.cu"
 
 template <typename... A, std::size_t... I>
@@ -130,6 +131,7 @@ extern "C" int emulate(const char* name, unsigned grid, unsigned block, void** a
     KERNEL(dense_8_f16)
     KERNEL(head_f32)
     KERNEL(head_f16)
+    KERNEL(pairs)
     KERNEL(topk_items)
     KERNEL(topk_keys)
 #undef KERNEL

@@ -5,6 +5,7 @@
 //! | `emulator` | runs kernels on the processor |
 //! | `number` | single and half precision in chunks of 16 bytes |
 //! | `gather`, `cross`, `dense`, `head` | each family beside a reference in double precision |
+//! | `pairs` | the rows of a user with items, word by word |
 //! | `topk` | the best items beside a sorted list |
 //! | `nvrtc` | that NVIDIA's compiler takes them, and what it makes of them |
 
@@ -24,4 +25,5 @@ mod dense;
 mod gather;
 mod head;
 mod nvrtc;
+mod pairs;
 mod topk;

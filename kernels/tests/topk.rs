@@ -2,12 +2,11 @@
 
 use std::{cmp::Reverse, collections::BTreeSet};
 
-use kernels::item_of;
+use kernels::{TOPK_ITEMS, TOPK_TILE, item_of};
 use proptest::{collection::vec, prelude::*};
 
 use crate::emulator::{arguments, launch};
 
-const TILE: usize = 1024;
 const POISON: u64 = u64::MAX / 3;
 
 /// An item and its score's bits.
@@ -34,10 +33,10 @@ fn score() -> impl Strategy<Value = f32> {
 prop_compose! {
     // Up to three tiles of them, and those around a whole one.
     fn cases()(
-        scores in prop_oneof![vec(score(), 0..40), vec(score(), 1_000..1_050), vec(score(), 2_000..2_600)],
-        k in prop_oneof![1_usize..12, Just(512)],
+        scores in prop_oneof![vec(score(), 0..40), vec(score(), 2_030..2_070), vec(score(), 4_000..4_600)],
+        k in prop_oneof![1_usize..12, Just(TOPK_ITEMS)],
         quarters in 0_usize..=4,
-        excluded in vec(0_u32..2_700, 0..60),
+        excluded in vec(0_u32..4_700, 0..60),
     ) -> Case {
         Case { count: scores.len() * quarters / 4, scores, excluded: excluded.into_iter().collect(), k }
     }
@@ -55,10 +54,15 @@ impl Case {
         items.into_iter().take(self.k).map(|(item, score)| (item, score.to_bits())).collect()
     }
 
-    fn found(&self) -> Vec<Found> {
+    fn is_finite(&self) -> bool {
+        self.scores[..self.count].iter().all(|score| score.is_finite())
+    }
+
+    /// The items that are left, and whether a score was told of.
+    fn found(&self) -> (Vec<Found>, bool) {
         let excluded: Vec<u32> = self.excluded.iter().copied().collect();
-        let count = self.count as u32;
-        let mut blocks = self.scores.len().div_ceil(TILE).max(1);
+        let (count, mut fault) = (self.count as u32, 0_u32);
+        let mut blocks = self.scores.len().div_ceil(TOPK_TILE).max(1);
         let mut best = vec![POISON; blocks * self.k];
         // SAFETY: The buffers have the shapes that topk.cu names.
         unsafe {
@@ -73,12 +77,13 @@ impl Case {
                     excluded.len() as i32,
                     self.k as i32,
                     best.as_mut_ptr(),
+                    std::ptr::from_mut(&mut fault),
                 ],
             );
         }
         while blocks > 1 {
             let keys = best;
-            blocks = keys.len().div_ceil(TILE);
+            blocks = keys.len().div_ceil(TOPK_TILE);
             best = vec![POISON; blocks * self.k];
             // SAFETY: The buffers have the shapes that topk.cu names.
             unsafe {
@@ -91,7 +96,8 @@ impl Case {
             }
         }
         assert!(best.is_sorted_by_key(|&key| Reverse(key)), "{best:?}");
-        best.into_iter().filter_map(item_of).map(|(item, score)| (item, score.to_bits())).collect()
+        let best = best.into_iter().filter_map(item_of).map(|(item, score)| (item, score.to_bits()));
+        (best.collect(), fault == 1)
     }
 }
 
@@ -100,6 +106,8 @@ proptest! {
 
     #[test]
     fn the_best_items_come_in_order_and_no_excluded_one(case in cases()) {
-        prop_assert_eq!(case.found(), case.reference());
+        let (best, is_told) = case.found();
+        prop_assert_eq!(best, case.reference());
+        prop_assert_eq!(is_told, !case.is_finite());
     }
 }

@@ -36,6 +36,16 @@ pub trait Engine: Send {
     fn run(&mut self, rows: &Rows, scores: &mut Vec<f32>) -> Result<(), EngineError>;
 }
 
+impl<E: Engine + ?Sized> Engine for Box<E> {
+    fn signature(&self) -> &Signature {
+        (**self).signature()
+    }
+
+    fn run(&mut self, rows: &Rows, scores: &mut Vec<f32>) -> Result<(), EngineError> {
+        (**self).run(rows, scores)
+    }
+}
+
 /// Why an engine could not be made, or did not answer.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -83,6 +93,18 @@ pub enum EngineError {
         /// Bytes that must stay free.
         reserved: usize,
     },
+    /// The GPU's memory is too small for a catalogue beside its model, or has too much in it.
+    #[error(
+        "the catalogue and what searches it take {needed} bytes of the GPU's memory, of which {free} are free and {reserved} stay so"
+    )]
+    CatalogueMemory {
+        /// Bytes that they take, with all searches.
+        needed: usize,
+        /// Bytes that are free.
+        free: usize,
+        /// Bytes that must stay free.
+        reserved: usize,
+    },
     /// The model did not get into the GPU's memory.
     #[error("the model cannot be put into the GPU's memory")]
     Upload(#[from] UploadError),
@@ -103,6 +125,13 @@ pub enum EngineError {
     /// An id lies outside of its table, which no encoder makes.
     #[error("an id lies outside of its table")]
     Ids,
+}
+
+impl EngineError {
+    /// Of rows that no engine of this signature takes.
+    fn other_rows() -> Self {
+        Self::Signature("the rows are of another one".to_owned())
+    }
 }
 
 impl From<DeviceError> for EngineError {

@@ -13,7 +13,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{Encoder, FeatureError, RawValue, Value, Vocabulary, VocabularyError};
+use super::{Encoder, FeatureError, Place, RawValue, Value, Vocabulary, VocabularyError};
 use crate::tensor::Rows;
 
 /// Why a catalogue was refused.
@@ -183,6 +183,26 @@ impl Catalogue {
         self.is_items[position]
     }
 
+    /// Of each column of `ids`, and then of each of `dense`, whether it follows from the item alone; every other one follows
+    /// from the user alone. `None` where some column follows from both.
+    pub fn item_columns(&self, encoder: &Encoder) -> Option<Vec<bool>> {
+        let widths: Vec<usize> = encoder.signature().inputs.iter().map(|input| input.width).collect();
+        let mut is_items = vec![false; widths.iter().sum()];
+        for columns in encoder.columns() {
+            let mut owners = columns.of.iter().map(|name| encoder.origin(name).map(|at| self.is_items(at)));
+            let first = owners.next()??;
+            if owners.any(|owner| owner != Some(first)) {
+                return None;
+            }
+            let place = match columns.place {
+                Place::Ids(ids) => ids,
+                Place::Dense(dense) => widths[0] + dense.start..widths[0] + dense.end,
+            };
+            is_items[place].fill(first);
+        }
+        Some(is_items)
+    }
+
     /// The user of a positional row: a row of one, without what that says of an item.
     pub fn user(&self, encoder: &Encoder, row: &[Value]) -> Result<Rows, FeatureError> {
         let mut user = Rows::new(encoder.signature());
@@ -314,6 +334,42 @@ mod tests {
         let Values::I32(ids) = rows.columns()[0].values() else { panic!("ids are I32") };
         assert_ne!(ids[2], ids[5], "the crosses follow from the item");
         assert!(matches!(rows.columns()[1].values(), Values::F32(prices) if prices == &[2.5, 1.5]));
+    }
+
+    #[test]
+    fn every_column_is_the_users_or_the_items_unless_it_follows_from_both() {
+        assert_eq!(two().item_columns(&encoder()), None, "there is a cross of user and item");
+        let schema: Schema = toml::from_str(
+            r#"
+            feature = [
+              { name = "item", kind = "categorical", source = "vocabulary" },
+              { name = "user", kind = "categorical", source = "vocabulary" },
+              { name = "price", kind = "numeric", mean = 0.0, std = 1.0 },
+              { name = "age", kind = "numeric", mean = 0.0, std = 1.0 },
+              { name = "hashed", from = "item", kind = "categorical", source = { hash = 9 } },
+              { name = "user_hashed", from = "user", kind = "categorical", source = { hash = 9 } },
+              { name = "tags", kind = "categorical", source = { hash = 9 }, values = { max = 2, pooling = "sum" } },
+            ]
+            cross = [{ features = ["hashed", "item"], buckets = 5 }, { features = ["user", "user_hashed"], buckets = 5 }]
+            history = [
+              { of = ["user"], columns = [{ name = "a", absent = 0.0, mean = 0.0, std = 1.0 }] },
+              { of = ["item"], columns = [{ name = "b", absent = 0.0, mean = 0.0, std = 1.0 }] },
+            ]
+            "#,
+        )
+        .expect("a schema");
+        let encoder =
+            Encoder::new(schema, |_| Ok(Vocabulary::new(["7", "x"]).expect("ids"))).expect("a layout");
+        let features = ["item", "price", "tags"].map(String::from);
+        let item = vec![Value::Int(7), Value::Float(0.5), Value::List(vec![Value::Int(1)])];
+        let catalogue = Catalogue::new(&encoder, "item".into(), &features, vec![item]).expect("a catalogue");
+        let expected = [
+            // Item, user, both of them hashed, two tags, the crosses.
+            [true, false, true, false, true, true, true, false].as_slice(),
+            // Price, age, the histories.
+            &[true, false, false, true],
+        ];
+        assert_eq!(catalogue.item_columns(&encoder), Some(expected.concat()));
     }
 
     #[test]

@@ -282,6 +282,12 @@ impl Encoder {
         self.sent().position(|feature| feature.name == name)
     }
 
+    /// The position in a row of the value that the feature called `name` encodes, be it sent for that one or for another.
+    pub fn origin(&self, name: &str) -> Option<usize> {
+        let encodes = |slot: &Slot| self.schema.features[slot.feature].name == name;
+        self.inputs.iter().position(|input| input.slots.iter().any(encodes))
+    }
+
     /// The columns of each list, in their order.
     pub fn lists(&self) -> Vec<ListColumns> {
         let slots = self.inputs.iter().flat_map(|input| &input.slots);

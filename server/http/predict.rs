@@ -141,7 +141,7 @@ struct Catalogue<'a> {
     items: usize,
     /// The feature of their ids.
     id: &'a str,
-    /// How pairs are scored: `towers`, or whole `rows`.
+    /// How pairs are scored: on the `gpu`, by `towers`, or as whole `rows`.
     method: &'static str,
 }
 

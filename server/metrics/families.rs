@@ -288,7 +288,7 @@ pub const FAMILIES: &[Family] = &[
         "millrace_catalogue_items",
         Kind::Gauge,
         &["model", "version", "method"],
-        "Items that the version recommends; the label says whether its pairs are scored by towers or as whole rows.",
+        "Items that the version recommends; the label says whether its pairs are scored on the gpu, by towers or as whole rows.",
     ),
     version(
         "millrace_engine_instances",
@@ -306,7 +306,7 @@ pub const FAMILIES: &[Family] = &[
         "millrace_version_gpu_memory_bytes",
         Kind::Gauge,
         VERSION,
-        "What a version on a GPU takes of its memory: tables, weights, and what each engine works in.",
+        "What a version on a GPU takes of its memory: tables, weights, items that are recommended there, and what each engine works in.",
     ),
     version(
         "millrace_lane_info",

@@ -5,11 +5,13 @@
 //!
 //! ```text
 //! ask ─▶ queue ─▶ (a thread is free) ─▶ search: towers or whole rows, block by block ─▶ best ─▶ reply
+//!                                           └─ or on the gpu, all at once ────────────────┘
 //! ```
 //!
 //! Whichever way its pairs are scored, an answer is what scoring each of them by the model would have come to.
 
 mod best;
+mod gpu;
 mod load;
 mod open;
 mod rows;
@@ -97,6 +99,16 @@ pub struct Recommender {
     method: &'static str,
     questions: Sender<Question>,
     load: Arc<Load>,
+    takes: Takes,
+}
+
+/// What searches of a version take beside what serves its rows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Takes {
+    /// Engines of the model.
+    pub engines: usize,
+    /// Bytes of the GPU beside those engines.
+    pub gpu_bytes: usize,
 }
 
 /// One of the threads that answer; somebody has to run it. It ends once its [`Recommender`] is dropped.
@@ -129,7 +141,7 @@ impl Recommender {
             RecommendThread { questions, items: catalogue.count(), pairs, load }
         };
         let threads = searchers.into_iter().map(thread).collect();
-        (Self { catalogue, method, questions, load }, threads)
+        (Self { catalogue, method, questions, load, takes: Takes::default() }, threads)
     }
 
     /// What it can recommend.
@@ -137,9 +149,14 @@ impl Recommender {
         &self.catalogue
     }
 
-    /// How pairs are scored: by `towers`, or as whole `rows`.
+    /// How pairs are scored: on the `gpu`, by `towers`, or as whole `rows`.
     pub fn method(&self) -> &'static str {
         self.method
+    }
+
+    /// What its searches take.
+    pub fn takes(&self) -> Takes {
+        self.takes
     }
 
     /// Whether there is room for a question that was not read yet. What this says no to need not be read.

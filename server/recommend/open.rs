@@ -7,14 +7,18 @@ use std::{
 };
 
 use super::{
-    Query, RecommendError, RecommendThread, Recommender, Room,
+    Query, RecommendError, RecommendThread, Recommender, Room, Takes,
+    gpu::{self, OnGpu},
     load::Load,
     rows::WholeRows,
     search::{Block, Pairs, search},
     towers::{Towers, item_vectors},
 };
 use crate::{
-    engine::{Engine, EngineError, OnnxRuntime, PairEngine},
+    engine::{
+        Engine, EngineError, OnnxRuntime, PairEngine, Vectors,
+        cuda::{CudaItems, CudaModel},
+    },
     features::{Catalogue, Encoder, FeatureError, Value},
     tensor::Rows,
 };
@@ -47,12 +51,14 @@ pub enum OpenError {
     /// The catalogue could not be searched.
     #[error("the catalogue cannot be searched")]
     Search(#[from] RecommendError),
-    /// The towers answer something else than the model.
-    #[error("item {item}: the towers score it {found}, the model {expected}")]
+    /// What searches the catalogue answers something else than the model.
+    #[error("item {item}: the {by} score it {found}, the model {expected}")]
     Differs {
         /// The item, from 0.
         item: u32,
-        /// What the towers come to.
+        /// What searches.
+        by: &'static str,
+        /// What that comes to.
         found: f32,
         /// What the model answers.
         expected: f32,
@@ -67,6 +73,8 @@ pub enum OpenError {
 pub struct Source<'a> {
     /// What computes towers.
     pub runtime: &'a OnnxRuntime,
+    /// The model, where our own engine serves it from a GPU.
+    pub gpu: Option<&'a CudaModel>,
     /// The version's folder.
     pub folder: &'a Path,
     /// What encodes its rows.
@@ -91,34 +99,73 @@ impl Recommender {
         mut open: impl FnMut() -> Result<Box<dyn Engine>, E>,
         mut between: impl FnMut() -> bool,
     ) -> Result<(Self, Vec<RecommendThread>), E> {
+        let way = Way::choose(source, &catalogue, room.threads, &mut between)?;
         let mut searchers: Vec<Box<dyn Pairs>> = Vec::with_capacity(room.threads);
-        let has_towers = source.folder.join(PairEngine::FILE).is_file();
-        if has_towers {
-            let items = Arc::new(item_vectors(source, &catalogue, &mut between)?);
-            for _ in 0..room.threads {
-                searchers.push(Box::new(Towers::open(source, &catalogue, &items)?));
-            }
-        } else {
-            for _ in 0..room.threads {
-                let engine = open()?;
-                searchers.push(Box::new(WholeRows::new(
-                    source.encoder,
-                    &catalogue,
-                    engine,
-                    source.batch_rows,
-                )));
-            }
+        for _ in 0..room.threads {
+            searchers.push(match &way {
+                Way::Gpu(items) => Box::new(OnGpu::open(source, &catalogue, items)?),
+                Way::Towers(items) => Box::new(Towers::open(source, &catalogue, items)?),
+                Way::Rows => Box::new(WholeRows::new(source.encoder, &catalogue, open()?, source.batch_rows)),
+            });
         }
         let mut load = Load::new(room.threads, Duration::ZERO);
         if let Some(first) = searchers.first_mut() {
             let users = users(source, &catalogue)?;
-            if has_towers {
-                compare(source, (&catalogue, &users), &mut **first, &mut *open()?)?;
+            match way {
+                Way::Gpu(_) => compare_best(source.tolerance, (&catalogue, &users), &mut **first)?,
+                Way::Towers(_) => compare(source, (&catalogue, &users), &mut **first, &mut *open()?)?,
+                Way::Rows => {}
             }
             load = Load::new(room.threads, cost(&catalogue, &users[0], &mut **first, between)?);
         }
-        let method = if has_towers { "towers" } else { "rows" };
-        Ok(Self::new(catalogue, method, (searchers, load), room.queue))
+        let (mut recommender, threads) = Self::new(catalogue, way.name(), (searchers, load), room.queue);
+        recommender.takes = way.takes(room.threads);
+        Ok((recommender, threads))
+    }
+}
+
+/// How pairs are scored, with what is held of the items.
+enum Way {
+    Gpu(CudaItems),
+    Towers(Arc<Vectors>),
+    Rows,
+}
+
+impl Way {
+    /// On the GPU where the model is there and each column is the user's or the item's; by towers where the version has some.
+    fn choose(
+        source: Source<'_>,
+        catalogue: &Catalogue,
+        threads: usize,
+        mut between: impl FnMut() -> bool,
+    ) -> Result<Self, OpenError> {
+        if let Some(model) = source.gpu.filter(|_| threads > 0)
+            && let Some(items) =
+                gpu::items(model, (source.encoder, source.rows), (catalogue, threads), &mut between)?
+        {
+            return Ok(Self::Gpu(items));
+        }
+        if source.folder.join(PairEngine::FILE).is_file() {
+            return Ok(Self::Towers(Arc::new(item_vectors(source, catalogue, between)?)));
+        }
+        Ok(Self::Rows)
+    }
+
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Gpu(_) => "gpu",
+            Self::Towers(_) => "towers",
+            Self::Rows => "rows",
+        }
+    }
+
+    /// What so many threads take for themselves.
+    fn takes(&self, threads: usize) -> Takes {
+        match self {
+            Self::Gpu(items) => Takes { engines: 0, gpu_bytes: items.bytes(threads) },
+            Self::Towers(_) => Takes::default(),
+            Self::Rows => Takes { engines: threads, gpu_bytes: 0 },
+        }
     }
 }
 
@@ -151,8 +198,41 @@ fn compare(
             for ((item, &score), &expected) in items.zip(&found).zip(&expected) {
                 let found = pairs.probability(score);
                 if !agree(found, expected, source.tolerance) {
-                    return Err(OpenError::Differs { item, found, expected });
+                    return Err(OpenError::Differs { item, by: "towers", found, expected });
                 }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Asks for the best items of all, and for whole rows of the same items: what lies on the GPU must come to what is encoded
+/// here. The rows are filled up to a block, which is computed by the same products as a block of the search.
+fn compare_best(
+    tolerance: f32,
+    (catalogue, users): (&Catalogue, &[Rows]),
+    pairs: &mut dyn Pairs,
+) -> Result<(), OpenError> {
+    let block = catalogue.len().min(pairs.block_items());
+    let mut expected = Vec::new();
+    for user in users {
+        let k = COMPARED_ITEMS.min(block);
+        let query = Query { user: user.clone(), k, excluded: Vec::new(), candidates: None };
+        let best = search(pairs, catalogue.count(), &query, || Ok(()))?;
+        let items = best.iter().map(|scored| scored.item).chain(0..catalogue.count());
+        let items: Vec<u32> = items.take(block).collect();
+        pairs.begin(user)?;
+        pairs.score(&Block::Chosen(&items), &mut expected)?;
+        for (scored, &expected) in best.iter().zip(&expected) {
+            let found = scored.score;
+            let expected = pairs.probability(expected);
+            if !agree(found, expected, tolerance) {
+                return Err(OpenError::Differs {
+                    item: scored.item,
+                    by: "items on the GPU",
+                    found,
+                    expected,
+                });
             }
         }
     }
@@ -200,6 +280,58 @@ const ROUNDING: f32 = 1e-6;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        features::{Schema, Vocabulary},
+        recommend::{Scored, search::GoOn},
+    };
+
+    /// Scores every item 0.5 as a row, and at once what it says.
+    struct AtOnce(f32);
+
+    impl Pairs for AtOnce {
+        fn begin(&mut self, _: &Rows) -> Result<(), RecommendError> {
+            Ok(())
+        }
+
+        fn score(&mut self, block: &Block<'_>, scores: &mut Vec<f32>) -> Result<(), RecommendError> {
+            assert_eq!(block.len(), self.block_items(), "as many rows as in a block of the search");
+            scores.clear();
+            scores.resize(block.len(), 0.5);
+            Ok(())
+        }
+
+        fn best(&mut self, query: &Query, _: &mut GoOn<'_>) -> Option<Result<Vec<Scored>, RecommendError>> {
+            let items = [7, 3].into_iter().take(query.k);
+            Some(Ok(items.map(|item| Scored { item, score: self.0 }).collect()))
+        }
+
+        fn block_items(&self) -> usize {
+            8
+        }
+
+        fn probability(&self, score: f32) -> f32 {
+            score
+        }
+    }
+
+    #[test]
+    fn what_is_searched_at_once_is_held_against_whole_rows() {
+        let schema = r#"
+            feature = [
+              { name = "user", kind = "categorical", source = { hash = 9 } },
+              { name = "item", kind = "categorical", source = { hash = 9 } },
+            ]
+        "#;
+        let schema: Schema = toml::from_str(schema).expect("a schema");
+        let encoder = Encoder::new(schema, |_| Ok(Vocabulary::default())).expect("a layout");
+        let items = (0..9).map(|item| vec![Value::Int(item)]).collect();
+        let catalogue = Catalogue::new(&encoder, "item".into(), &["item".into()], items).expect("items");
+        let users = [catalogue.user(&encoder, &[Value::Int(1), Value::Missing]).expect("a user")];
+        let compare = |score| compare_best(1e-4, (&catalogue, &users), &mut AtOnce(score));
+        compare(0.500_09).expect("as near as it may be");
+        let error = compare(0.500_2).expect_err("further away").to_string();
+        assert_eq!(error, "item 7: the items on the GPU score it 0.5002, the model 0.5");
+    }
 
     #[test]
     fn where_the_sigmoid_is_flat_the_same_distance_is_a_greater_one() {

@@ -14,22 +14,22 @@ use crate::{
 };
 
 /// A model that takes whole rows, and the user who asks.
-pub(super) struct WholeRows {
+pub(super) struct WholeRows<E> {
     encoder: Arc<Encoder>,
     catalogue: Arc<Catalogue>,
-    engine: Box<dyn Engine>,
+    engine: E,
     user: Rows,
     /// The most rows that the engine takes at once.
     batch_rows: usize,
     rows: Rows,
 }
 
-impl WholeRows {
+impl<E: Engine> WholeRows<E> {
     /// The model that `engine` computes.
     pub(super) fn new(
         encoder: &Arc<Encoder>,
         catalogue: &Arc<Catalogue>,
-        engine: Box<dyn Engine>,
+        engine: E,
         batch_rows: usize,
     ) -> Self {
         Self {
@@ -41,9 +41,20 @@ impl WholeRows {
             engine,
         }
     }
+
+    pub(super) fn engine(&mut self) -> &mut E {
+        &mut self.engine
+    }
+
+    /// The row of the user with the item of this number.
+    pub(super) fn pair(&mut self, item: u32) -> &Rows {
+        self.rows.clear();
+        self.catalogue.encode(&self.encoder, &self.user, [item], &mut self.rows);
+        &self.rows
+    }
 }
 
-impl Pairs for WholeRows {
+impl<E: Engine> Pairs for WholeRows<E> {
     fn begin(&mut self, user: &Rows) -> Result<(), RecommendError> {
         self.user.clone_from(user);
         Ok(())

@@ -16,12 +16,22 @@ pub(super) trait Pairs: Send {
     /// Replaces the contents of `scores` by one score for each item of `block`, in their order. The better the greater.
     fn score(&mut self, block: &Block<'_>, scores: &mut Vec<f32>) -> Result<(), RecommendError>;
 
+    /// The best for `query` of a whole catalogue at once, with their scores, after [`Pairs::begin`] with its user; `None` where
+    /// they are to be found block by block. Every now and then `go_on` is asked.
+    fn best(&mut self, query: &Query, go_on: &mut GoOn<'_>) -> Option<Result<Vec<Scored>, RecommendError>> {
+        let _ = (query, go_on);
+        None
+    }
+
     /// The most items of a block.
     fn block_items(&self) -> usize;
 
     /// The probability that a score stands for.
     fn probability(&self, score: f32) -> f32;
 }
+
+/// Whether anybody still waits.
+pub(super) type GoOn<'a> = dyn FnMut() -> Result<(), RecommendError> + 'a;
 
 /// Items that are scored together.
 #[derive(Clone, Debug, PartialEq)]
@@ -58,9 +68,26 @@ pub(super) fn search(
     query: &Query,
     mut go_on: impl FnMut() -> Result<(), RecommendError>,
 ) -> Result<Vec<Scored>, RecommendError> {
-    let (mut best, mut scores) = (Best::new(query.k), Vec::new());
     go_on()?;
     pairs.begin(&query.user)?;
+    let mut best = match pairs.best(query, &mut go_on) {
+        Some(best) => best?,
+        None => best_of_blocks(pairs, items, query, &mut go_on)?,
+    };
+    for scored in &mut best {
+        scored.score = pairs.probability(scored.score);
+    }
+    Ok(best)
+}
+
+/// The best items, best first, with their scores.
+fn best_of_blocks(
+    pairs: &mut dyn Pairs,
+    items: u32,
+    query: &Query,
+    go_on: &mut GoOn<'_>,
+) -> Result<Vec<Scored>, RecommendError> {
+    let (mut best, mut scores) = (Best::new(query.k), Vec::new());
     for block in blocks(query.candidates.as_deref(), items, pairs.block_items()) {
         go_on()?;
         pairs.score(&block, &mut scores)?;
@@ -77,11 +104,7 @@ pub(super) fn search(
             }
         }
     }
-    let mut best = best.into_sorted();
-    for scored in &mut best {
-        scored.score = pairs.probability(scored.score);
-    }
-    Ok(best)
+    Ok(best.into_sorted())
 }
 
 /// The candidates, or all items, in blocks of a size.

@@ -163,17 +163,24 @@ impl Opening<'_> {
     }
 }
 
-impl Opened {
+impl Origin {
     /// What so many engines take of a GPU's memory, where they are on one.
     pub(super) fn gpu_bytes(&self, engines: usize) -> Option<usize> {
-        match &self.origin {
+        match self {
             // What ONNX Runtime takes of a GPU, it does not say.
-            Origin::Onnx(_) => None,
-            Origin::Cuda(model) => Some(model.bytes(engines)),
-            Origin::TensorRt { model, .. } => Some(model.bytes(engines)),
+            Self::Onnx(_) => None,
+            Self::Cuda(model) => Some(model.bytes(engines)),
+            Self::TensorRt { model, .. } => Some(model.bytes(engines)),
         }
     }
 
+    /// The model, where our own engine has it on a GPU.
+    pub(super) fn cuda(&self) -> Option<&CudaModel> {
+        if let Self::Cuda(model) = self { Some(model) } else { None }
+    }
+}
+
+impl Opened {
     /// The lane and the number of engines, where the configuration leaves them open and the engine decides them: a GPU has
     /// threads that wait for it, so that no thread which serves does.
     pub(super) fn defaults(&self) -> Option<(Lane, NonZeroUsize)> {
@@ -222,6 +229,7 @@ mod tests {
         path::{Path, PathBuf},
         sync::Arc,
         thread,
+        time::Instant,
     };
 
     use super::*;
@@ -232,7 +240,9 @@ mod tests {
             cuda::{Precision, sample},
             tensorrt::fake,
         },
-        features::{Encoder, Schema, Value, Vocabulary},
+        features::{Catalogue, Encoder, Schema, Value, Vocabulary},
+        metrics::{Metrics, VersionFacts},
+        recommend::{Query, Recommender, Room, Scored, Source, Takes},
         repository::{
             Because, EngineWish, ModelName, VersionNumber,
             golden::GoldenError,
@@ -250,6 +260,49 @@ mod tests {
         rows: Rows,
     }
 
+    /// Items whose columns nothing of a user is in.
+    fn catalogue(encoder: &Encoder) -> Catalogue {
+        let item =
+            |id: i64| vec![Value::Int(id), Value::Float(f64::from(i32::try_from(id % 5).expect("small")))];
+        let items = (0..70).map(item).collect();
+        Catalogue::new(encoder, "item".into(), &["item".into(), "price".into()], items).expect("items")
+    }
+
+    /// What recommends the items of a version that was opened, by what is asked of it.
+    fn recommendations(
+        opening: &Opening<'_>,
+        (origin, gpu): (&Origin, Option<&CudaModel>),
+        encoder: &Arc<Encoder>,
+        queries: &[Query],
+    ) -> (&'static str, Takes, Vec<Vec<Scored>>) {
+        let source = Source {
+            runtime: opening.runtime,
+            gpu,
+            folder: opening.folder,
+            encoder,
+            rows: &opening.golden.input,
+            tolerance: opening.golden.tolerance,
+            batch_rows: opening.options.batching.max_batch_rows.get(),
+            max_bytes: 0,
+        };
+        let open = || opening.another(origin);
+        let room = Room { threads: 1, queue: 1 };
+        let opened = Recommender::open(source, Arc::new(catalogue(encoder)), room, open, || true);
+        let (recommender, mut threads) = opened.expect("it agrees with the model");
+        let metrics = Metrics::new("test").version("shop", 1, VersionFacts::default());
+        let searching = threads.remove(0);
+        let searching = thread::spawn(move || searching.run(&metrics));
+        let waiting = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+        let deadline = Instant::now() + Duration::from_mins(1);
+        let answer =
+            |query: &Query| waiting.block_on(recommender.ask(query.clone(), deadline)).expect("items");
+        let answers = queries.iter().map(answer).collect();
+        let said = (recommender.method(), recommender.takes());
+        drop(recommender);
+        searching.join().expect("it ends with its recommender");
+        (said.0, said.1, answers)
+    }
+
     const SCHEMA: &str = r#"
         feature = [
           { name = "user", kind = "categorical", source = { hash = 8 } },
@@ -258,11 +311,15 @@ mod tests {
         ]
     "#;
 
+    fn encoder(schema: &str) -> Encoder {
+        let schema: Schema = toml::from_str(schema).expect("a schema");
+        Encoder::new(schema, |_| Ok(Vocabulary::default())).expect("a layout")
+    }
+
     fn made(network: &Network, tolerance: f32) -> Made {
         let folder = tempfile::tempdir().expect("a temporary folder");
         fs::write(folder.path().join(Manifest::MODEL), sample::onnx(network)).expect("written");
-        let schema: Schema = toml::from_str(SCHEMA).expect("a schema");
-        let encoder = Encoder::new(schema, |_| Ok(Vocabulary::default())).expect("a layout");
+        let encoder = encoder(SCHEMA);
         assert!(encoder.wide_rows() <= sample::TABLE_ROWS);
         let row = |id: u8| vec![Value::Int(id.into()), Value::Int((2 * id).into()), Value::Float(0.5)];
         let mut golden = Golden { tolerance, input: (0..5).map(row).collect(), output: Vec::new() };
@@ -349,6 +406,36 @@ mod tests {
         });
     }
 
+    #[test]
+    fn a_version_on_a_gpu_recommends_there_what_whole_rows_would() {
+        let made = made(&sample::deep_and_cross(), 1e-4);
+        let mut options = options(EngineWish::Cuda, Precision::Single);
+        options.batching.max_batch_rows = NonZeroUsize::new(16).expect("not zero");
+        let encoder = Arc::new(encoder(SCHEMA));
+        let catalogue = catalogue(&encoder);
+        let user =
+            |id| catalogue.user(&encoder, &[Value::Int(id), Value::Missing, Value::Missing]).expect("a user");
+        let query = |id| Query { user: user(id), k: 6, excluded: Vec::new(), candidates: None };
+        let queries = [
+            query(1),
+            Query { k: 1000, ..query(2) },
+            Query { excluded: (0..40).collect(), ..query(3) },
+            Query { candidates: Some(vec![3, 9, 69]), excluded: vec![9], ..query(3) },
+        ];
+        opened(&made, &options, |opening, opened| {
+            let origin = opened.expect("fit").origin;
+            let by = |gpu| recommendations(opening, (&origin, gpu), &encoder, &queries);
+            let (method, takes, found) = by(origin.cuda());
+            assert_eq!((method, takes.engines), ("gpu", 0));
+            let slot = origin.gpu_bytes(1).zip(origin.gpu_bytes(0)).map(|(one, none)| one - none);
+            assert!(Some(takes.gpu_bytes) > slot, "a slot, and the items");
+            let (method, takes, expected) = by(None);
+            assert_eq!((method, takes), ("rows", Takes { engines: 1, gpu_bytes: 0 }));
+            assert_eq!(expected[1].len(), 70);
+            assert_eq!(found, expected);
+        });
+    }
+
     /// Puts an engine beside the model of `made` whose scores are sums, which the golden rows ask for from then on.
     fn put_engine(made: &mut Made, compute_capability: &str) {
         let folder = made.folder.path();
@@ -401,7 +488,7 @@ mod tests {
             assert_eq!(opened.defaults(), Some((Lane::Threaded, GPU_SLOTS)));
             let expected = "tensorrt (model.engine by TensorRT-RTX 1.7.1, a fake, compute capability 9.0)";
             assert_eq!(opened.to_string(), expected);
-            assert!(opened.gpu_bytes(2) > opened.gpu_bytes(1));
+            assert!(opened.origin.gpu_bytes(2) > opened.origin.gpu_bytes(1));
             let mut scores = Vec::new();
             let mut another = opening.another(&opened.origin).expect("a second slot");
             another.run(&made.rows, &mut scores).expect("scores");

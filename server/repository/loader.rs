@@ -125,8 +125,6 @@ struct Instances {
     choice: Choice,
     /// What more of them are opened of.
     origin: Origin,
-    /// What they take of a GPU's memory, where they are on one.
-    gpu_bytes: Option<usize>,
 }
 
 impl Loader {
@@ -175,9 +173,10 @@ impl Loader {
             rows: &rows,
             options,
         };
-        let Instances { lane, engines, costs, choice, origin, gpu_bytes } =
+        let Instances { lane, engines, costs, choice, origin } =
             self.open_instances(&opening, (model, version))?;
         let recommender = recommender((&opening, &origin), (&folder, &encoder), beside)?;
+        let searching = recommender.as_ref().map(|(it, _)| it.takes()).unwrap_or_default();
         tracing::info!(%model, %version, lane = lane.name(), costs = %Costs(&costs), "ready");
         let facts = VersionFacts {
             quality: manifest.metrics.clone(),
@@ -187,7 +186,9 @@ impl Loader {
             engine: choice.engine.name(),
             because: choice.because.name(),
             engines: engines.len(),
-            gpu_bytes,
+            gpu_bytes: origin
+                .gpu_bytes(engines.len() + searching.engines)
+                .map(|bytes| bytes.saturating_add(searching.gpu_bytes)),
         };
         let metrics = self.metrics.version(model.as_str(), version.into(), facts);
         let batcher =
@@ -227,10 +228,9 @@ impl Loader {
         let more: Result<Vec<_>, _> = (1..instances).map(|_| opening.another(&opened.origin)).collect();
         let more = more?;
         tracing::info!(%model, %version, engine = %opened, reason = %opened.choice.reason, "chosen");
-        let gpu_bytes = opened.gpu_bytes(instances);
         let Opened { engine, costs, choice, origin } = opened;
         let engines = iter::once(engine).chain(more).collect();
-        Ok(Instances { lane, engines, costs, choice, origin, gpu_bytes })
+        Ok(Instances { lane, engines, costs, choice, origin })
     }
 
     /// The lane, and the engine instances in it.
@@ -274,6 +274,7 @@ fn recommender(
     let Some(catalogue) = Catalogue::read(folder, encoder)? else { return Ok(None) };
     let source = Source {
         runtime,
+        gpu: origin.cuda(),
         folder,
         encoder,
         rows: &golden.input,

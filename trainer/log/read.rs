@@ -302,7 +302,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-impl<'a> Collect for Reader<'a> {
+impl Collect for Reader<'_> {
     fn projection(&mut self, schema: &Schema) -> Result<Vec<usize>, LogError> {
         self.begin();
         let place = |name| schema.index_of(name).map_err(|_| LogError::NoColumn(name.to_owned()));

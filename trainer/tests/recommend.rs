@@ -110,6 +110,7 @@ fn recommender(
     let runtime = crate::runtime();
     let source = Source {
         runtime: &runtime,
+        gpu: None,
         folder,
         encoder,
         rows: &golden.input,

@@ -22,8 +22,6 @@ use cudarc::{
     },
 };
 
-use kernels::Source;
-
 use super::{
     CudaOptions,
     blas::{self, Algorithm, Descriptors},
@@ -52,10 +50,6 @@ fn is_there(is_there: bool, library: &str) -> Result<(), EngineError> {
     if is_there { Ok(()) } else { Err(EngineError::Cuda(format!("{library} cannot be opened"))) }
 }
 
-/// The kernels that the engine runs.
-pub(super) const ENGINE_KERNELS: [Source; 4] =
-    [kernels::GATHER, kernels::CROSS, kernels::DENSE, kernels::HEAD];
-
 /// A device, with our kernels in it or bare.
 pub(super) struct Driver {
     description: Description,
@@ -75,9 +69,9 @@ unsafe impl Send for Driver {}
 unsafe impl Sync for Driver {}
 
 impl Driver {
-    /// Opens the device of `options`, with `kernels` in it. [`check_libraries`] must have found them.
-    pub(super) fn open(options: &CudaOptions, kernels: &[Source]) -> Result<Self, EngineError> {
-        Self::try_open(options, kernels).map_err(|error| EngineError::Cuda(error.to_string()))
+    /// Opens the device of `options`, with our kernels in it. [`check_libraries`] must have found them.
+    pub(super) fn open(options: &CudaOptions) -> Result<Self, EngineError> {
+        Self::try_open(options).map_err(|error| EngineError::Cuda(error.to_string()))
     }
 
     /// Opens the same without kernels and without what multiplies. [`check_driver`] must have found it.
@@ -85,13 +79,13 @@ impl Driver {
         Self::try_open_bare(options).map_err(|error| EngineError::Cuda(error.to_string()))
     }
 
-    fn try_open(options: &CudaOptions, kernels: &[Source]) -> Result<Self, DeviceError> {
+    fn try_open(options: &CudaOptions) -> Result<Self, DeviceError> {
         let mut driver = Self::try_open_bare(options)?;
         driver.blas = Some(cublaslt::create_handle().map_err(blas::failed("cublasLtCreate"))?);
         let (major, minor) = driver.description.capability;
         let compiler =
             Compiler { architecture: format!("sm_{major}{minor}"), cache: options.cache.as_deref() };
-        for &source in kernels {
+        for source in kernels::ALL {
             driver.load(&compiler.code(source)?, source.kernels)?;
         }
         Ok(driver)

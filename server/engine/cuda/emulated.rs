@@ -18,13 +18,13 @@ mod compiled;
 
 use self::compiled::compiled;
 use super::{
-    Cuda, CudaModel, CudaModelOptions, CudaOptions, Precision, check,
+    Cuda, CudaModel, CudaModelOptions, CudaOptions, Items, Precision, Search, Searched, check,
     device::{Address, Device, Product},
     driver::{self, Driver},
     memory::{Memory, Pinned},
     sample,
 };
-use crate::engine::Engine;
+use crate::{engine::Engine, tensor::Rows};
 
 /// The libraries, which are found by their names once they were opened by their paths.
 struct Libraries {
@@ -80,7 +80,7 @@ fn load(path: &Path) -> Library {
 fn device(cache: &Path) -> Arc<dyn Device> {
     let options = CudaOptions { device: 0, cache: Some(cache.to_owned()) };
     driver::check_libraries().expect("all three");
-    Arc::new(Driver::open(&options, &kernels::ALL).expect("opened"))
+    Arc::new(Driver::open(&options).expect("opened"))
 }
 
 #[test]
@@ -96,7 +96,7 @@ fn every_kernel_and_product_comes_to_what_it_should() {
         assert!(checked.passed(), "{checked:?}");
     };
     check::check(&device, 5, see).expect("a stream");
-    assert_eq!(all, 11);
+    assert_eq!(all, 12);
     let products = device.measured_products();
     assert_eq!(products.len(), 64, "one for each shape");
     for product in products {
@@ -121,7 +121,7 @@ fn networks_are_scored_by_replays_of_graphs_from_kernels_that_were_kept() {
     let cache = tempfile::tempdir().expect("a temporary folder");
     for network in [sample::deep_and_cross(), sample::lists()] {
         let device = device(cache.path());
-        assert_eq!(fs::read_dir(cache.path()).expect("a folder").count(), 5, "one for each file of kernels");
+        assert_eq!(fs::read_dir(cache.path()).expect("a folder").count(), 6, "one for each file of kernels");
         let (max_rows, slots) = (NonZeroUsize::new(10).expect("not zero"), NonZeroUsize::MIN);
         for (precision, tolerance) in [(Precision::Single, 1e-5), (Precision::Half, 4e-3)] {
             let direct_bytes = 100;
@@ -210,6 +210,39 @@ fn a_product_that_the_library_cannot_compute_is_computed_by_a_kernel_of_ours() {
     assert_eq!(products.len(), 4);
     assert!(products.iter().all(|product| product.own && product.chosen == 2), "{products:?}");
     drop(device);
+    assert_eq!(libraries.held(), 0);
+}
+
+#[test]
+fn the_best_items_of_a_catalogue_are_those_whose_rows_score_best() {
+    let Some((libraries, _alone)) = Libraries::open() else { return };
+    let cache = tempfile::tempdir().expect("a temporary folder");
+    let network = sample::wide_and_deep();
+    let (max_rows, slots) = (NonZeroUsize::new(10).expect("not zero"), NonZeroUsize::MIN);
+    let options = CudaModelOptions { precision: Precision::Single, max_rows, slots, direct_bytes: 100 };
+    let device = device(cache.path());
+    let model = CudaModel::load(device, &network, &sample::signature(&network), options).expect("loaded");
+    // Every column is the item's, so that its row is that of the pair; two blocks and a rest.
+    let rows = sample::rows(&network, 23);
+    let items = Items { count: 23, is_items: &[true; 6], searches: 1 };
+    let fill = |range: std::ops::Range<u32>, block: &mut Rows| {
+        block.extend_from(&rows, range.start as usize..range.end as usize);
+        true
+    };
+    let items = model.hold_items(items, fill).expect("room").expect("all of them");
+    let mut search = items.open().expect("opened");
+    let user = sample::rows(&network, 1);
+    let scores = network.score(&rows).expect("tables in memory");
+    let mut expected: Vec<usize> = (0..23).collect();
+    expected.sort_by(|&left, &right| scores[right].total_cmp(&scores[left]));
+    let excluded = [u32::try_from(expected.remove(1)).expect("a few")];
+    let found = search.best(Search { user: &user, k: 7, excluded: &excluded }, &mut || true);
+    let Ok(Searched::Best(found)) = found else { panic!("{found:?}") };
+    assert_eq!(found.iter().map(|(item, _)| *item as usize).collect::<Vec<_>>(), expected[..7]);
+    for (item, score) in found {
+        assert!((f64::from(score) - scores[item as usize]).abs() <= 1e-5, "{item}: {score}");
+    }
+    drop((search, items, model));
     assert_eq!(libraries.held(), 0);
 }
 

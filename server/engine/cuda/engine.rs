@@ -23,25 +23,25 @@ use super::{
 };
 use crate::{
     engine::{Engine, EngineError, network::LayerKind},
-    tensor::{Column, Rows, Signature, Values},
+    tensor::{Rows, Signature},
 };
 
 /// One slot of a version on a GPU.
 pub struct CudaEngine {
     signature: Signature,
     /// Declared first, so that it is dropped, and has waited, before the memory that its work touches.
-    slot: Slot,
+    pub(super) slot: Slot,
     failed: Option<DeviceError>,
 }
 
 /// What of an engine the device works with.
-struct Slot {
-    stream: Box<dyn Stream>,
+pub(super) struct Slot {
+    pub(super) stream: Box<dyn Stream>,
     /// One for each bucket.
     graphs: Vec<Graph>,
     pinned: Pinned,
     memory: Memory,
-    resident: Arc<Resident>,
+    pub(super) resident: Arc<Resident>,
 }
 
 impl CudaEngine {
@@ -55,6 +55,17 @@ impl CudaEngine {
         let mut slot = Slot { stream, graphs: Vec::new(), pinned, memory, resident };
         slot.capture()?;
         Ok(Self { signature: signature.clone(), slot, failed: None })
+    }
+
+    /// The error of a device that failed, and may have failed for good.
+    pub(super) fn usable(&self) -> Result<(), EngineError> {
+        self.failed.as_ref().map_or(Ok(()), |error| Err(EngineError::Device(error.clone())))
+    }
+
+    /// Remembers that the device failed.
+    pub(super) fn fail(&mut self, error: DeviceError) -> EngineError {
+        self.failed = Some(error.clone());
+        EngineError::Device(error)
     }
 
     /// A graph of these batches one after the other, to be measured. Each has pinned memory of its own, so that no batch finds
@@ -100,9 +111,7 @@ impl Engine for CudaEngine {
     }
 
     fn run(&mut self, rows: &Rows, scores: &mut Vec<f32>) -> Result<(), EngineError> {
-        if let Some(error) = &self.failed {
-            return Err(EngineError::Device(error.clone()));
-        }
+        self.usable()?;
         scores.clear();
         if rows.is_empty() {
             return Ok(());
@@ -112,8 +121,7 @@ impl Engine for CudaEngine {
         let number = plan.bucket(rows.len()).ok_or_else(too_many)?;
         self.slot.write(number, rows)?;
         if let Err(error) = self.slot.replay(number) {
-            self.failed = Some(error.clone());
-            return Err(EngineError::Device(error));
+            return Err(self.fail(error));
         }
         scores.resize(rows.len(), 0.0);
         self.slot.read(number, scores)
@@ -207,26 +215,10 @@ impl Slot {
                 self.pinned.write(at, &ZEROS[..ZEROS.len().min(bucket.dense - at)]);
             }
         }
-        let other = || EngineError::Signature("the rows are of another one".to_owned());
-        let (ids, dense) = match rows.columns() {
-            [ids] => (ids, None),
-            [ids, dense] => (ids, Some(dense)),
-            _ => return Err(other()),
-        };
-        match ids.values() {
-            Values::I32(ids) if ids.len() == rows.len() * self.resident.plan.id_columns => {
-                self.pinned.write(0, bytemuck::cast_slice(ids));
-            }
-            _ => return Err(other()),
-        }
-        match dense.map(Column::values) {
-            None if self.resident.plan.dense_columns == 0 => Ok(()),
-            Some(Values::F32(dense)) if dense.len() == rows.len() * self.resident.plan.dense_columns => {
-                self.pinned.write(bucket.dense, bytemuck::cast_slice(dense));
-                Ok(())
-            }
-            _ => Err(other()),
-        }
+        let (ids, dense) = self.resident.numbers(rows)?;
+        self.pinned.write(0, bytemuck::cast_slice(ids));
+        self.pinned.write(bucket.dense, bytemuck::cast_slice(dense));
+        Ok(())
     }
 
     /// Runs the graph of a bucket and waits for it.
@@ -255,21 +247,21 @@ impl Slot {
         let Resident { plan, .. } = &*self.resident;
         if plan.is_direct(&bucket) {
             let rows = self.resident.at(plan.version.bucket_rows).at(number * size_of::<u32>());
-            return self.compute(bucket, Exchange { start: self.pinned.seen_at(0), rows });
+            return self.compute(bucket, Exchange::new(bucket, self.pinned.seen_at(0), rows));
         }
         let start = self.part(plan.slot.exchange);
         let (from, bytes) = (self.pinned.at(0), bucket.scores);
         // SAFETY: Both are as large as the largest bucket asks for, belong to this slot, which outlives its stream, and are
         // left alone until the work is done. So it is for what is named below.
         unsafe { self.stream.copy_in(start, from, bytes) }?;
-        self.compute(bucket, Exchange { start, rows: start.at(bucket.header) })?;
+        self.compute(bucket, Exchange::new(bucket, start, start.at(bucket.header)))?;
         let (to, bytes) = (self.pinned.at(bucket.header), bucket.end - bucket.header);
         // SAFETY: As above.
         unsafe { self.stream.copy_out(to, start.at(bucket.header), bytes) }
     }
 
     /// Everything between what comes in and what goes out.
-    fn compute(&mut self, bucket: Bucket, exchange: Exchange) -> Result<(), DeviceError> {
+    pub(super) fn compute(&mut self, bucket: Bucket, exchange: Exchange) -> Result<(), DeviceError> {
         self.gather(bucket, exchange)?;
         let last = self.layers(bucket, exchange)?;
         self.head(bucket, exchange, last)
@@ -277,7 +269,7 @@ impl Slot {
 
     fn gather(&mut self, bucket: Bucket, exchange: Exchange) -> Result<(), DeviceError> {
         let Resident { plan, rows, .. } = &*self.resident;
-        let Exchange { start, rows: count } = exchange;
+        let Exchange { start, rows: count, fault, .. } = exchange;
         let pitch = plan.input.pitch / plan.precision.per_chunk();
         let arguments = [
             Argument::Memory(count),
@@ -292,7 +284,7 @@ impl Slot {
             signed(plan.embedding_chunks()),
             signed(pitch),
             Argument::Memory(self.part(plan.slot.input)),
-            Argument::Memory(start.at(bucket.header + Bucket::FAULT)),
+            Argument::Memory(fault),
         ];
         let kernel = kernels::GATHER.kernels[kernel_of(&self.resident)];
         self.launch(kernel, bucket.rows * pitch, &arguments)
@@ -359,7 +351,7 @@ impl Slot {
 
     fn head(&mut self, bucket: Bucket, exchange: Exchange, hidden: Address) -> Result<(), DeviceError> {
         let Resident { plan, rows, .. } = &*self.resident;
-        let Exchange { start, rows: count } = exchange;
+        let Exchange { start, rows: count, scores, fault } = exchange;
         let arguments = [
             Argument::Memory(count),
             Argument::Memory(hidden),
@@ -371,15 +363,15 @@ impl Slot {
             Argument::Unsigned(rows.wide),
             // The wide weights carry it.
             Argument::Float(0.0),
-            Argument::Memory(start.at(bucket.scores)),
-            Argument::Memory(start.at(bucket.header + Bucket::FAULT)),
+            Argument::Memory(scores),
+            Argument::Memory(fault),
         ];
         let kernel = kernels::HEAD.kernels[kernel_of(&self.resident)];
         self.launch(kernel, bucket.rows * WARP, &arguments)
     }
 
     /// Launches `kernel` with at least so many threads.
-    fn launch(
+    pub(super) fn launch(
         &mut self,
         kernel: &'static str,
         threads: usize,
@@ -392,18 +384,29 @@ impl Slot {
         unsafe { self.stream.launch(&Launch { kernel, grid, arguments }) }
     }
 
-    fn part(&self, part: Part) -> Address {
+    pub(super) fn part(&self, part: Part) -> Address {
         self.memory.at(part.offset)
     }
 }
 
-/// Where kernels find what is exchanged for a batch.
+/// Where kernels find what comes in for a batch, and leave what goes out.
 #[derive(Clone, Copy)]
-struct Exchange {
-    /// On the device or, where that is faster, the pinned memory itself.
-    start: Address,
+pub(super) struct Exchange {
+    /// The ids, and behind them the dense values: on the device or, where that is faster, the pinned memory itself.
+    pub(super) start: Address,
     /// How many rows are to be computed.
-    rows: Address,
+    pub(super) rows: Address,
+    pub(super) scores: Address,
+    /// The word for an id that is none.
+    pub(super) fault: Address,
+}
+
+impl Exchange {
+    /// All of it as a bucket lays it out from `start` on, but for the number of rows.
+    fn new(bucket: Bucket, start: Address, rows: Address) -> Self {
+        let fault = start.at(bucket.header + Bucket::FAULT);
+        Self { start, rows, scores: start.at(bucket.scores), fault }
+    }
 }
 
 /// Which of a file's kernels: the one for single precision is the first.

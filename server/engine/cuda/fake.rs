@@ -222,6 +222,7 @@ impl State {
                     "dense_8_f16" => dense(memory, (8, Precision::Half), threads, arguments),
                     "head_f32" => head(memory, Precision::Single, threads, arguments),
                     "head_f16" => head(memory, Precision::Half, threads, arguments),
+                    "pairs" => pairs(memory, threads, arguments),
                     other => panic!("no kernel {other}"),
                 }
             }
@@ -562,10 +563,47 @@ fn row_sums(memory: &mut Memory, arguments: &[Argument]) {
     }
 }
 
+/// `pairs.cu`.
+fn pairs(memory: &mut Memory, threads: usize, arguments: &[Argument]) {
+    use Argument::{Memory as At, Signed, Unsigned};
+    let &[
+        At(user),
+        At(items),
+        Signed(item_columns),
+        At(sources),
+        Signed(columns),
+        Signed(id_columns),
+        Unsigned(first),
+        Unsigned(rows),
+        At(ids),
+        At(dense),
+    ] = arguments
+    else {
+        panic!("other arguments: {arguments:?}");
+    };
+    let [item_columns, columns, id_columns] = [item_columns, columns, id_columns].map(size);
+    let (first, rows) = (first as usize, rows as usize);
+    assert!(threads >= rows * columns, "a thread a word");
+    for row in 0..rows {
+        for column in 0..columns {
+            let word = match usize::try_from(memory.word(sources, column).cast_signed()) {
+                Ok(source) => memory.word(items, (first + row) * item_columns + source),
+                Err(_) => memory.word(user, column),
+            };
+            if column < id_columns {
+                memory.set_word(ids, row * id_columns + column, word);
+            } else {
+                memory.set_word(dense, row * (columns - id_columns) + column - id_columns, word);
+            }
+        }
+    }
+}
+
 /// `topk_items` of `topk.cu`.
 fn topk_items(memory: &mut Memory, grid: u32, arguments: &[Argument]) {
     use Argument::{Memory as At, Signed};
-    let &[At(count), At(scores), At(excluded), Signed(excluded_count), Signed(k), At(best)] = arguments
+    let &[At(count), At(scores), At(excluded), Signed(excluded_count), Signed(k), At(best), At(fault)] =
+        arguments
     else {
         panic!("other arguments: {arguments:?}");
     };
@@ -573,6 +611,9 @@ fn topk_items(memory: &mut Memory, grid: u32, arguments: &[Argument]) {
     let excluded: Vec<u32> = (0..size(excluded_count)).map(|place| memory.word(excluded, place)).collect();
     let key = |memory: &mut Memory, item: u32| {
         let bits = if item < count { memory.word(scores, item as usize) } else { 0 };
+        if !f32::from_bits(bits).is_finite() {
+            memory.set_word(fault, 0, 1);
+        }
         let ordered = if bits >> 31 == 1 { !bits } else { bits | 1 << 31 };
         let is_item = item < count && !f32::from_bits(bits).is_nan() && !excluded.contains(&item);
         if is_item { u64::from(ordered) << 32 | u64::from(!item) } else { 0 }
@@ -651,7 +692,7 @@ fn size(number: i32) -> usize {
 pub(in crate::engine) const ROW_SUMS: &str = "row_sums";
 
 /// Items or keys of a block of top-k.
-const TILE: u32 = 1024;
+const TILE: u32 = 2048;
 
 /// What lies between two allocations at least, and what each starts at a multiple of.
 const GAP: u64 = 4096;

@@ -11,6 +11,7 @@
 //! | `plan` | where everything of a network lies: pure |
 //! | `resident` | a version's tables and weights |
 //! | `engine` | a slot: a stream with its graphs |
+//! | `search` | a catalogue's items, and searches of them for the best |
 //! | `check` | kernels and products beside plain computations, where there is a GPU |
 //!
 //! What is unsafe is in `device`'s traits, and called by those that own what they name. `device`, `driver` and `memory` serve
@@ -34,6 +35,7 @@ mod plan;
 mod resident;
 #[cfg(test)]
 pub(crate) mod sample;
+mod search;
 #[cfg(test)]
 mod tests;
 
@@ -50,6 +52,7 @@ pub use self::{
     engine::{CudaEngine, Replays},
     plan::PlanError,
     resident::UploadError,
+    search::{CudaItems, CudaSearch, Items, Search, Searched},
 };
 use self::{device::Device, driver::Driver, plan::Plan, resident::Resident};
 use super::{EngineError, Network};
@@ -136,7 +139,7 @@ impl Cuda {
             Self::check_libraries()?;
         }
         let network = Network::read(model, signature)?;
-        CudaModel::load(self.open(&driver::ENGINE_KERNELS)?, &network, signature, options)
+        CudaModel::load(self.open()?, &network, signature, options)
     }
 
     /// Loads a network that lies in memory, with the inputs and the output of `signature`, which must be its own.
@@ -149,13 +152,13 @@ impl Cuda {
         if self.opened.get().is_none() {
             Self::check_libraries()?;
         }
-        CudaModel::load(self.open(&driver::ENGINE_KERNELS)?, network, signature, options)
+        CudaModel::load(self.open()?, network, signature, options)
     }
 
-    /// Opens the GPU with every kernel that there is, those that no engine runs among them.
+    /// Opens the GPU.
     pub fn hold(&self) -> Result<HeldDevice, EngineError> {
         Self::check_libraries()?;
-        self.open(&kernels::ALL).map(HeldDevice)
+        self.open().map(HeldDevice)
     }
 
     /// The GPU for an engine that launches none of our kernels, which takes neither cuBLASLt nor NVRTC.
@@ -167,11 +170,11 @@ impl Cuda {
         Ok(self.bare.keep(Driver::open_bare(&self.options)?))
     }
 
-    fn open(&self, kernels: &[kernels::Source]) -> Result<Arc<dyn Device>, EngineError> {
+    fn open(&self) -> Result<Arc<dyn Device>, EngineError> {
         if let Some(device) = self.opened.get() {
             return Ok(device);
         }
-        Ok(self.opened.keep(Driver::open(&self.options, kernels)?))
+        Ok(self.opened.keep(Driver::open(&self.options)?))
     }
 
     /// A fake, open for as long as what comes beside it is kept.

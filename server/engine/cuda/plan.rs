@@ -81,6 +81,39 @@ pub(super) struct LayerPlan {
     pub(super) bias: Part,
 }
 
+/// What lies in a GPU's memory of the items of a catalogue, which all searches of it share.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct ItemsLayout {
+    pub(super) count: u32,
+    /// Words of an item.
+    pub(super) columns: usize,
+    /// `[count, columns]`: the columns of rows that are the item's.
+    pub(super) items: Part,
+    /// A word for each column of a row: which of an item's words stands there, or -1 for the user's.
+    pub(super) sources: Part,
+    /// The rows of every block but the last one, those of that, and the items, a word each.
+    pub(super) counts: Part,
+    pub(super) bytes: usize,
+}
+
+/// What each search of a catalogue has of its own. The host has as much pinned as there is before `scores`: from `user` on it
+/// goes to the device, and up to there it comes back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct SearchLayout {
+    /// The words that kernels raise for an id that is none, and for a score that is no finite number.
+    pub(super) faults: Part,
+    /// The keys of the best items.
+    pub(super) found: Part,
+    /// The row of the user.
+    pub(super) user: Part,
+    /// Items that are not wanted.
+    pub(super) excluded: Part,
+    pub(super) scores: Part,
+    /// The best keys of every tile of the scores, and of what those leave, in turn.
+    pub(super) keys: [Part; 2],
+    pub(super) bytes: usize,
+}
+
 /// What is exchanged for batches of so many rows at most, by its offset: ids `[rows, id_columns]`, dense values
 /// `[rows, dense_columns]`, the header, scores `[rows]`. Everything to the end of the header goes to the device, and
 /// everything from its start comes back; where all of it is small, kernels read and write it in the host's memory.
@@ -181,6 +214,48 @@ impl Plan {
     /// Sixteen-byte chunks of an embedding.
     pub(super) fn embedding_chunks(&self) -> usize {
         self.input.padded_width / self.precision.per_chunk()
+    }
+}
+
+impl ItemsLayout {
+    /// The items of a catalogue of `count`, which have `columns` of a row's `row_columns`.
+    pub(super) fn new(count: u32, (columns, row_columns): (usize, usize)) -> Result<Self, PlanError> {
+        let mut layout = Layout::default();
+        let words = |columns: usize| self::count(columns.checked_mul(WORD), "words in an item");
+        Ok(Self {
+            count,
+            columns,
+            items: layout.place(count as usize, words(columns)?)?,
+            sources: layout.place(row_columns, WORD)?,
+            counts: layout.place(3, WORD)?,
+            bytes: layout.bytes,
+        })
+    }
+}
+
+impl SearchLayout {
+    /// What searches `items` for users whose rows have so many columns.
+    pub(super) fn new(items: &ItemsLayout, row_columns: usize) -> Result<Self, PlanError> {
+        let mut layout = Layout::default();
+        let items = items.count as usize;
+        let keys = |tiles: usize| count(tiles.checked_mul(kernels::TOPK_ITEMS), "keys of items");
+        let tiles = items.div_ceil(kernels::TOPK_TILE);
+        let first = keys(tiles)?;
+        let second = keys(first.div_ceil(kernels::TOPK_TILE))?;
+        Ok(Self {
+            faults: layout.place(2, WORD)?,
+            found: layout.place(kernels::TOPK_ITEMS, KEY)?,
+            user: layout.place(row_columns, WORD)?,
+            excluded: layout.place(items.min(MOST_EXCLUDED), WORD)?,
+            scores: layout.place(items, WORD)?,
+            keys: [layout.place(first, KEY)?, layout.place(second, KEY)?],
+            bytes: layout.bytes,
+        })
+    }
+
+    /// Bytes that are exchanged with the host.
+    pub(super) fn exchanged(&self) -> usize {
+        self.scores.offset
     }
 }
 
@@ -308,6 +383,13 @@ fn count<T>(number: Option<T>, what: &'static str) -> Result<T, PlanError> {
     number.ok_or(PlanError(what))
 }
 
+/// Bytes of an id, of a dense value and of a number of rows.
+const WORD: usize = 4;
+/// Bytes of an item's key.
+const KEY: usize = 8;
+/// Items that a search leaves out at most: as many as a request may name, and some.
+const MOST_EXCLUDED: usize = 1 << 17;
+
 /// What every part starts at a multiple of; allocations do as well.
 pub(super) const ALIGNMENT: usize = 256;
 
@@ -374,6 +456,29 @@ mod tests {
                 let SlotLayout { input, hidden: [one, other], workspace, exchange, bytes } = plan.slot;
                 check_parts(vec![input, one, other, workspace, exchange], bytes);
             }
+        }
+    }
+
+    #[test]
+    fn a_catalogue_has_room_for_every_item_and_for_the_best_of_every_tile() {
+        let tile = u32::try_from(kernels::TOPK_TILE).expect("small");
+        for (count, columns, keys) in
+            [(1, 0, [1, 1]), (tile, 3, [1, 1]), (tile + 1, 3, [2, 1]), (9 * tile, 1, [9, 5])]
+        {
+            let items = ItemsLayout::new(count, (columns, 7)).expect("small");
+            check_parts(vec![items.items, items.sources, items.counts], items.bytes);
+            assert_eq!(items.items.bytes, count as usize * columns * 4);
+            let search = SearchLayout::new(&items, 7).expect("small");
+            let SearchLayout { faults, found, user, excluded, scores, keys: [first, second], bytes } = search;
+            check_parts(vec![faults, found, user, excluded, scores, first, second], bytes);
+            assert_eq!(
+                [first, second].map(|part| part.bytes),
+                keys.map(|tiles| tiles * kernels::TOPK_ITEMS * 8)
+            );
+            assert!(excluded.offset + excluded.bytes <= search.exchanged());
+            assert!(
+                faults.offset < found.offset && found.offset < user.offset && user.offset < excluded.offset
+            );
         }
     }
 

@@ -9,9 +9,12 @@ use super::{
     memory::Memory,
     plan::{LayerPlan, Part, Plan},
 };
-use crate::engine::{
-    Network,
-    network::{Layer, Pooling, Table},
+use crate::{
+    engine::{
+        EngineError, Network,
+        network::{Layer, Pooling, Table},
+    },
+    tensor::{Rows, Values},
 };
 
 /// Why a network did not get into a GPU's memory.
@@ -69,6 +72,23 @@ impl Resident {
         let rows = |table: &Table| u32::try_from(table.rows()).expect("ids name its rows");
         let rows = TableRows { embeddings: rows(&network.embeddings), wide: rows(&network.wide) };
         Ok(Self { device, plan, rows, memory })
+    }
+
+    /// The ids and the dense values of rows, which must be of the version's signature.
+    pub(super) fn numbers<'r>(&self, rows: &'r Rows) -> Result<(&'r [i32], &'r [f32]), EngineError> {
+        let (ids, dense) = match rows.columns() {
+            [ids] => (ids.values(), None),
+            [ids, dense] => (ids.values(), Some(dense.values())),
+            _ => return Err(EngineError::other_rows()),
+        };
+        let (ids, dense): (&[i32], &[f32]) = match (ids, dense) {
+            (Values::I32(ids), None) => (ids, &[]),
+            (Values::I32(ids), Some(Values::F32(dense))) => (ids, dense),
+            _ => return Err(EngineError::other_rows()),
+        };
+        let fits = ids.len() == rows.len() * self.plan.id_columns
+            && dense.len() == rows.len() * self.plan.dense_columns;
+        if fits { Ok((ids, dense)) } else { Err(EngineError::other_rows()) }
     }
 
     /// The address of a part.

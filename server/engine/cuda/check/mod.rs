@@ -10,6 +10,7 @@ mod dense;
 mod gather;
 mod head;
 mod numbers;
+mod pairs;
 mod product;
 mod top_k;
 
@@ -114,6 +115,7 @@ pub(super) fn check(
         done(bench.check_head(precision));
         done(bench.check_product(precision));
     }
+    done(bench.check_pairs());
     done(bench.check_top_k(max_rows));
     Ok(())
 }
@@ -188,7 +190,7 @@ mod tests {
         let device: Arc<dyn Device> = Arc::clone(&fake) as _;
         let mut all = Vec::new();
         check(&device, usize::MAX, &mut |checked| all.push(checked)).expect("a stream");
-        assert_eq!(all.len(), 11);
+        assert_eq!(all.len(), 12);
         for checked in all {
             assert!(checked.passed(), "{checked:?}");
         }
@@ -206,7 +208,7 @@ mod tests {
             fake.fail_after(call);
             let all = check_all(&fake);
             let failed: Vec<_> = all.iter().filter(|checked| !checked.passed()).collect();
-            assert_eq!((all.len(), failed.len()), (11, 1), "{failed:?}");
+            assert_eq!((all.len(), failed.len()), (12, 1), "{failed:?}");
             let [fault] = failed[0].faults.as_slice() else { panic!("one fault: {failed:?}") };
             assert!(fault.contains(": it was told to") && fault.contains(" of ") || fault.contains("relu"));
             assert_eq!(fake.held(), 0, "after call {call}");

@@ -10,12 +10,15 @@ impl Bench {
     pub(super) fn check_top_k(&mut self, max_rows: usize) -> Checked {
         // Keys are integers, which are right or are not.
         let mut checked = Checked::new("topk", 0.0);
-        for (count, bucket) in ITEMS.into_iter().filter(|&(_, bucket)| bucket <= max_rows.max(1024)) {
-            for k in [1, 10, 512] {
+        for (count, bucket) in
+            ITEMS.into_iter().filter(|&(_, bucket)| bucket <= max_rows.max(kernels::TOPK_TILE))
+        {
+            for k in [1, 10, kernels::TOPK_ITEMS] {
                 let case = TopK::new(count, bucket, k);
                 checked.begin(format!("the best {k} of {count} of {bucket} items"));
                 let found = self.top_k(&case).map(|found| {
-                    checked.expect(found == case.expected(), "other items, or in another order");
+                    checked.expect(found.0 == case.expected(), "other items, or in another order");
+                    checked.expect(found.1 != case.is_finite(), "a score that is no number was not told of");
                 });
                 checked.end(found);
             }
@@ -23,12 +26,12 @@ impl Bench {
         checked
     }
 
-    /// The keys of the best items, of each tile first and then of what that leaves.
-    fn top_k(&mut self, case: &TopK) -> Result<Vec<u64>, DeviceError> {
+    /// The keys of the best items, of each tile first and then of what that leaves, and whether a score was told of.
+    fn top_k(&mut self, case: &TopK) -> Result<(Vec<u64>, bool), DeviceError> {
         let [count, scores] =
             [self.put(&words(&[case.count]))?, self.put(&encode(Precision::Single, &case.scores))?];
         let excluded: Vec<u8> = case.excluded.iter().flat_map(|item| item.to_le_bytes()).collect();
-        let excluded = self.put(&excluded)?;
+        let [excluded, fault] = [self.put(&excluded)?, self.put(&[0; 4])?];
         let mut blocks = case.scores.len().div_ceil(TILE);
         let mut best = self.put(&vec![POISON; blocks * case.k * 8])?;
         let arguments = [
@@ -38,6 +41,7 @@ impl Bench {
             signed(case.excluded.len()),
             signed(case.k),
             Argument::Memory(best.at(0)),
+            Argument::Memory(fault.at(0)),
         ];
         self.launch("topk_items", blocks * Launch::BLOCK as usize, &arguments)?;
         while blocks > 1 {
@@ -54,15 +58,15 @@ impl Bench {
             best = fewer;
         }
         let found = self.fetch(best.at(0), case.k * 8)?;
-        Ok(found.as_chunks().0.iter().map(|&bytes| u64::from_le_bytes(bytes)).collect())
+        let found = found.as_chunks().0.iter().map(|&bytes| u64::from_le_bytes(bytes)).collect();
+        Ok((found, self.fetch(fault.at(0), 4)? != [0; 4]))
     }
 }
 
 /// Items that there are, of how many the launch is made for: around a tile's, and more than one turn leaves over.
 const ITEMS: [(usize, usize); 7] =
-    [(0, 10), (1, 1), (9, 10), (1023, 1024), (1024, 1024), (1025, 2048), (5000, 5000)];
-/// What a block takes of them.
-const TILE: usize = 1024;
+    [(0, 10), (1, 1), (9, 10), (2047, 2048), (2048, 2048), (2049, 4096), (9000, 9000)];
+const TILE: usize = kernels::TOPK_TILE;
 
 /// Items of which the best are asked for.
 struct TopK {
@@ -84,6 +88,10 @@ impl TopK {
         let scores = (0..bucket).map(|_| score()).collect();
         let excluded = (0..u32::try_from(bucket).expect("a few")).filter(|item| item % 7 == 3).collect();
         Self { count, k, scores, excluded }
+    }
+
+    fn is_finite(&self) -> bool {
+        self.scores[..self.count].iter().all(|score| score.is_finite())
     }
 
     /// The keys of the best items, and zeros where there are no more.
