@@ -1,5 +1,5 @@
 # Each target is a line or two over plain cargo; what it needs beyond Debian's packages it fetches itself.
-.PHONY: demo test bench loadtest loadtest-peers loadtest-feedback overload train-retail train-adult bench-train bench-recommend tensorrt tensorrt-check tensorrt-memcheck gpu-check gpu-bundle mlflow-check
+.PHONY: demo test bench loadtest loadtest-peers loadtest-feedback replicas-check overload train-retail train-adult bench-train bench-recommend tensorrt tensorrt-check tensorrt-memcheck gpu-check gpu-bundle mlflow-check
 
 # What a failed recipe has begun is not taken for done the next time.
 .DELETE_ON_ERROR:
@@ -45,6 +45,12 @@ loadtest-peers: $(TARGET)/tools/bin/oha
 loadtest-feedback:
 	cargo build --release --workspace --exclude millrace-tensorrt
 	$(WITH_ONNXRUNTIME) python3 loadtest/run_feedback.py $(ARGS)
+
+## Two replicas behind nginx with a real Prometheus and Alertmanager, for half a minute; takes Debian's nginx-light, prometheus and
+## prometheus-alertmanager.
+replicas-check:
+	cargo build --release --workspace --exclude millrace-tensorrt
+	$(WITH_ONNXRUNTIME) python3 loadtest/run_replicas.py
 
 ## What becomes of 2, 5 and 10 times as many requests as a slow model can answer, for some four minutes.
 overload: $(TARGET)/tools/bin/oha
