@@ -1,6 +1,7 @@
 """Measures feedback on this machine: `make loadtest-feedback`, or see README.md beside this file.
 
-How many events a second are durable, in requests of 100 over a few connections, and what receipts cost at full load. Progress
+How many events a second are durable, in requests of 100 over a few connections, what receipts cost at full load, and what a disk
+that stalls costs predictions, where `--stall` asks for it, which takes root. Progress
 goes to standard error, a table to standard output, and the last line is one JSON object. The status is 1 where a request
 failed, whatever the timings are.
 """
@@ -20,6 +21,7 @@ from pathlib import Path
 
 import command
 import machine
+import stall
 import wrk
 from plan import QUICK, Plan, Programs
 from protocol import MODEL
@@ -33,18 +35,19 @@ HOST = "127.0.0.1"
 JSON = {"content-type": "application/json"}
 
 
-@dataclass(frozen=True)
+@dataclass
 class Results:
     """What was measured."""
 
     journal: Journal
     events: dict[str, list[Run]] = field(default_factory=dict)
     pairs: list[Pair] = field(default_factory=list)
+    stalled: stall.Stalled = field(default_factory=stall.Stalled)
 
     @property
     def failures(self) -> list[str]:
-        """Every kind of error of every run."""
-        return self.journal.errors()
+        """Every kind of error of every run, and what was not as it must be on a disk that stalls."""
+        return self.journal.errors() + self.stalled.failures
 
     def summary(self) -> dict[str, object]:
         """The figures, for programs."""
@@ -52,14 +55,24 @@ class Results:
         return {
             "machine": machine.description(),
             "events_per_second": {kind: round(_events(runs)) for kind, runs in self.events.items()},
-            "receipts_ratio": round(self._ratio(), 3),
+            "receipts_ratio": round(self._ratio(), 3) if self.pairs else None,
+            "stalled_p99_ratio": round(self._stalled(), 3) if self.stalled.pairs else None,
+            "stalled_feedback": {name: dict(told) for name, told in self.stalled.told.items()},
             "most_steal": round(worst.disturbance.steal, 4),
         }
 
     def table(self) -> str:
         """The figures, for people."""
         lines = [f"durable {kind:10} {_events(runs):10,.0f}/s" for kind, runs in self.events.items()]
-        return "\n".join([*lines, f"requests with receipts beside those without: {self._ratio():.3f}"])
+        if self.pairs:
+            lines.append(f"requests with receipts beside those without: {self._ratio():.3f}")
+        if self.stalled.pairs:
+            lines.append(f"p99 while the disk stalls beside that while it does not: {self._stalled():.3f}")
+        return "\n".join(lines)
+
+    def _stalled(self) -> float:
+        pairs = self.stalled.pairs
+        return statistics.median(pair.ours.figures.p99_ms / pair.other.figures.p99_ms for pair in pairs)
 
     def _ratio(self) -> float:
         ratios = (pair.ours.figures.per_second / pair.other.figures.per_second for pair in self.pairs)
@@ -70,11 +83,13 @@ def main() -> int:
     """Runs what the command line asks for."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="one short run of each, to try the harness")
-    plan = QUICK if parser.parse_args().quick else Plan()
-    return command.run(lambda: _measure(plan))
+    parser.add_argument("--stall", action="store_true", help="only requests while the disk stalls; takes root")
+    arguments = parser.parse_args()
+    plan = QUICK if arguments.quick else Plan()
+    return command.run(lambda: _measure(plan, arguments.stall))
 
 
-def _measure(plan: Plan) -> Results:
+def _measure(plan: Plan, stalls: bool) -> Results:
     wrk.require()
     programs = Programs.prepare()
     results = Results(Journal())
@@ -82,6 +97,9 @@ def _measure(plan: Plan) -> Results:
     with tempfile.TemporaryDirectory(dir=programs.folder) as folder:
         keys = Path(folder) / "receipt.keys"
         keys.write_text(secrets.token_hex(32), encoding="ascii")
+        if stalls:
+            results.stalled = stall.measure(results.journal, programs, plan, Path(folder), keys)
+            return results
         config = f'receipt_keys = "{keys}"\nfeedback_dir = "{folder}/log"\n'
         with programs.millrace(config) as server:
             kinds = {"behaviour": _behaviour, "labels": _labels}
