@@ -131,10 +131,11 @@ pub struct Run<'a> {
 impl Run<'_> {
     /// Trains a version, judges it and leaves it in `folder`. Where an earlier call was killed there, it goes on.
     pub fn train(&mut self, folder: &Path) -> Result<Artifact, PipelineError> {
-        let sources = self.sources()?;
+        let feedback = self.feedback()?;
+        let sources = self.sources(feedback.as_ref())?;
         let mut checkpoints = Checkpoints::new(folder, self.training(&sources), self.checkpoints)?;
         let found = checkpoints.find()?.map(|found| found.position);
-        let (LogFile { log, dropped }, split) = self.read()?;
+        let (LogFile { log, dropped }, split) = self.read(feedback.as_ref())?;
         self.tell(format_args!("read {} rows, dropped {dropped}", log.len()));
         self.tell(describe(&log, &split));
         let examples = self.held_out(&log, &split)?;
@@ -214,7 +215,7 @@ impl Run<'_> {
         self.progress.say(&line.to_string());
     }
 
-    fn read(&mut self) -> Result<(LogFile, Split), PipelineError> {
+    fn read(&mut self, feedback: Option<&Feedback>) -> Result<(LogFile, Split), PipelineError> {
         let Pipeline { data, features, seed, .. } = self.pipeline;
         if let Some(test) = &data.test_path {
             let test = self.log.with_file_name("").join(test);
@@ -222,9 +223,8 @@ impl Run<'_> {
             let split = Split::of_table(training, file.log.len() - training, &self.pipeline.split)?;
             return Ok((file, split));
         }
-        let feedback = self.feedback()?;
         let measured = self.pipeline.measured();
-        let file = log::read_with(self.log, feedback.as_ref(), data, features, &measured, self.progress)?;
+        let file = log::read_with(self.log, feedback, data, features, &measured, self.progress)?;
         let split = Split::new(&file.log.times, &self.pipeline.split)?;
         Ok((file, split))
     }
@@ -352,9 +352,9 @@ impl Run<'_> {
     }
 
     /// The SHA-256 of each file that is read, the log first.
-    fn sources(&self) -> Result<Vec<String>, PipelineError> {
+    fn sources(&self, feedback: Option<&Feedback>) -> Result<Vec<String>, PipelineError> {
         let test = self.pipeline.data.test_path.as_ref().map(|test| self.log.with_file_name("").join(test));
-        let feedback = self.feedback()?.map(|feedback| feedback.files).unwrap_or_default();
+        let feedback = feedback.map(|feedback| feedback.files.clone()).unwrap_or_default();
         let files = [self.log.to_path_buf()].into_iter().chain(test).chain(feedback);
         let hash = |file: PathBuf| sha256(&file).map_err(|source| PipelineError::Hash { file, source });
         files.map(hash).collect()

@@ -125,9 +125,8 @@ impl Work {
         fs::create_dir_all(folder).map_err(at(folder))?;
         let file = File::create(&part).map_err(at(&part))?;
         let records = || {
-            let records = self.log.read(segment.first_seq)?;
-            let next_seq = segment.next_seq;
-            Ok(records.take_while(move |entry| entry.as_ref().map_or(true, |entry| entry.seq < next_seq)))
+            // By their number, so that the segment behind is not even opened.
+            Ok(self.log.read(segment.first_seq)?.take(records_of(segment)))
         };
         let rows = write(records, &self.options.columns, &file)?;
         file.sync_all().map_err(at(&part))?;
@@ -137,9 +136,15 @@ impl Work {
     }
 }
 
-/// The same for the same segment, so that one that is exported again after a crash is the same file.
+/// The same for the same segment, so that one that is exported again after a crash is the same file, and another one for that
+/// of another log, so that replicas can share a folder.
 fn file_name(segment: &Sealed) -> String {
-    format!("feedback-{:020}-{:020}.parquet", segment.first_seq, segment.next_seq - 1)
+    let Sealed { id, first_seq, next_seq, .. } = segment;
+    format!("feedback-{first_seq:020}-{:020}-{id:016x}.parquet", next_seq - 1)
+}
+
+fn records_of(segment: &Sealed) -> usize {
+    usize::try_from(segment.next_seq - segment.first_seq).expect("a segment fits into memory")
 }
 
 /// How often it looks.
@@ -226,6 +231,38 @@ mod tests {
         work.export_all().expect("exported");
         let all: Vec<String> = (0..600).map(|id| id.to_string()).collect();
         assert_eq!(ids(folder.path()), all);
+    }
+
+    #[test]
+    fn logs_share_a_folder() {
+        let folder = tempfile::tempdir().expect("a folder");
+        for (name, ids) in [("a", 0..3), ("b", 3..6)] {
+            let log = open(&folder.path().join(name));
+            append(&log, ids);
+            log.seal().expect("sealed");
+            work(&log, folder.path()).export_all().expect("exported");
+        }
+        let mut ids = ids(folder.path());
+        ids.sort_unstable();
+        assert_eq!(ids, ["0", "1", "2", "3", "4", "5"]);
+    }
+
+    #[test]
+    fn a_segment_is_exported_whatever_becomes_of_the_one_behind_it() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let log = open(&folder.path().join("log"));
+        append(&log, 0..2);
+        log.seal().expect("sealed");
+        append(&log, 2..4);
+        let second = folder.path().join("log");
+        let mut segments: Vec<_> =
+            fs::read_dir(&second).expect("a folder").map(|file| file.expect("a file").path()).collect();
+        segments.sort();
+        let second = segments.iter().rfind(|path| path.to_string_lossy().ends_with("3.log"));
+        let second = second.unwrap_or_else(|| panic!("{segments:?}"));
+        fs::write(second, "no segment").expect("written");
+        work(&log, folder.path()).export_all().expect("exported");
+        assert_eq!(ids(folder.path()), ["0", "1"]);
     }
 
     #[test]

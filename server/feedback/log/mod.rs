@@ -307,6 +307,8 @@ fn gone() -> LogError {
 /// A segment to which nothing is added any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sealed {
+    /// A number at random, which no segment of another log has.
+    pub id: u64,
     /// Sequence number of its first record.
     pub first_seq: u64,
     /// Sequence number after its last record's.

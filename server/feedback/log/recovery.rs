@@ -106,6 +106,7 @@ impl Recovery<'_> {
                 let cut = file.truncate(length).and_then(|()| file.sync_all());
                 cut.map_err(LogError::io("cutting", &name))?;
                 self.recovered.state.sealed.push(Sealed {
+                    id: records.position().header.id,
                     first_seq,
                     next_seq,
                     bytes: length,
@@ -193,7 +194,13 @@ fn check(file: &dyn File, first_seq: u64) -> io::Result<Result<Sealed, (u64, Fla
     };
     let at = bytes.saturating_sub(FOOTER_BYTES as u64);
     let footer = Footer::read(&store::read(file, at, FOOTER_BYTES)?, header);
-    let sealed = footer.map(|footer| Sealed { first_seq, next_seq: footer.next_seq, bytes, exported: false });
+    let sealed = footer.map(|footer| Sealed {
+        id: header.id,
+        first_seq,
+        next_seq: footer.next_seq,
+        bytes,
+        exported: false,
+    });
     Ok(sealed.map_err(|flaw| (at, flaw)))
 }
 

@@ -26,7 +26,7 @@ mod tests {
     fn segments(exported: &[bool]) -> Vec<Sealed> {
         let sealed = |(index, exported): (usize, &bool)| {
             let first_seq = 1 + 10 * index as u64;
-            Sealed { first_seq, next_seq: first_seq + 10, bytes: 100, exported: *exported }
+            Sealed { id: first_seq, first_seq, next_seq: first_seq + 10, bytes: 100, exported: *exported }
         };
         exported.iter().enumerate().map(sealed).collect()
     }

@@ -100,7 +100,7 @@ impl Active {
         store::write(&*self.file, &footer, self.end)?;
         self.file.truncate(bytes)?;
         self.file.sync_all()?;
-        Ok(Sealed { first_seq, next_seq, bytes, exported: false })
+        Ok(Sealed { id, first_seq, next_seq, bytes, exported: false })
     }
 }
 

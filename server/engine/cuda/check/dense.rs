@@ -2,8 +2,8 @@
 
 use super::{
     Bench, Checked, POISON,
-    numbers::{Numbers, decode, encode, suffix},
-    product::products,
+    numbers::{Numbers, encode, suffix},
+    product::compare,
 };
 use crate::engine::cuda::device::{Argument, DeviceError, Precision, WARP, signed};
 
@@ -57,16 +57,7 @@ impl Bench {
         let kernel = kernels::DENSE.kernels[usize::from(most > 1) * 2 + precision as usize];
         self.launch(kernel, outputs * WARP, &arguments)?;
         let found = self.fetch(output.at(0), bytes + 64)?;
-        let behind = &found[bytes..];
-        checked.expect(behind.iter().all(|&byte| byte == POISON), "something was written behind the output");
-        let [input, weights, bias] = [input, weights, bias].map(|bytes| decode(precision, &bytes));
-        let mut expected = products(&input, &weights, &bias);
-        if relu {
-            for number in &mut expected {
-                *number = number.max(0.0);
-            }
-        }
-        checked.compare(&decode(precision, &found[..bytes]), &expected);
+        compare(precision, [&input, &weights, &bias], relu, &found, checked);
         Ok(())
     }
 }

@@ -59,24 +59,33 @@ impl Bench {
         unsafe { self.stream.multiply(&product) }?;
         self.stream.wait()?;
         let found = self.fetch(output.at(0), bytes + 64)?;
-        checked.expect(
-            found[bytes..].iter().all(|&byte| byte == POISON),
-            "something was written behind the output",
-        );
-        let [input, weights, bias] = [input, weights, bias].map(|bytes| decode(precision, &bytes));
-        let mut expected = products(&input, &weights, &bias);
-        if relu {
-            for number in &mut expected {
-                *number = number.max(0.0);
-            }
-        }
-        checked.compare(&decode(precision, &found[..bytes]), &expected);
+        compare(precision, [&input, &weights, &bias], relu, &found, checked);
         Ok(())
     }
 }
 
+/// Holds a product, and what stands behind it, against that of these in double precision.
+pub(super) fn compare(
+    precision: Precision,
+    factors: [&[u8]; 3],
+    relu: bool,
+    found: &[u8],
+    checked: &mut Checked,
+) {
+    let [input, weights, bias] = factors.map(|bytes| decode(precision, bytes));
+    let mut expected = products(&input, &weights, &bias);
+    if relu {
+        for number in &mut expected {
+            *number = number.max(0.0);
+        }
+    }
+    let (found, behind) = found.split_at(expected.len() * precision.bytes());
+    checked.expect(behind.iter().all(|&byte| byte == POISON), "something was written behind the output");
+    checked.compare(&decode(precision, found), &expected);
+}
+
 /// Each row of `input` times each row of `weights`, and its bias.
-pub(super) fn products(input: &[f64], weights: &[f64], bias: &[f64]) -> Vec<f64> {
+fn products(input: &[f64], weights: &[f64], bias: &[f64]) -> Vec<f64> {
     let inputs = weights.len() / bias.len();
     let sum = |row: &[f64], weights: &[f64]| -> f64 {
         row.iter().zip(weights).map(|(number, weight)| number * weight).sum()
