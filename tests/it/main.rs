@@ -10,6 +10,7 @@
 //! | `recommend` | the best items of a catalogue |
 //! | `receipts` | what an answer leaves with its caller |
 //! | `feedback` | what comes back |
+//! | `recomputation` | live quality, beside what the log comes to |
 //! | `bad_input` | all others |
 //! | `management` | operators and probes |
 //! | `metrics` | what Prometheus scrapes |
@@ -33,6 +34,7 @@ mod predict;
 mod process;
 mod receipts;
 mod recommend;
+mod recomputation;
 mod repository;
 mod swap;
 mod tidy;
