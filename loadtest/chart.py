@@ -3,9 +3,10 @@ runs, as SVG. `chart.py TIMELINE.json PICTURE.svg` draws it again."""
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from html import escape
+from itertools import groupby
 from pathlib import Path
 
 from watch import Event, Sample, Timeline
@@ -111,35 +112,29 @@ class _Panel:
 
     def _accuracy(self, version: int) -> Iterator[str]:
         """A version's accuracy; pale once it answers nobody any more, for the window is of what it answered before."""
-        samples = self.timeline.samples
-        answers = lambda sample: version in (sample.stable, sample.candidate)  # noqa: E731
-        for answering, opacity in ((True, 1.0), (False, 0.3)):
-            holds = lambda sample: sample.labels.get(version, 0) >= MIN_LABELS and answers(sample) == answering  # noqa: E731, B023
-            for piece in _pieces(samples, holds):
-                points = " ".join(f"{self._x(sample.seconds):.1f},{_y(sample.accuracy[version]):.1f}" for sample in piece)
-                look = f'stroke="{_colour(version)}" stroke-width="2.4" stroke-linejoin="round" opacity="{opacity:g}"'
-                yield f'<polyline points="{points}" fill="none" {look}/>'
+
+        def state(sample: Sample) -> tuple[bool, bool]:
+            return sample.labels.get(version, 0) >= MIN_LABELS, version in (sample.stable, sample.candidate)
+
+        for (is_known, answers), samples in groupby(self.timeline.samples, state):
+            if is_known:
+                points = " ".join(f"{self._x(sample.seconds):.1f},{_y(sample.accuracy[version]):.1f}" for sample in samples)
+                look = f'stroke="{_colour(version)}" stroke-width="2.4" stroke-linejoin="round"'
+                yield f'<polyline points="{points}" fill="none" {look} opacity="{1 if answers else 0.3}"/>'
 
     def _band(self) -> Iterator[str]:
-        """Which version answered which share of the requests: from one change to the next a bar, the candidate's part on top."""
+        """Which version answered which share of the requests, the candidate's on top; a look stands for the time up to the next."""
         if self.is_first:
             yield _text(self.left - 8, BAND_TOP + BAND_HEIGHT / 2 + 4, "answers", PALE, anchor="end")
-        steps = [sample for sample in self.timeline.samples if sample.stable]
-        start = 0
-        while start < len(steps):
-            end = start
-            key = lambda sample: (sample.stable, sample.candidate, sample.share)  # noqa: E731
-            while end < len(steps) and key(steps[end]) == key(steps[start]):
-                end += 1
-            # Each look stands for the time up to the next one.
-            until = steps[end].seconds if end < len(steps) else self.timeline.samples[-1].seconds
-            x, width = self._x(steps[start].seconds), self._x(until) - self._x(steps[start].seconds)
-            share = steps[start].share if steps[start].candidate else 0.0
-            tried = share * BAND_HEIGHT
-            yield _bar(x, BAND_TOP + tried, width, BAND_HEIGHT - tried, _colour(steps[start].stable))
+        samples = self.timeline.samples
+        known = (sample for sample in samples if sample.stable)
+        steps = [next(group) for _, group in groupby(known, lambda one: (one.stable, one.candidate, one.share))]
+        for step, until in zip(steps, [step.seconds for step in steps[1:]] + [samples[-1].seconds], strict=True):
+            x, width = self._x(step.seconds), self._x(until) - self._x(step.seconds)
+            tried = step.share * BAND_HEIGHT if step.candidate else 0.0
+            yield _bar(x, BAND_TOP + tried, width, BAND_HEIGHT - tried, _colour(step.stable))
             if tried:
-                yield _bar(x, BAND_TOP, width, tried, _colour(steps[start].candidate))
-            start = end
+                yield _bar(x, BAND_TOP, width, tried, _colour(step.candidate))
 
     def _days(self) -> Iterator[str]:
         y = BAND_TOP + BAND_HEIGHT
@@ -177,19 +172,6 @@ def _words(event: Event) -> str | None:
     return words.format(version=event.version) if words else None
 
 
-def _pieces(samples: list[Sample], holds: Callable[[Sample], bool]) -> Iterator[list[Sample]]:
-    """The samples without a gap for which something holds."""
-    piece: list[Sample] = []
-    for sample in samples:
-        if holds(sample):
-            piece.append(sample)
-        elif piece:
-            yield piece
-            piece = []
-    if piece:
-        yield piece
-
-
 def _y(value: float) -> float:
     return PLOT_TOP + (1 - value) * PLOT_HEIGHT
 
@@ -216,7 +198,7 @@ def _text(
 
 
 if __name__ == "__main__":
-    from run_loop import CAPTION, HIGH, LOW
+    from shop import CAPTION, HIGH, LOW
 
     read, written = (Path(name) for name in sys.argv[1:3])
     runs = [Timeline.of_json(run) for run in json.loads(read.read_text(encoding="utf-8"))]

@@ -8,107 +8,32 @@ is 1 where something did not happen in time.
 """
 
 import argparse
-import csv
 import json
-import os
-import secrets
-import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import chart
 import servers
 import traffic
+import webhook
 from machine import ROOT
 from protocol import MODEL
-from runs import say
-from servers import HOST, Millrace, ServerError
-from traffic import Row, Traffic, Visit
+from runs import LoadError, say
+from servers import Millrace, ServerError
+from shop import CAPTION, DAY_S, HIGH, LOW, MATURITY_S, MIN_LABELS, ROWS_PER_DAY, TRAINING_DAYS, WINDOW_S, Shop
+from traffic import Traffic, Visit
 from watch import Sample, Timeline, Watch
 
-USERS, ITEMS = 200, 150
-ROWS_PER_SECOND = 1500
-DAY_S = 14
-"""How long a day of the shop takes."""
-ROWS_PER_DAY = ROWS_PER_SECOND * DAY_S
-TRAINING_DAYS, STEADY_DAYS, DAYS = 7, 2, 28
-"""Days that version 1 is trained on, that it answers before tastes shift, and of the whole log. The runs end by themselves."""
-WINDOW_S, MATURITY_S = 20, 5
-LOW, HIGH = 0.70, 0.80
-"""The accuracy under which the model is not good enough, and the one that it must have otherwise."""
-MIN_LABELS = 500
-"""Labels of a version without which nobody decides anything."""
-SHARE = 0.3
-"""Of the requests, what a version answers that is tried."""
 PATIENCE_S = 90
 """How long anything may take."""
-CAPTION = (
-    f"A day takes {DAY_S} s. Accuracy is of the answers of {WINDOW_S} s, up to {MATURITY_S} s ago: their labels have come by then. "
-    "So it shows late what happens."
-)
-
-CONFIG = """
-receipt_keys = {keys}
-feedback_dir = {feedback}
-feedback_export = {{ dir = {exported}, label_column = "clicked", time_column = "event_time", interval_ms = 2000 }}
-rollout_dir = {rollout}
-retrain_dir = {retrain}
-
-[models.{model}]
-receipts = true
-threshold = 0.5
-quality_window_ms = {window_ms}
-quality_step_ms = 1000
-quality_maturity_ms = {maturity_ms}
-
-[models.{model}.rollout]
-enter = "canary"
-share = {share}
-measure = "accuracy"
-margin = 0.01
-min_labels = {min_labels}
-min_requests = 200
-max_latency_ratio = 3.0
-max_age_ms = 120000
-
-[models.{model}.alert]
-below = {low}
-clear = 0.75
-min_labels = {min_labels}
-hold_ms = 0
-webhook = "http://{host}:{hook}/"
-
-[models.{model}.retrain]
-command = {command}
-dir = {folder}
-on_alert = true
-cooldown_ms = 60000
-max_a_day = 4
-timeout_ms = 120000
-"""
-
-NO_GATES = """
-[gates]
-accuracy = 0.0
-max_auc_drop = 1.0
-max_calibration_error = 1.0
-max_latency_ms = 1000.0
-"""
-
-
-class LoopError(Exception):
-    """Something did not happen."""
-
 
 T = TypeVar("T")
 
@@ -128,12 +53,11 @@ class Results:
 
     def summary(self, seconds: float) -> dict[str, object]:
         """The figures, for programs."""
-        rounded = lambda value: None if value is None else round(value, 4)  # noqa: E731
         return {
             "alert_fired": self.alert_fired,
-            "accuracy_before": rounded(self.accuracy_before),
-            "accuracy_low": rounded(self.accuracy_low),
-            "accuracy_after": rounded(self.accuracy_after),
+            "accuracy_before": _rounded(self.accuracy_before),
+            "accuracy_low": _rounded(self.accuracy_low),
+            "accuracy_after": _rounded(self.accuracy_after),
             "promoted": self.promoted,
             "poisoned_rolled_back": self.poisoned_rolled_back,
             "requests": self.counts["requests"],
@@ -145,85 +69,13 @@ class Results:
 
 
 @dataclass(frozen=True)
-class Shop:
-    """Everything that the runs are of: a folder with the log, the models and what servers leave behind."""
-
-    folder: Path
-    target: Path
-    onnxruntime: str
-    rows: list[Row]
-    shift: int
-    """The moment at which tastes shift, in seconds since 1970."""
-
-    @staticmethod
-    def open() -> "Shop":
-        """A new one, in Cargo's target folder."""
-        target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")).resolve()
-        onnxruntime = os.environ.get("MILLRACE_ONNXRUNTIME")
-        if not onnxruntime:
-            raise LoopError("MILLRACE_ONNXRUNTIME must name the library whose path deploy/onnxruntime.sh prints")
-        folder = target / "demo-loop"
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        log = folder / "shop.csv"
-        whole = ["--users", USERS, "--items", ITEMS, "--events", DAYS * ROWS_PER_DAY, "--days", DAYS]
-        shift_at = (TRAINING_DAYS + STEADY_DAYS) / DAYS
-        command = [target / "release/millrace-trainer", "synth", "--out", log, *whole, "--shift-at", shift_at]
-        say(_run([str(word) for word in command], onnxruntime).strip())
-        rows = traffic.read(log)
-        shop = Shop(folder, target, onnxruntime, rows, rows[(TRAINING_DAYS + STEADY_DAYS) * ROWS_PER_DAY].at)
-        (folder / "receipt.keys").write_text(secrets.token_hex(32), encoding="ascii")
-        (folder / "receipt.keys").chmod(0o600)
-        return shop
-
-    @property
-    def journal(self) -> Path:
-        """What the server writes down of its decisions."""
-        return self.folder / f"rollout/{MODEL}.jsonl"
-
-    def train(self, name: str, rows: list[Row], pipeline: Path) -> list[str]:
-        """Writes a log of these rows into a folder of this name, and says how a version is made of them."""
-        data = self.folder / name
-        (data / "exported").mkdir(parents=True)
-        with (data / "log.csv").open("w", encoding="ascii", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(["user_id", "item_id", "event_time", "clicked"])
-            writer.writerows([row.user, row.item, row.text, row.clicked] for row in rows)
-        trainer = self.target / "release/millrace-trainer"
-        where = ["--data", str(data), "--repository", str(self.folder / "models")]
-        return [str(trainer), "pipeline", str(pipeline), *where]
-
-    def publish(self, command: list[str]) -> None:
-        """Makes a version."""
-        _run(command, self.onnxruntime)
-
-    def config(self, hook: int, command: list[str]) -> str:
-        """The server's configuration."""
-        quoted = {
-            name: json.dumps(str(self.folder / path))
-            for name, path in {
-                "keys": "receipt.keys",
-                "feedback": "feedback",
-                "exported": "shop/exported",
-                "rollout": "rollout",
-                "retrain": "retrain",
-                "folder": "",
-            }.items()
-        }
-        return CONFIG.format(
-            **quoted, model=MODEL, host=HOST, hook=hook, command=json.dumps(command), low=LOW, share=SHARE,
-            min_labels=MIN_LABELS, window_ms=WINDOW_S * 1000, maturity_ms=MATURITY_S * 1000,
-        )  # fmt: skip
-
-
-@dataclass(frozen=True)
 class Run:
     """A server with its traffic, while both are running."""
 
     shop: Shop
     watch: Watch
     traffic: Traffic
-    hook: "_Hook"
+    hook: webhook.Hook
 
     def until(self, what: str, holds: Callable[[], T | None], patience_s: float = PATIENCE_S) -> T:
         """Waits for it and says that it came; fails where it does not."""
@@ -233,11 +85,11 @@ class Run:
                 say(f"{what}: {self._state()}")
                 return found
             if self.traffic.is_over:
-                raise LoopError(f"the log ended before this: {what}; {self._state()}")
+                raise LoadError(f"the log ended before this: {what}; {self._state()}")
             if self.watch.timeline.find("rolled_back") and not self.watch.timeline.find("poisoned"):
-                raise LoopError(f"a version was rolled back before this: {what}; {self.watch.timeline.events[-1]}")
+                raise LoadError(f"a version was rolled back before this: {what}; {self.watch.timeline.events[-1]}")
             time.sleep(0.1)
-        raise LoopError(f"waited {patience_s:.0f} s in vain for this: {what}; {self._state()}")
+        raise LoadError(f"waited {patience_s:.0f} s in vain for this: {what}; {self._state()}")
 
     def good(self, version: int, at_least: float) -> Callable[[], Sample | None]:
         """Whether a version answers alone and its mature window is full and good."""
@@ -270,8 +122,8 @@ def main() -> int:
     try:
         _show(results)
         if errors := [f"{count} times {kind}" for kind, count in results.counts.items() if kind.startswith("error")]:
-            raise LoopError("; ".join(errors))
-    except (LoopError, ServerError, OSError, subprocess.TimeoutExpired) as error:
+            raise LoadError("; ".join(errors))
+    except (LoadError, ServerError, OSError, subprocess.TimeoutExpired) as error:
         failure = error
         print(f"demo-loop: {error}", file=sys.stderr)
     print(json.dumps(results.summary(time.monotonic() - start)))
@@ -280,16 +132,15 @@ def main() -> int:
 
 def _show(results: Results) -> None:
     shop = Shop.open()
-    pipeline = ROOT / "trainer/pipelines/loop.toml"
     first = TRAINING_DAYS * ROWS_PER_DAY
-    retrain = shop.train("shop", shop.rows[:first], pipeline)
-    shop.publish(retrain)
+    shop.log("shop", shop.rows[:first])
+    shop.publish(shop.training("shop"))
     say("version 1 is published")
     visits = traffic.visits(shop.rows[first:])
     try:
-        with _running(shop, "Tastes shift", retrain, visits, results) as run:
+        with _running(shop, "Tastes shift", visits, results) as run:
             _shift(run, results)
-        with _running(shop, "A poisoned version", retrain, visits, results) as run:
+        with _running(shop, "A poisoned version", visits, results) as run:
             _poison(run, results)
     finally:
         seen = [timeline.as_json() for timeline in results.timelines]
@@ -308,13 +159,13 @@ def _shift(run: Run, results: Results) -> None:
     watch.note("shift")
     low = run.until(f"accuracy is under {LOW}", lambda: _low(watch.now))
     results.accuracy_low = low
-    run.until("the alert came to the webhook", lambda: run.hook.firing)
+    run.until("the alert came to the webhook", lambda: run.hook.has_fired(model=MODEL))
     results.alert_fired = True
     run.until("the server has had a version trained", lambda: timeline.find("retrain ended"))
     run.until("version 2 is tried", lambda: timeline.find("entered", 2))
     promoted = run.until("version 2 is promoted", lambda: timeline.find("promoted", 2))
     if promoted.by != "millrace":
-        raise LoopError(f"version 2 was promoted by {promoted.by}")
+        raise LoadError(f"version 2 was promoted by {promoted.by}")
     results.promoted = True
     results.accuracy_low = min(sample.accuracy[1] for sample in timeline.samples if _low(sample))
     after = run.until(f"accuracy is over {HIGH} again", run.good(2, HIGH))
@@ -325,17 +176,21 @@ def _shift(run: Run, results: Results) -> None:
 def _poison(run: Run, results: Results) -> None:
     """Somebody publishes a version that has learnt the opposite, and the server takes it back."""
     watch, timeline = run.watch, run.watch.timeline
-    poison = _poisoned(run.shop, run.traffic.played)
     run.until("version 2 answers well after the restart", run.good(2, HIGH))
-    run.shop.publish(poison)
+    run.shop.poison(run.traffic.played)
+    run.shop.publish(run.shop.training("poisoned", run.shop.folder / "poisoned.toml"))
     watch.note("poisoned", 3)
     run.until("version 3 is tried", lambda: timeline.find("entered", 3))
     back = run.until("version 3 is rolled back", lambda: timeline.find("rolled_back", 3))
     if back.by != "millrace":
-        raise LoopError(f"version 3 was rolled back by {back.by}")
+        raise LoadError(f"version 3 was rolled back by {back.by}")
     results.poisoned_rolled_back = True
     say(f"because {back.reason}")
     run.until("version 2 goes on alone", run.good(2, HIGH))
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)
 
 
 def _low(sample: Sample) -> float | None:
@@ -344,27 +199,15 @@ def _low(sample: Sample) -> float | None:
     return accuracy if sample.stable == 1 and sample.labels.get(1, 0) >= MIN_LABELS and accuracy < LOW else None
 
 
-def _poisoned(shop: Shop, until: int) -> list[str]:
-    """How a version is made that has learnt the last two days with clicks for no clicks, and that no gate keeps away."""
-    rows = [row for row in shop.rows if until - 2 * traffic.DAY_S <= row.at < until]
-    inverted = [Row(row.user, row.item, row.text, row.at, 1 - row.clicked) for row in rows]
-    text = (ROOT / "trainer/pipelines/loop.toml").read_text(encoding="utf-8")
-    pipeline = shop.folder / "poisoned.toml"
-    pipeline.write_text(text + NO_GATES, encoding="utf-8")
-    return shop.train("poisoned", inverted, pipeline)
-
-
 @contextmanager
-def _running(
-    shop: Shop, name: str, retrain: list[str], visits: Iterator[Visit], results: Results
-) -> Iterator[Run]:
+def _running(shop: Shop, name: str, visits: Iterator[Visit], results: Results) -> Iterator[Run]:
     config = shop.folder / "server.toml"
     log = shop.folder / f"server-{len(results.timelines) + 1}.log"
     timeline = Timeline(name)
     results.timelines.append(timeline)
     binary, models = shop.target / "release/millrace", shop.folder / "models"
-    with _webhook() as hook, _told_of(log, shop.journal):
-        config.write_text(shop.config(hook.port, retrain), encoding="utf-8")
+    with webhook.listen() as hook, _told_of(log, shop.journal):
+        config.write_text(shop.config(hook.port), encoding="utf-8")
         with servers.millrace(binary, models, shop.onnxruntime, config, log) as server:
             say(f"{name}: the server answers")
             with Watch(server, shop.journal, timeline) as watch, _played(server, visits, watch, results) as played:
@@ -392,51 +235,6 @@ def _told_of(log: Path, journal: Path) -> Iterator[None]:
             with suppress(OSError):
                 print(f"--- {path}\n{path.read_text(encoding='utf-8', errors='replace')[-4000:]}", file=sys.stderr)
         raise
-
-
-class _Hook(HTTPServer):
-    """Takes what the server sends when an alert changes, in the form of Alertmanager's webhooks."""
-
-    def __init__(self) -> None:
-        super().__init__((HOST, 0), _Handler)
-        self.port = int(self.server_address[1])
-        self.alerts: list[dict[str, Any]] = []
-
-    @property
-    def firing(self) -> bool:
-        """Whether an alert of the model has fired."""
-        return any(alert["status"] == "firing" and alert["labels"]["model"] == MODEL for alert in self.alerts)
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: _Hook
-
-    def do_POST(self) -> None:
-        """Notes the alerts of a notification."""
-        body = self.rfile.read(int(self.headers["content-length"]))
-        self.server.alerts += json.loads(body)["alerts"]
-        self.send_response(200)
-        self.end_headers()
-
-    def log_message(self, *_: object) -> None:
-        """Says nothing."""
-
-
-@contextmanager
-def _webhook() -> Iterator[_Hook]:
-    with _Hook() as hook:
-        thread = threading.Thread(target=hook.serve_forever, daemon=True)
-        thread.start()
-        yield hook
-        hook.shutdown()
-
-
-def _run(command: list[str], onnxruntime: str) -> str:
-    environment = os.environ | {"MILLRACE_ONNXRUNTIME": onnxruntime}
-    output = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300, env=environment)
-    if output.returncode != 0:
-        raise LoopError(f"{command[0]} {command[1]}: status {output.returncode}: {output.stdout}{output.stderr}")
-    return output.stdout
 
 
 if __name__ == "__main__":

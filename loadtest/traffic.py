@@ -1,4 +1,4 @@
-"""A shop's log, played as its users' visits: what was shown is asked for in order, and whether it was clicked is told a little later."""
+"""A shop's log, played as its users' visits: what was shown is asked for in order, and what was clicked is told a bit later."""
 
 import csv
 import heapq

@@ -1,4 +1,4 @@
-"""What a server says of itself while it runs: how good each version's answers are, which of them answer, and what has happened."""
+"""What a server says of itself while it runs: how good each version is, which of them answer, and what has happened."""
 
 import json
 import threading
@@ -75,12 +75,12 @@ class Timeline:
     @staticmethod
     def of_json(found: dict[str, Any]) -> "Timeline":
         """The same from a file, in which versions have become texts."""
-        by_version = lambda values: {int(version): value for version, value in values.items()}  # noqa: E731
         samples = [
-            Sample(**one | {"accuracy": by_version(one["accuracy"]), "labels": by_version(one["labels"])})
+            Sample(**one | {"accuracy": _by_version(one["accuracy"]), "labels": _by_version(one["labels"])})
             for one in found["samples"]
         ]
-        return Timeline(found["name"], samples, [Event(**one) for one in found["events"]], [(day, seconds) for day, seconds in found["days"]])
+        events = [Event(**one) for one in found["events"]]
+        return Timeline(found["name"], samples, events, [(day, seconds) for day, seconds in found["days"]])
 
 
 class Watch:
@@ -139,9 +139,7 @@ class Watch:
         def by_version(name: str, **labels: str) -> dict[int, float]:
             wanted = {"model": MODEL, "window": "mature", **labels}.items()
             return {
-                int(found["version"]): value
-                for known, found, value in series
-                if known == name and wanted <= found.items()
+                int(found["version"]): value for known, found, value in series if known == name and wanted <= found.items()
             }
 
         def is_set(name: str) -> bool:
@@ -181,6 +179,10 @@ class Watch:
             at = datetime.fromisoformat(told["time"]).timestamp() - self._start_time
             event = Event(at, told["event"], told["version"], told["by"], told["reason"])
             self.timeline.events.append(event)
+
+
+def _by_version(values: dict[str, Any]) -> dict[int, Any]:
+    return {int(version): value for version, value in values.items()}
 
 
 def _get(server: Millrace, path: str) -> str:
