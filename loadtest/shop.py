@@ -57,7 +57,7 @@ measure = "accuracy"
 margin = 0.01
 min_labels = {min_labels}
 min_requests = 200
-max_latency_ratio = 3.0
+max_latency_ratio = 10.0
 max_age_ms = 120000
 
 [models.{model}.alert]
