@@ -14,6 +14,8 @@ from protocol import MODEL
 from servers import Millrace, ServerError
 
 EVERY_S = 0.25
+SETTLED_WITHIN_S = 10
+ROLLOUT = f"/models/{MODEL}/rollout"
 STATES = {
     "millrace_alert_firing": ("alert", "alert over"),
     "millrace_retrain_running": ("retrain started", "retrain ended"),
@@ -99,7 +101,13 @@ class Watch:
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def __enter__(self) -> "Watch":
-        """Starts."""
+        """Starts, once the server knows which version is stable: it looks for that twice a second."""
+        deadline = time.monotonic() + SETTLED_WITHIN_S
+        while (found := servers.call(self._server.management_port, "GET", ROLLOUT)).status != 200:
+            if time.monotonic() > deadline:
+                raise ServerError(f"GET {ROLLOUT}: status {found.status}: {found.body[:200]!r}")
+            time.sleep(EVERY_S)
+        self._start, self._start_time = time.monotonic(), time.time()
         self._thread.start()
         return self
 
@@ -134,7 +142,7 @@ class Watch:
     def _look(self) -> None:
         seconds = self.seconds
         series = list(_series(_get(self._server, "/metrics")))
-        rollout = json.loads(_get(self._server, f"/models/{MODEL}/rollout"))
+        rollout = json.loads(_get(self._server, ROLLOUT))
 
         def by_version(name: str, **labels: str) -> dict[int, float]:
             wanted = {"model": MODEL, "window": "mature", **labels}.items()
