@@ -2,7 +2,7 @@
 //!
 //! The modules in the order in which a request meets them: [`app`] starts everything, [`workers`] serve; [`http`] listens and routes;
 //! [`codec`] and [`features`] turn a body into a model's inputs; the version that answers comes from the
-//! [`repository`]; its [`batcher`] joins requests and its [`engine`] computes them; [`recommend`] searches a whole catalogue
+//! [`repository`], where a new one may be tried by a [`rollout`]; its [`batcher`] joins requests and its [`engine`] computes them; [`recommend`] searches a whole catalogue
 //! for the best items. [`feedback`] is how labels come back to answers. [`metrics`] count what happens,
 //! [`quality`] measures how good scores are, for the trainer too.
 
@@ -14,6 +14,8 @@ pub mod http;
 
 pub mod codec;
 pub mod features;
+
+pub mod rollout;
 
 pub mod repository;
 

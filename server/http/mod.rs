@@ -5,7 +5,7 @@
 //! ```text
 //! listener ─▶ router ─▶ predict (a dialect) ─▶ scoring ─▶ format, body ─▶ codec, features ─▶ batcher
 //!          ├▶ recommend ─▶ a version's catalogue             what is asked to be told later ─▶ receipts
-//!          ├▶ feedback ─▶ the log
+//!          ├▶ feedback ─▶ the log                            a version that is only tried ─▶ shadow
 //!          └▶ admin, health (the management port)          any failure ─▶ error
 //! ```
 
@@ -22,6 +22,7 @@ mod recommend;
 mod request_id;
 mod router;
 mod scoring;
+mod shadow;
 
 use std::{sync::Arc, time::Instant};
 

@@ -57,7 +57,7 @@ async fn predict(
     body: &mut Incoming,
     started: Instant,
 ) -> Result<Response<Full<Bytes>>, HttpError> {
-    let mut call = Call::begin(serving, target, Dialect::Predict, started)?;
+    let mut call = Call::begin(serving, target, headers, Dialect::Predict, started)?;
     let result = score(&call, serving, headers, body).await;
     call.end(&result, &serving.metrics);
     let mut response = result.unwrap_or_else(|error| error.response());

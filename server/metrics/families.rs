@@ -170,6 +170,24 @@ pub const FAMILIES: &[Family] = &[
         "The version that answers requests for the model; 0 when none does.",
     ),
     server(
+        "millrace_rollout_candidate",
+        Kind::Gauge,
+        &["model"],
+        "The version that is being tried beside the one that answers most requests; 0 when none is.",
+    ),
+    server(
+        "millrace_rollout_share",
+        Kind::Gauge,
+        &["model"],
+        "The share of requests that goes to the version that is being tried, as answers or as copies.",
+    ),
+    server(
+        "millrace_rollout_events_total",
+        Kind::Counter,
+        &["model", "event"],
+        "What has become of versions since the server started: stable (without having been tried), entered, advanced (from shadow to canary), promoted, rolled_back, aborted (by an operator) or withdrawn (with nothing decided).",
+    ),
+    server(
         "millrace_versions_in_memory",
         Kind::Gauge,
         &[],

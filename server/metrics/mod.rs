@@ -144,6 +144,19 @@ impl Metrics {
         gauge(&self.server, "millrace_model_current_version", &model).set(version as f64);
     }
 
+    /// The version of `model` that is being tried, 0 where none is, and with which share of requests.
+    pub fn rollout(&self, model: &str, candidate: u64, share: f64) {
+        let model = [Label::new("model", model.to_owned())];
+        gauge(&self.server, "millrace_rollout_candidate", &model).set(candidate as f64);
+        gauge(&self.server, "millrace_rollout_share", &model).set(share);
+    }
+
+    /// Counts what has become of a version of `model`.
+    pub fn rollout_event(&self, model: &str, event: &'static str) {
+        let labels = [Label::new("model", model.to_owned()), Label::new("event", event)];
+        counter(&self.server, "millrace_rollout_events_total", &labels).increment(1);
+    }
+
     /// All metrics in Prometheus' text format.
     pub fn render(&self) -> String {
         metrics::with_local_recorder(&self.server, || self.process.collect());
@@ -280,6 +293,8 @@ mod tests {
         metrics.loaded("shop", LoadResult::Ok, Duration::from_millis(5));
         metrics.swapped("shop", Duration::from_micros(1));
         metrics.current_version("shop", 7);
+        metrics.rollout("shop", 8, 0.1);
+        metrics.rollout_event("shop", "entered");
         let text = metrics.render();
         for line in text.lines().filter(|line| line.starts_with("millrace_")) {
             let name = line.split(['{', ' ']).next().expect("a name");

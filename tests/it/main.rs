@@ -10,6 +10,7 @@
 //! | `recommend` | the best items of a catalogue |
 //! | `receipts` | what an answer leaves with its caller |
 //! | `feedback` | what comes back |
+//! | `rollout` | new versions that are tried before they answer |
 //! | `bad_input` | all others |
 //! | `management` | operators and probes |
 //! | `metrics` | what Prometheus scrapes |
@@ -34,6 +35,7 @@ mod process;
 mod receipts;
 mod recommend;
 mod repository;
+mod rollout;
 mod swap;
 mod tidy;
 
