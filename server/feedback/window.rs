@@ -160,7 +160,8 @@ impl Windows {
     /// Of these, the ones that were answered in steps that began at `since` or later: what versions are compared by that
     /// answered side by side from then on.
     pub fn mature_since(&self, since: Duration, now: Duration) -> Judged {
-        let first = self.options.number(since.saturating_add(self.options.step - Duration::from_millis(1)));
+        let begun = self.options.number(since.saturating_sub(Duration::from_millis(1)));
+        let first = if since.is_zero() { 0 } else { begun + 1 };
         self.judged(first, self.mature_end(now))
     }
 

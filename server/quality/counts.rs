@@ -134,7 +134,7 @@ impl ScoreCounts {
     /// A measure with its variance; of the area by where rows of one class lie among those of the other. `None` where there are
     /// too few rows.
     ///
-    /// Source: DeLong, DeLong and Clarke-Pearson, 1988.
+    /// Source: E. R. `DeLong` and others, Biometrics 44, 1988.
     pub fn estimate(&self, measure: Measure) -> Option<Estimate> {
         match measure {
             Measure::Accuracy => Estimate::share(self.correct(), self.rows()),

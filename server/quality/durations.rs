@@ -80,7 +80,9 @@ mod tests {
     #[test]
     fn what_is_longer_is_counted_by_whole_bins() {
         let mut durations = Durations::default();
-        [1, 2, 3, 40, 50].into_iter().for_each(|ms| durations.add(Duration::from_millis(ms)));
+        for ms in [1, 2, 3, 40, 50] {
+            durations.add(Duration::from_millis(ms));
+        }
         assert_eq!(durations.longer(Duration::from_millis(10)), 2);
         assert_eq!((durations.longer(Duration::ZERO), durations.longer(Duration::MAX)), (5, 0));
     }

@@ -70,6 +70,7 @@ impl Estimate {
     }
 
     /// By how much this is above `other`, which is of other rows.
+    #[must_use]
     pub fn above(&self, other: &Self) -> Self {
         Self {
             value: self.value - other.value,

@@ -250,9 +250,8 @@ impl Conductor {
         }
         let trying = live.trial.as_ref().map(|trial| trial.candidate);
         match (tried, trying) {
-            (None, None) => {}
             (Some(tried), None) => {
-                let reason = self.why_gone(known, tried.version, live.is_pinned);
+                let reason = why_gone(known, tried.version, live.is_pinned);
                 self.write(name, tried.version, Event::Withdrawn, None, reason)?;
             }
             (Some(tried), Some(trying)) if tried.version != trying.version => {
@@ -262,7 +261,7 @@ impl Conductor {
             (None, Some(trying)) => {
                 self.write(name, trying.version, Event::Entered, Some(trying), "it is new".into())?;
             }
-            (Some(_), Some(_)) => {}
+            (None, None) | (Some(_), Some(_)) => {}
         }
         match live.trial.as_ref().filter(|_| tried == trying) {
             Some(trial) => self.decide(name, current, trial, options),
@@ -387,18 +386,6 @@ impl Conductor {
         Ok(())
     }
 
-    fn why_gone(&self, known: &ModelStatus, version: VersionNumber, is_pinned: bool) -> String {
-        let found = known.versions.iter().find(|known| known.version == version);
-        match found {
-            _ if is_pinned => "an operator has pinned a version".into(),
-            None => "it is not in the repository any more".into(),
-            Some(VersionStatus { state: VersionState::Failed, reason, .. }) => {
-                format!("it cannot be loaded: {}", reason.as_deref().unwrap_or("for no reason"))
-            }
-            Some(_) => "it is not loaded any more".into(),
-        }
-    }
-
     /// What is known of a model; its journal is opened, or begins, with the first look at it.
     fn model(&mut self, name: &ModelName) -> Result<&mut Model, OrderError> {
         if !self.models.contains_key(name) {
@@ -458,8 +445,8 @@ impl Conductor {
         }
         let known =
             self.repository.status().unwrap_or_default().into_iter().find(|known| known.model == *name);
-        let reason = known
-            .map_or_else(|| "the model is gone".to_owned(), |known| self.why_gone(&known, version, false));
+        let reason =
+            known.map_or_else(|| "the model is gone".to_owned(), |known| why_gone(&known, version, false));
         self.write(name, version, Event::Withdrawn, None, reason.clone())?;
         Err(OrderError::Load { version, reason })
     }
@@ -498,5 +485,18 @@ impl Model {
             refused: refused.iter().copied().collect(),
             last: self.last.clone(),
         }
+    }
+}
+
+/// Why a version is not being tried that was, or was to be.
+fn why_gone(known: &ModelStatus, version: VersionNumber, is_pinned: bool) -> String {
+    let found = known.versions.iter().find(|known| known.version == version);
+    match found {
+        _ if is_pinned => "an operator has pinned a version".into(),
+        None => "it is not in the repository any more".into(),
+        Some(VersionStatus { state: VersionState::Failed, reason, .. }) => {
+            format!("it cannot be loaded: {}", reason.as_deref().unwrap_or("for no reason"))
+        }
+        Some(_) => "it is not loaded any more".into(),
     }
 }

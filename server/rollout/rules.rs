@@ -226,7 +226,7 @@ mod tests {
     fn a_candidate_that_fails_goes_at_once_and_one_mishap_is_none() {
         let faults = |faults, answered| {
             of(|evidence| {
-                evidence.candidate = Side { faults, answered, ..Side::default() };
+                evidence.candidate = Side { answered, faults, ..Side::default() };
                 evidence.stable.answered = 100;
                 evidence.gain = None;
             })
