@@ -6,6 +6,7 @@
 //! | `serve` (one a core) | a worker: connections, decoding, the inline lane |
 //! | `engine MODEL` | the threaded lane of a heavy version |
 //! | `watcher` | follows the repository: loads, checks (with rests while a model answers), warms up, swaps |
+//! | `drift` | holds some rows against training rows |
 //! | `reaper` | drops retired versions |
 //! | `management` | the management port: probes, metrics, orders |
 //!
@@ -25,6 +26,7 @@ use tokio::{runtime::Builder, sync::watch};
 use crate::{
     REVISION,
     config::Config,
+    drift::Sampler,
     engine::{EngineError, OnnxRuntime, cuda::Cuda, tensorrt::TensorRt},
     feedback::{Intake, Issuer, Keys, KeysError, Live, export::Exporter, log::LogError, window::WindowFault},
     http::{ConnectionLimits, Connections, Management, Serving, Stopping},
@@ -87,6 +89,7 @@ pub struct App {
     management: JoinHandle<()>,
     watcher: JoinHandle<()>,
     reaper: JoinHandle<()>,
+    drift: JoinHandle<()>,
     exporter: Option<Exporter>,
 }
 
@@ -125,6 +128,8 @@ impl App {
 
         let reaper = spawn("reaper", move || reaper_thread.run())?;
         let watcher = spawn("watcher", move || watcher.run())?;
+        let (sampler, sampler_thread) = Sampler::new(Arc::clone(&metrics));
+        let drift = spawn("drift", move || sampler_thread.run())?;
         let (stop_management, stop) = watch::channel(false);
         let management = Port { listener: management_listener, limits: management_limits(config), stop };
         let management_service = Management::new(
@@ -150,6 +155,7 @@ impl App {
             keys.map(Issuer::new),
             intake,
             live,
+            sampler,
             config.http,
         );
         let workers = Workers::start(worker_threads(config)).map_err(StartError::Thread)?;
@@ -167,6 +173,7 @@ impl App {
             management,
             watcher,
             reaper,
+            drift,
             exporter,
         })
     }
@@ -198,6 +205,7 @@ impl App {
         drop(self.repository);
         join(self.watcher);
         join(self.reaper);
+        join(self.drift);
         drop(self.exporter);
         tracing::info!(drained, "stopped");
         drained
