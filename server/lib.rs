@@ -9,6 +9,7 @@
 
 pub mod app;
 pub mod config;
+pub mod pace;
 pub mod workers;
 
 pub mod http;

@@ -33,9 +33,10 @@ pub(super) struct Turn {
 }
 
 impl Lot {
-    /// Draws every row until it has seen how many there are.
+    /// Until its first turn it takes rows to come at [`FIRST_RATE`].
     pub(super) fn new(wanted: NonZeroU32) -> Self {
-        Self { wanted, answered: AtomicU64::new(0), stretch: AtomicU64::new(1) }
+        let stretch = AtomicU64::new(stretch(FIRST_RATE, wanted));
+        Self { wanted, answered: AtomicU64::new(0), stretch }
     }
 
     /// Which of the next `rows` rows are drawn, ascending from 0.
@@ -50,15 +51,15 @@ impl Lot {
         let answered = self.answered.load(Relaxed);
         let found = answered.saturating_sub(last.answered) as f64 / time.as_secs_f64().max(1e-3);
         let rate = found.max(last.rate * KEPT.powf(time.as_secs_f64()));
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "from 1 on, and it saturates"
-        )]
-        let stretch = (rate / f64::from(self.wanted.get())).ceil().max(1.0) as u64;
-        self.stretch.store(stretch, Relaxed);
+        self.stretch.store(stretch(rate, self.wanted), Relaxed);
         Turn { answered, rate }
     }
+}
+
+/// How long stretches are for one row of each to make as many a second as are wanted, or as there are.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "from 1 on, and it saturates")]
+fn stretch(rate: f64, wanted: NonZeroU32) -> u64 {
+    (rate / f64::from(wanted.get())).ceil().max(1.0) as u64
 }
 
 /// The rows that are drawn of `rows` from number `first` on.
@@ -74,6 +75,9 @@ fn drawn(first: u64, rows: usize, stretch: u64) -> impl Iterator<Item = usize> {
 
 /// What is left of a rate after a second without rows.
 const KEPT: f64 = 0.95;
+/// Rows a second that a version is taken to answer before anybody knows. Too many, and it takes a while until the first rows
+/// of a quiet one are looked at; too few, and those of a busy one come all at once.
+const FIRST_RATE: f64 = 10_000.0;
 
 #[cfg(test)]
 mod tests {
@@ -90,8 +94,8 @@ mod tests {
     #[test]
     fn all_rows_are_drawn_while_they_are_few_and_then_as_many_as_are_wanted() {
         let lot = lot(50);
-        assert_eq!(lot.draw(3), [0, 1, 2]);
-        let mut turn = lot.turn(Turn::default(), SECOND);
+        assert_eq!(lot.draw(1_000).len(), 5);
+        let mut turn = (0..120).fold(Turn::default(), |turn, _| lot.turn(turn, SECOND));
         assert_eq!(lot.draw(3), [0, 1, 2], "3 a second are fewer than 50");
         for (a_second, expected) in [(10_000, 45..=51), (100, 0..=2)] {
             lot.draw(a_second);

@@ -6,7 +6,6 @@ use std::{
         Arc, Weak,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
-    thread,
     time::{Duration, Instant},
 };
 
@@ -20,6 +19,7 @@ use super::{
 use crate::{
     codec::raw,
     metrics::{DriftFacts, FeatureDrift, Metrics, Psi},
+    pace::Pace,
 };
 
 /// Draws rows of requests; shared by the threads that serve.
@@ -115,13 +115,13 @@ impl Sampler {
 impl SamplerThread {
     /// Counts what comes until the sampler is gone.
     pub fn run(mut self) {
+        let mut pace = Pace::of_core(SHARE);
         loop {
             match self.queue.recv_deadline(self.turned + TURN) {
                 Ok(sample) => {
-                    let start = Instant::now();
-                    self.count(&sample, start);
+                    self.count(&sample, Instant::now());
                     drop(sample);
-                    thread::sleep((start.elapsed() * REST).min(MOST_REST));
+                    pace.rest();
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
@@ -217,14 +217,12 @@ const TURN: Duration = Duration::from_secs(1);
 const MOST_SAMPLES: usize = 256;
 /// Bytes of their bodies.
 const MOST_BYTES: usize = 8 << 20;
-/// How many times as long the thread rests as it counts, so that it takes a hundredth of a core at most.
-const REST: u32 = 99;
-/// Beyond this rest it takes more than that, which a body takes that is larger than most.
-const MOST_REST: Duration = Duration::from_secs(1);
+/// What the thread may take of a core.
+const SHARE: f64 = 0.01;
 
 #[cfg(test)]
 mod tests {
-    use std::num::NonZeroU32;
+    use std::{num::NonZeroU32, thread};
 
     use super::*;
     use crate::{
@@ -248,11 +246,8 @@ mod tests {
                 distribution: Distribution::of(Bins::Ids(vec!["7".into()]), [seven; 10].into_iter()),
             }],
         };
-        let options = DriftOptions {
-            rows_per_second: NonZeroU32::MIN,
-            window: Duration::from_hours(1),
-            min_requests: 1,
-        };
+        let rows_per_second = NonZeroU32::new(1_000_000).expect("more than there are");
+        let options = DriftOptions { rows_per_second, window: Duration::from_hours(1), min_requests: 1 };
         Arc::new(Subject::new(("shop", version), Arc::new(encoder), reference, options).expect("a feature"))
     }
 

@@ -21,7 +21,6 @@ use super::{
     engines::{Opened, Opening, Origin},
     golden::{Golden, GoldenError},
     manifest::{Manifest, ManifestError},
-    pace::Pace,
     prebuilt::PrebuiltError,
     reference::{self, ReferenceError},
     version::InMemory,
@@ -33,6 +32,7 @@ use crate::{
     engine::{BatchCost, Engine, EngineError, OnnxRuntime, cuda::Cuda, tensorrt::TensorRt},
     features::{Catalogue, CatalogueError, Encoder, SchemaError},
     metrics::{LoadResult, Metrics, VersionFacts, VersionMetrics},
+    pace::Pace,
     recommend::{OpenError, RecommendThread, Recommender, Source},
     tensor::Rows,
 };
@@ -91,7 +91,7 @@ pub enum Beside<'a> {
 impl Beside<'_> {
     /// What to call between pieces of work that takes long; whether it is still wanted.
     fn give_way(self) -> impl FnMut() -> bool {
-        let mut pace = Pace::new();
+        let mut pace = Pace::of_machine(HASHING_SHARE);
         move || {
             let Self::Requests { stopping } = self else { return true };
             if stopping.load(Ordering::Relaxed) {
@@ -338,6 +338,9 @@ fn start_recommending(
     }
     Ok(())
 }
+
+/// What hashing may take of the machine beside requests.
+const HASHING_SHARE: f64 = 0.1;
 
 /// Engines of a version in the inline lane at most, unless somebody asks for more.
 const MOST_INLINE_INSTANCES: usize = 8;

@@ -10,6 +10,7 @@
 //! | `recommend` | the best items of a catalogue |
 //! | `receipts` | what an answer leaves with its caller |
 //! | `feedback` | what comes back |
+//! | `drift` | how far rows have moved |
 //! | `bad_input` | all others |
 //! | `management` | operators and probes |
 //! | `metrics` | what Prometheus scrapes |
@@ -24,6 +25,7 @@ mod server;
 
 mod bad_input;
 mod binary;
+mod drift;
 mod feedback;
 mod feedback_log;
 mod loader;

@@ -24,6 +24,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         &["http", "repository", "engine", "drift", "feedback", "metrics", "config", "workers", "REVISION"],
     ),
     ("workers", &[]),
+    ("pace", &[]),
     (
         "http",
         &[
@@ -45,7 +46,18 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("features", &["tensor"]),
     (
         "repository",
-        &["batcher", "recommend", "engine", "features", "drift", "quality", "tensor", "metrics", "config"],
+        &[
+            "batcher",
+            "recommend",
+            "engine",
+            "features",
+            "drift",
+            "quality",
+            "tensor",
+            "metrics",
+            "config",
+            "pace",
+        ],
     ),
     // Which worker a request is on decides which batch it joins.
     ("batcher", &["engine", "tensor", "metrics", "workers"]),
@@ -53,7 +65,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("engine", &["tensor"]),
     ("tensor", &[]),
     // What callers sent is in their bodies alone.
-    ("drift", &["codec", "features", "metrics", "quality"]),
+    ("drift", &["codec", "features", "metrics", "pace", "quality"]),
     // A label finds its answer by the receipt alone, and never by what is loaded.
     ("feedback", &["metrics", "quality"]),
     ("metrics", &[]),
