@@ -7,6 +7,7 @@
 //! | `engine MODEL` | the threaded lane of a heavy version |
 //! | `watcher` | follows the repository: loads, checks (with rests while a model answers), warms up, swaps |
 //! | `rollout` | decides about versions that are tried |
+//! | `drift` | holds some rows against training rows |
 //! | `reaper` | drops retired versions |
 //! | `management` | the management port: probes, metrics, orders |
 //!
@@ -26,6 +27,7 @@ use tokio::{runtime::Builder, sync::watch};
 use crate::{
     REVISION,
     config::Config,
+    drift::Sampler,
     engine::{EngineError, OnnxRuntime, cuda::Cuda, tensorrt::TensorRt},
     feedback::{Intake, Issuer, Keys, KeysError, Live, export::Exporter, log::LogError, window::WindowFault},
     http::{ConnectionLimits, Connections, Management, Serving, Stopping},
@@ -93,6 +95,7 @@ pub struct App {
     rollouts: Option<(Rollouts, JoinHandle<()>)>,
     watcher: JoinHandle<()>,
     reaper: JoinHandle<()>,
+    drift: JoinHandle<()>,
     exporter: Option<Exporter>,
 }
 
@@ -140,6 +143,8 @@ impl App {
 
         let reaper = spawn("reaper", move || reaper_thread.run())?;
         let watcher = spawn("watcher", move || watcher.run())?;
+        let (sampler, sampler_thread) = Sampler::new(Arc::clone(&metrics));
+        let drift = spawn("drift", move || sampler_thread.run())?;
         let (stop_management, stop) = watch::channel(false);
         let management = Port { listener: management_listener, limits: management_limits(config), stop };
         let management_service = Management::new(
@@ -166,6 +171,7 @@ impl App {
             keys.map(Issuer::new),
             intake,
             live,
+            sampler,
             config.http,
         );
         let workers = Workers::start(worker_threads(config)).map_err(StartError::Thread)?;
@@ -184,6 +190,7 @@ impl App {
             rollouts,
             watcher,
             reaper,
+            drift,
             exporter,
         })
     }
@@ -219,6 +226,7 @@ impl App {
         drop(self.repository);
         join(self.watcher);
         join(self.reaper);
+        join(self.drift);
         drop(self.exporter);
         tracing::info!(drained, "stopped");
         drained

@@ -7,7 +7,7 @@ use std::{
     collections::BTreeMap,
     fs, io,
     net::SocketAddr,
-    num::NonZeroUsize,
+    num::{NonZeroU32, NonZeroUsize},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -16,6 +16,7 @@ use serde::Deserialize;
 
 use crate::{
     batcher::{Batching, Lane},
+    drift::DriftOptions,
     engine::{
         cuda::{CudaOptions, Precision},
         tensorrt::{TensorRt, TensorRtError},
@@ -203,6 +204,12 @@ pub struct RawModel {
     pub threshold: Option<f32>,
     /// How new versions are tried before they answer; they answer at once without.
     pub rollout: Option<RawRollout>,
+    /// Rows a second that are held against the training rows; 0 for none.
+    pub drift_rows_per_second: Option<u32>,
+    /// How much time of them at once.
+    pub drift_window_ms: Option<u64>,
+    /// Requests without which nothing is said of drift.
+    pub drift_min_requests: Option<u64>,
     /// Threads that search the catalogue of a version which has one; 0 for no recommendations.
     pub recommend_threads: Option<usize>,
     /// Requests for recommendations that may wait for one of them.
@@ -306,6 +313,8 @@ pub struct ModelOptions {
     pub quality: WindowOptions,
     /// How new versions are tried before they answer; they answer at once where `None`.
     pub rollout: Option<RolloutOptions>,
+    /// How its rows are held against the training rows; they are not where `None`.
+    pub drift: Option<DriftOptions>,
     /// Who searches the catalogue of a version that has one; nobody does where there are no threads.
     pub recommend: Room,
     /// The most bytes that the vectors of a version's items may take.
@@ -512,6 +521,7 @@ impl RawModel {
                 Some(rollout) => rollout.parse()?,
                 None => None,
             },
+            drift: self.drift(defaults)?,
             recommend: self.recommend(defaults)?,
             max_catalogue_bytes: count(
                 self.max_catalogue_bytes.or(defaults.max_catalogue_bytes),
@@ -537,6 +547,15 @@ impl RawModel {
         };
         options.check()?;
         Ok(options)
+    }
+
+    fn drift(&self, defaults: &Self) -> Result<Option<DriftOptions>, ConfigError> {
+        let rows = self.drift_rows_per_second.or(defaults.drift_rows_per_second).unwrap_or(50);
+        let window = self.drift_window_ms.or(defaults.drift_window_ms);
+        let window = milliseconds(window, 3_600_000, "drift_window_ms")?;
+        let min_requests = self.drift_min_requests.or(defaults.drift_min_requests).unwrap_or(500);
+        let options = |rows_per_second| DriftOptions { rows_per_second, window, min_requests };
+        Ok(NonZeroU32::new(rows).map(options))
     }
 
     fn recommend(&self, defaults: &Self) -> Result<Room, ConfigError> {
@@ -648,6 +667,7 @@ mod tests {
             ("defaults = { threshold = 1.5 }", "threshold must be from 0 to 1"),
             ("defaults = { quality_window_ms = 90000 }", "multiple of its step"),
             ("defaults = { quality_step_ms = 1000 }", "1024 steps at most"),
+            ("defaults = { drift_window_ms = 0 }", "drift_window_ms must be above zero"),
             ("feedback_export = { dir = \"tables\" }", "feedback_export needs feedback_dir"),
             (
                 "feedback_dir = \"log\"\nfeedback_export = { dir = \"tables\", interval_ms = 0 }",

@@ -72,11 +72,15 @@ async fn score(
     body: &mut Incoming,
 ) -> Result<Response<Full<Bytes>>, HttpError> {
     let sealing = receipts::sealing(serving, call.version(), headers)?;
+    let mut drawn = None;
     let decode = |format, body: &[u8], encoder: &Encoder, rows: &mut Rows, limit| {
         decode(format, body, encoder, rows, limit)?;
+        let as_sent = (format == Format::Json).then_some(body);
+        drawn = serving.sampler.draw(call.version().drift(), rows.len(), as_sent);
         sealing.map_or(Ok(()), |sealing| sealing.admits(rows.len()))
     };
     let scores = call.score(serving, headers, body, decode).await?;
+    serving.sampler.answered(drawn, &scores);
     let mut response = encode(Format::of_answer(headers), &scores);
     let receipt =
         sealing.map(|sealing| sealing.receipt(call.version(), scores.iter().copied())).transpose()?;

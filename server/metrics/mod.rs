@@ -4,6 +4,7 @@
 //! There is no process global: each server owns its recorders, so two servers in one process do not mix. Series with
 //! a version label are kept apart: they end some time after their version does, where those of the server never end.
 
+mod drift;
 mod families;
 mod feedback;
 mod gpus;
@@ -21,6 +22,7 @@ use metrics_process::Collector;
 use metrics_util::MetricKindMask;
 
 pub use self::{
+    drift::{DriftFacts, FeatureDrift, Psi},
     families::{FAMILIES, Family, Kind},
     feedback::{FeedbackMetrics, Refused},
     live::LiveFacts,
@@ -64,6 +66,7 @@ pub struct Metrics {
     /// What comes back to answers.
     pub feedback: FeedbackMetrics,
     shed: [Counter; 4],
+    drift_dropped: Counter,
     /// Versions that take memory, loaded or not dropped yet.
     pub versions_in_memory: Gauge,
     server: PrometheusRecorder,
@@ -93,6 +96,7 @@ impl Metrics {
             feedback: FeedbackMetrics::new(&server),
             shed: Shed::ALL
                 .map(|(_, reason)| counter(&server, "millrace_shed_total", &[Label::new("reason", reason)])),
+            drift_dropped: counter(&server, "millrace_drift_dropped_rows_total", &[]),
             versions_in_memory: gauge(&server, "millrace_versions_in_memory", &[]),
             server,
             versions,
@@ -121,6 +125,17 @@ impl Metrics {
         let [model, version] = [("model", model.to_owned()), ("version", version.to_string())]
             .map(|(key, value)| Label::new(key, value));
         facts.record(&self.versions, &[model, version, Label::new("window", window)]);
+    }
+
+    /// How far the rows of a version have moved.
+    pub fn drift(&self, model: &str, version: u64, facts: &DriftFacts<'_>) {
+        let labels = [("model", model.to_owned()), ("version", version.to_string())];
+        facts.record(&self.versions, &labels.map(|(key, value)| Label::new(key, value)));
+    }
+
+    /// Counts rows that were to be looked at for drift and were not, for want of room.
+    pub fn drift_dropped(&self, rows: usize) {
+        self.drift_dropped.increment(rows as u64);
     }
 
     /// Counts one attempt to load a version of `model`, and how long it took.
@@ -290,6 +305,11 @@ mod tests {
             delays: vec![("0.5", None)],
         };
         metrics.live("shop", 7, "mature", &live);
+        let (psi, shares) = (Psi { found: some, by_chance: None }, [("live", None), ("training", some)]);
+        let user = FeatureDrift { feature: "user", psi, unknown: Some(shares), missing: shares };
+        let drift =
+            DriftFacts { sampled: [("score", 1, 2), ("feature", 1, 2)], score: psi, features: vec![user] };
+        metrics.drift("shop", 7, &drift);
         metrics.loaded("shop", LoadResult::Ok, Duration::from_millis(5));
         metrics.swapped("shop", Duration::from_micros(1));
         metrics.current_version("shop", 7);

@@ -15,7 +15,6 @@ pub mod golden;
 mod layout;
 mod loader;
 pub mod manifest;
-mod pace;
 mod policy;
 pub mod prebuilt;
 mod reaper;

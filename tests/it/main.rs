@@ -11,6 +11,7 @@
 //! | `receipts` | what an answer leaves with its caller |
 //! | `feedback` | what comes back |
 //! | `rollout` | new versions that are tried before they answer |
+//! | `drift` | how far rows have moved |
 //! | `bad_input` | all others |
 //! | `management` | operators and probes |
 //! | `metrics` | what Prometheus scrapes |
@@ -25,6 +26,7 @@ mod server;
 
 mod bad_input;
 mod binary;
+mod drift;
 mod feedback;
 mod feedback_log;
 mod loader;

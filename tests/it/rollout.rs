@@ -33,11 +33,13 @@ impl Kept {
     }
 
     /// A server over these versions, whose new ones are tried by `rules`.
-    fn server(&self, versions: &[(u64, fn() -> Artifact)], rules: &str) -> Server {
+    fn server(&self, versions: &[(u64, Artifact)], rules: &str) -> Server {
         let models = Models::new();
-        versions.iter().for_each(|(version, artifact)| drop(models.publish(MODEL, *version, artifact())));
+        for (version, artifact) in versions {
+            models.publish(MODEL, *version, *artifact);
+        }
         let config = format!(
-            r#"
+            r"
             receipt_keys = '{}'
             feedback_dir = '{}'
             rollout_dir = '{}'
@@ -47,7 +49,7 @@ impl Kept {
             quality_window_ms = 60000
             quality_maturity_ms = 0
             rollout = {{ {} }}
-            "#,
+            ",
             self.path("receipt.keys").display(),
             self.path("feedback").display(),
             self.path("journals").display(),
@@ -102,7 +104,7 @@ fn play(server: &Server, truth: &Artifact) {
 }
 
 fn truth_of(truth: &Artifact, user: &str, item: &str) -> bool {
-    truth.clone().score(user, item) >= 0.5
+    truth.score(user, item) >= 0.5
 }
 
 fn answering(client: &mut Client, key: &str) -> u64 {
@@ -119,7 +121,7 @@ fn order(server: &Server, wish: &str, body: &str) -> (u16, Value) {
 #[test]
 fn a_version_whose_answers_are_better_is_promoted_and_each_user_had_one_version_meanwhile() {
     let kept = Kept::new();
-    let server = kept.server(&[(1, first)], RULES);
+    let server = kept.server(&[(1, first())], RULES);
     until("the first version", || (), || status(&server)["stable"] == 1);
     server.models.publish(MODEL, 2, second());
     server.order("load", "");
@@ -159,7 +161,7 @@ fn rules() -> Rules {
 #[test]
 fn a_version_whose_answers_are_worse_is_rolled_back_and_a_restart_does_not_bring_it_back() {
     let kept = Kept::new();
-    let server = kept.server(&[(1, first)], RULES);
+    let server = kept.server(&[(1, first())], RULES);
     until("the first version", || (), || status(&server)["stable"] == 1);
     server.models.publish(MODEL, 2, second());
     server.order("load", "");
@@ -171,7 +173,7 @@ fn a_version_whose_answers_are_worse_is_rolled_back_and_a_restart_does_not_bring
     let listed = server.order("load", "").json();
     assert_eq!((&listed["versions"][1]["state"], &listed["current"]), (&"rolled_back".into(), &1.into()));
     drop(server);
-    let server = kept.server(&[(1, first), (2, second)], RULES);
+    let server = kept.server(&[(1, first()), (2, second())], RULES);
     server.assert_healthy("a restart");
     assert_eq!(
         (status(&server)["stable"].clone(), status(&server)["candidate"].clone()),
@@ -189,7 +191,7 @@ fn a_version_whose_answers_are_worse_is_rolled_back_and_a_restart_does_not_bring
 #[test]
 fn a_version_that_refuses_what_the_other_takes_goes_before_any_label() {
     let kept = Kept::new();
-    let server = kept.server(&[(1, first)], RULES);
+    let server = kept.server(&[(1, first())], RULES);
     until("the first version", || (), || status(&server)["stable"] == 1);
     server.models.publish(MODEL, 2, first().with_tags());
     server.order("load", "");
@@ -203,7 +205,7 @@ fn a_version_that_refuses_what_the_other_takes_goes_before_any_label() {
 #[test]
 fn operators_start_promote_and_abort_and_are_told_what_cannot_be() {
     let kept = Kept::new();
-    let server = kept.server(&[(1, first), (2, second)], RULES);
+    let server = kept.server(&[(1, first()), (2, second())], RULES);
     until("the first version", || (), || status(&server)["stable"] == 2);
     let refused = |wish: &str, body: &str, status: u16, reason: &str| {
         let (found, answer) = order(&server, wish, body);
@@ -245,7 +247,7 @@ fn operators_start_promote_and_abort_and_are_told_what_cannot_be() {
 #[test]
 fn nothing_is_tried_while_an_operator_has_pinned_a_version() {
     let kept = Kept::new();
-    let server = kept.server(&[(1, first), (2, second)], RULES);
+    let server = kept.server(&[(1, first()), (2, second())], RULES);
     until("the first version", || (), || status(&server)["stable"] == 2);
     server.models.publish(MODEL, 3, second());
     server.order("load", "");
@@ -265,7 +267,7 @@ fn nothing_is_tried_while_an_operator_has_pinned_a_version() {
 fn a_shadow_is_sent_copies_answers_nobody_and_becomes_a_canary() {
     let kept = Kept::new();
     let rules = RULES.replace("canary", "shadow").replace("share = 0.5", "share = 1.0");
-    let server = kept.server(&[(1, first)], &rules);
+    let server = kept.server(&[(1, first())], &rules);
     until("the first version", || (), || status(&server)["stable"] == 1);
     server.models.publish(MODEL, 2, second());
     server.order("load", "");

@@ -21,9 +21,21 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("cli", &["app", "config", "engine", "feedback", "http", "repository", "rollout", "REVISION"]),
     (
         "app",
-        &["http", "rollout", "repository", "engine", "feedback", "metrics", "config", "workers", "REVISION"],
+        &[
+            "http",
+            "rollout",
+            "repository",
+            "engine",
+            "drift",
+            "feedback",
+            "metrics",
+            "config",
+            "workers",
+            "REVISION",
+        ],
     ),
     ("workers", &[]),
+    ("pace", &[]),
     (
         "http",
         &[
@@ -34,6 +46,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "batcher",
             "recommend",
             "tensor",
+            "drift",
             "feedback",
             "metrics",
             "config",
@@ -45,19 +58,35 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("features", &["tensor"]),
     // By what is seen of two versions, and by nothing else of them.
     ("rollout", &["repository", "feedback", "quality", "metrics", "config"]),
-    ("repository", &["batcher", "recommend", "engine", "features", "quality", "tensor", "metrics", "config"]),
+    (
+        "repository",
+        &[
+            "batcher",
+            "recommend",
+            "engine",
+            "features",
+            "drift",
+            "quality",
+            "tensor",
+            "metrics",
+            "config",
+            "pace",
+        ],
+    ),
     // Which worker a request is on decides which batch it joins.
     ("batcher", &["engine", "tensor", "metrics", "workers"]),
     ("recommend", &["engine", "features", "tensor", "metrics"]),
     ("engine", &["tensor"]),
     ("tensor", &[]),
+    // What callers sent is in their bodies alone.
+    ("drift", &["codec", "features", "metrics", "pace", "quality"]),
     // A label finds its answer by the receipt alone, and never by what is loaded.
     ("feedback", &["metrics", "quality"]),
     ("metrics", &[]),
     // How far the values of rows have moved is a question about features.
     ("quality", &["features", "tensor"]),
-    // The options of a batcher, an engine, recommendations, a repository and its rollouts are their types.
-    ("config", &["batcher", "engine", "feedback", "quality", "recommend", "repository", "rollout"]),
+    // The options of a batcher, drift, an engine, recommendations, a repository and its rollouts are their types.
+    ("config", &["batcher", "drift", "engine", "feedback", "quality", "recommend", "repository", "rollout"]),
     ("lib", &[]),
 ];
 
