@@ -1,10 +1,10 @@
 //! The stages of a request one by one, on the version that `MILLRACE_BENCH_VERSION` names: what decoding, joining a
-//! batch, computing, encoding, counting and a receipt cost, each without the others.
+//! batch, computing, encoding, counting, a receipt and drawing rows cost, each without the others.
 
 use std::{
     env,
     hint::black_box,
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -13,16 +13,18 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use millrace::{
     batcher::{Batcher, BatcherOptions, Batching, Lane, Priority, Terms},
     codec::json,
+    drift::{DriftOptions, Sampler, Subject},
     engine::{Engine, EngineError, OnnxEngine, OnnxRuntime},
     features::Encoder,
     feedback::{Issuer, Keys},
     metrics::{Dialect, Metrics, Outcome, VersionFacts},
-    repository::{ModelName, VersionNumber, golden::Golden, manifest::Manifest},
+    repository::{ModelName, VersionNumber, golden::Golden, manifest::Manifest, reference},
     tensor::{Rows, Signature},
 };
 
 /// What a request needs, read once.
 struct Version {
+    folder: PathBuf,
     manifest: Manifest,
     encoder: Encoder,
     golden: Golden,
@@ -48,7 +50,7 @@ impl Version {
         let runtime = OnnxRuntime::load(Path::new(&library)).expect("ONNX Runtime");
         let engine = OnnxEngine::open(&runtime, &folder.join(Manifest::MODEL), &manifest.signature)
             .expect("an engine");
-        Self { manifest, encoder, golden, engine }
+        Self { folder: folder.to_owned(), manifest, encoder, golden, engine }
     }
 
     /// A body of so many rows.
@@ -198,5 +200,33 @@ fn sealing(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(stages, decoding, batching, computing, encoding, counting, sealing);
+/// Requests that come much faster than rows are wanted, as they do at full load.
+fn drawing(criterion: &mut Criterion) {
+    let version = Version::read();
+    let reference = reference::read(&version.folder, &version.encoder).expect("usable").expect("a reference");
+    let options = DriftOptions {
+        rows_per_second: 50.try_into().expect("above zero"),
+        window: Duration::from_hours(1),
+        min_requests: 500,
+    };
+    let bodies = [1, 100, 1_000].map(|count| (count, version.body(count)));
+    let subject = Subject::new(("shop", 1), Arc::new(version.encoder), reference, options).expect("watched");
+    let subject = Arc::new(subject);
+    let (sampler, thread) = Sampler::new(Metrics::new("bench"));
+    let thread = std::thread::spawn(|| thread.run());
+    let mut group = criterion.benchmark_group("draw");
+    for (count, body) in bodies {
+        let scores = vec![0.85; count];
+        group.bench_function(BenchmarkId::from_parameter(count), |bencher| {
+            bencher.iter(|| {
+                let drawn = sampler.draw(Some(&subject), count, Some(black_box(&body)));
+                sampler.answered(drawn, &scores);
+            });
+        });
+    }
+    drop(sampler);
+    thread.join().expect("it ends with its sampler");
+}
+
+criterion_group!(stages, decoding, batching, computing, encoding, counting, sealing, drawing);
 criterion_main!(stages);

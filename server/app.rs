@@ -6,6 +6,8 @@
 //! | `serve` (one a core) | a worker: connections, decoding, the inline lane |
 //! | `engine MODEL` | the threaded lane of a heavy version |
 //! | `watcher` | follows the repository: loads, checks (with rests while a model answers), warms up, swaps |
+//! | `rollout` | decides about versions that are tried |
+//! | `drift` | holds some rows against training rows |
 //! | `reaper` | drops retired versions |
 //! | `management` | the management port: probes, metrics, orders |
 //!
@@ -25,11 +27,13 @@ use tokio::{runtime::Builder, sync::watch};
 use crate::{
     REVISION,
     config::Config,
+    drift::Sampler,
     engine::{EngineError, OnnxRuntime, cuda::Cuda, tensorrt::TensorRt},
     feedback::{Intake, Issuer, Keys, KeysError, Live, export::Exporter, log::LogError, window::WindowFault},
     http::{ConnectionLimits, Connections, Management, Serving, Stopping},
     metrics::Metrics,
     repository::{Layout, Loader, Reaper, Repository},
+    rollout::{Conductor, JournalError, Journals, Rollouts},
     workers::{Spawner, Workers},
 };
 
@@ -64,6 +68,9 @@ pub enum StartError {
     /// The log of feedback cannot be opened.
     #[error("the log of feedback cannot be opened")]
     Feedback(#[from] LogError),
+    /// A journal of rollouts cannot be used.
+    #[error("the journals of rollouts cannot be used")]
+    Rollouts(#[from] JournalError),
     /// Answers cannot be judged so.
     #[error(transparent)]
     Window(#[from] WindowFault),
@@ -85,8 +92,10 @@ pub struct App {
     stop_serving: watch::Sender<bool>,
     stop_management: watch::Sender<bool>,
     management: JoinHandle<()>,
+    rollouts: Option<(Rollouts, JoinHandle<()>)>,
     watcher: JoinHandle<()>,
     reaper: JoinHandle<()>,
+    drift: JoinHandle<()>,
     exporter: Option<Exporter>,
 }
 
@@ -103,6 +112,7 @@ impl App {
             .map(|folder| Intake::open(folder, keys.clone(), config.feedback, Arc::clone(&live)))
             .transpose()?
             .map(Arc::new);
+        let journals = config.rollout_dir.as_deref().map(Journals::open).transpose()?;
         let (listener, address) = bind(config.listen)?;
         let (management_listener, management_address) = bind(config.management_listen)?;
         // From here on the system accepts connections; they are served in a moment.
@@ -119,16 +129,27 @@ impl App {
             reaper,
             workers: worker_threads(config),
         };
-        let (repository, watcher) = Repository::new(config, loader);
+        let standings = journals.as_ref().map(Journals::standings).unwrap_or_default();
+        let (repository, watcher) = Repository::new(config, loader, standings);
         let repository = Arc::new(repository);
+        let rollouts = journals.map(|journals| {
+            let (repository, live, metrics) =
+                (Arc::clone(&repository), Arc::clone(&live), Arc::clone(&metrics));
+            let (rollouts, conductor) = Conductor::new(config, journals, repository, live, metrics);
+            spawn("rollout", move || conductor.run()).map(|thread| (rollouts, thread))
+        });
+        let rollouts = rollouts.transpose()?;
         let stopping = Arc::new(Stopping::default());
 
         let reaper = spawn("reaper", move || reaper_thread.run())?;
         let watcher = spawn("watcher", move || watcher.run())?;
+        let (sampler, sampler_thread) = Sampler::new(Arc::clone(&metrics));
+        let drift = spawn("drift", move || sampler_thread.run())?;
         let (stop_management, stop) = watch::channel(false);
         let management = Port { listener: management_listener, limits: management_limits(config), stop };
         let management_service = Management::new(
             Arc::clone(&repository),
+            rollouts.as_ref().map(|(rollouts, _)| rollouts.clone()),
             Arc::clone(&metrics),
             Arc::clone(&stopping),
             config.http,
@@ -150,6 +171,7 @@ impl App {
             keys.map(Issuer::new),
             intake,
             live,
+            sampler,
             config.http,
         );
         let workers = Workers::start(worker_threads(config)).map_err(StartError::Thread)?;
@@ -165,8 +187,10 @@ impl App {
             stop_serving,
             stop_management,
             management,
+            rollouts,
             watcher,
             reaper,
+            drift,
             exporter,
         })
     }
@@ -195,9 +219,14 @@ impl App {
         self.stop_management.send_replace(true);
         // These threads end when the last handle of what they work for is gone; the order is that of the handles.
         join(self.management);
+        if let Some((rollouts, thread)) = self.rollouts {
+            drop(rollouts);
+            join(thread);
+        }
         drop(self.repository);
         join(self.watcher);
         join(self.reaper);
+        join(self.drift);
         drop(self.exporter);
         tracing::info!(drained, "stopped");
         drained

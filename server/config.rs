@@ -7,7 +7,7 @@ use std::{
     collections::BTreeMap,
     fs, io,
     net::SocketAddr,
-    num::NonZeroUsize,
+    num::{NonZeroU32, NonZeroUsize},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -16,6 +16,7 @@ use serde::Deserialize;
 
 use crate::{
     batcher::{Batching, Lane},
+    drift::DriftOptions,
     engine::{
         cuda::{CudaOptions, Precision},
         tensorrt::{TensorRt, TensorRtError},
@@ -26,8 +27,10 @@ use crate::{
         log,
         window::{WindowFault, WindowOptions},
     },
+    quality::Measure,
     recommend::Room,
-    repository::{EngineWish, ModelName, NameError, Policy, VersionNumber},
+    repository::{EngineWish, ModelName, NameError, NoShare, Policy, TrialStage, VersionNumber},
+    rollout::{RolloutOptions, Rules},
 };
 
 /// Why a configuration was refused.
@@ -73,6 +76,18 @@ pub enum ConfigError {
     /// How answers are to be judged.
     #[error("quality_window_ms, quality_step_ms and quality_maturity_ms: {0}")]
     Window(#[from] WindowFault),
+    /// Versions are to be tried with a share of requests that is none.
+    #[error("rollout.share: {0}")]
+    Share(#[from] NoShare),
+    /// A candidate may be worse by what cannot be.
+    #[error("rollout.margin must be from 0, and rollout.max_latency_ratio at least 1")]
+    Rules,
+    /// New versions are to be tried, and what was decided would be forgotten.
+    #[error("a rollout needs rollout_dir")]
+    NoRolloutDir,
+    /// Labels are to decide about new versions, and none is taken.
+    #[error("a rollout needs feedback_dir and receipt_keys, or min_labels = 0")]
+    NoLabels,
     /// A model is to give receipts, and there is nothing to seal them with.
     #[error("receipts need receipt_keys")]
     NoReceiptKeys,
@@ -109,6 +124,8 @@ pub struct RawConfig {
     pub feedback_dir: Option<PathBuf>,
     /// Where the log of feedback is exported as tables, and what of it.
     pub feedback_export: Option<RawExport>,
+    /// The folder of the journals of rollouts.
+    pub rollout_dir: Option<PathBuf>,
     /// What the log of feedback may take on disk.
     pub max_feedback_bytes: Option<u64>,
     /// The number of the last events that are known again when they come twice.
@@ -185,6 +202,14 @@ pub struct RawModel {
     pub quality_maturity_ms: Option<u64>,
     /// The score from which on the model says that the event happens.
     pub threshold: Option<f32>,
+    /// How new versions are tried before they answer; they answer at once without.
+    pub rollout: Option<RawRollout>,
+    /// Rows a second that are held against the training rows; 0 for none.
+    pub drift_rows_per_second: Option<u32>,
+    /// How much time of them at once.
+    pub drift_window_ms: Option<u64>,
+    /// Requests without which nothing is said of drift.
+    pub drift_min_requests: Option<u64>,
     /// Threads that search the catalogue of a version which has one; 0 for no recommendations.
     pub recommend_threads: Option<usize>,
     /// Requests for recommendations that may wait for one of them.
@@ -220,6 +245,8 @@ pub struct Config {
     pub receipt_keys: Option<PathBuf>,
     /// The folder of the log of feedback; none is taken without.
     pub feedback_dir: Option<PathBuf>,
+    /// The folder of the journals of rollouts; no version is tried without.
+    pub rollout_dir: Option<PathBuf>,
     /// The bounds of feedback.
     pub feedback: IntakeOptions,
     /// Where the log of feedback is exported; it is not without.
@@ -284,10 +311,48 @@ pub struct ModelOptions {
     pub receipts: bool,
     /// How its answers are judged.
     pub quality: WindowOptions,
+    /// How new versions are tried before they answer; they answer at once where `None`.
+    pub rollout: Option<RolloutOptions>,
+    /// How its rows are held against the training rows; they are not where `None`.
+    pub drift: Option<DriftOptions>,
     /// Who searches the catalogue of a version that has one; nobody does where there are no threads.
     pub recommend: Room,
     /// The most bytes that the vectors of a version's items may take.
     pub max_catalogue_bytes: NonZeroUsize,
+}
+
+/// The keys of `rollout`.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawRollout {
+    /// How a new version enters.
+    pub enter: RawEnter,
+    /// With which share of the requests that name no version.
+    pub share: Option<f64>,
+    /// What labels are compared by.
+    pub measure: Option<Measure>,
+    /// How much worse it may be by that.
+    pub margin: Option<f64>,
+    /// Labelled rows of each side before they decide.
+    pub min_labels: Option<u64>,
+    /// Requests that each side must have answered.
+    pub min_requests: Option<u64>,
+    /// How many times as long its answers may take.
+    pub max_latency_ratio: Option<f64>,
+    /// How long a decision may take.
+    pub max_age_ms: Option<u64>,
+}
+
+/// How a new version enters, as a configuration file says it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RawEnter {
+    /// It answers all requests.
+    AtOnce,
+    /// It answers some.
+    Canary,
+    /// It is sent copies of some.
+    Shadow,
 }
 
 /// The keys of `feedback_export`.
@@ -330,12 +395,22 @@ impl RawConfig {
         if receipts && self.receipt_keys.is_none() {
             return Err(ConfigError::NoReceiptKeys);
         }
+        let tries = |options: &ModelOptions| options.rollout.is_some();
+        if self.rollout_dir.is_none() && of_all().any(tries) {
+            return Err(ConfigError::NoRolloutDir);
+        }
+        let labels = self.feedback_dir.is_some() && self.receipt_keys.is_some();
+        let asks = |options: &ModelOptions| options.rollout.is_some_and(|it| it.rules.min_labels > 0);
+        if !labels && of_all().any(asks) {
+            return Err(ConfigError::NoLabels);
+        }
         Ok(Config {
             listen: self.listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 8000))),
             management_listen: self.management_listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 8001))),
             onnxruntime: self.onnxruntime.clone().unwrap_or_else(|| "libonnxruntime.so".into()),
             receipt_keys: self.receipt_keys.clone(),
             feedback_dir: self.feedback_dir.clone(),
+            rollout_dir: self.rollout_dir.clone(),
             feedback: self.feedback()?,
             feedback_export: self.feedback_export()?,
             cuda: CudaOptions { device: self.cuda_device.unwrap_or(0), cache: self.cuda_cache_dir.clone() },
@@ -442,6 +517,11 @@ impl RawModel {
             request_timeout,
             receipts: self.receipts.or(defaults.receipts).unwrap_or(false),
             quality: self.quality(defaults)?,
+            rollout: match self.rollout.or(defaults.rollout) {
+                Some(rollout) => rollout.parse()?,
+                None => None,
+            },
+            drift: self.drift(defaults)?,
             recommend: self.recommend(defaults)?,
             max_catalogue_bytes: count(
                 self.max_catalogue_bytes.or(defaults.max_catalogue_bytes),
@@ -469,12 +549,45 @@ impl RawModel {
         Ok(options)
     }
 
+    fn drift(&self, defaults: &Self) -> Result<Option<DriftOptions>, ConfigError> {
+        let rows = self.drift_rows_per_second.or(defaults.drift_rows_per_second).unwrap_or(50);
+        let window = self.drift_window_ms.or(defaults.drift_window_ms);
+        let window = milliseconds(window, 3_600_000, "drift_window_ms")?;
+        let min_requests = self.drift_min_requests.or(defaults.drift_min_requests).unwrap_or(500);
+        let options = |rows_per_second| DriftOptions { rows_per_second, window, min_requests };
+        Ok(NonZeroU32::new(rows).map(options))
+    }
+
     fn recommend(&self, defaults: &Self) -> Result<Room, ConfigError> {
         let queue = self.max_recommend_queue.or(defaults.max_recommend_queue);
         Ok(Room {
             threads: self.recommend_threads.or(defaults.recommend_threads).unwrap_or(1),
             queue: count(queue, 64, "max_recommend_queue")?.get(),
         })
+    }
+}
+
+impl RawRollout {
+    /// Checks the values and fills in what is left out; `None` where versions enter at once.
+    pub fn parse(self) -> Result<Option<RolloutOptions>, ConfigError> {
+        let stage = match self.enter {
+            RawEnter::AtOnce => None,
+            RawEnter::Canary => Some(TrialStage::Canary),
+            RawEnter::Shadow => Some(TrialStage::Shadow),
+        };
+        let rules = Rules {
+            measure: self.measure.unwrap_or_default(),
+            margin: self.margin.unwrap_or(0.005),
+            min_labels: self.min_labels.unwrap_or(1_000),
+            min_requests: self.min_requests.unwrap_or(1_000),
+            max_latency_ratio: self.max_latency_ratio.unwrap_or(2.0),
+            max_age: milliseconds(self.max_age_ms, 24 * 3_600_000, "rollout.max_age_ms")?,
+        };
+        if !(rules.margin >= 0.0 && rules.max_latency_ratio >= 1.0) {
+            return Err(ConfigError::Rules);
+        }
+        let share = self.share.unwrap_or(0.1).try_into()?;
+        Ok(stage.map(|stage| RolloutOptions { stage, share, rules }))
     }
 }
 
@@ -554,11 +667,23 @@ mod tests {
             ("defaults = { threshold = 1.5 }", "threshold must be from 0 to 1"),
             ("defaults = { quality_window_ms = 90000 }", "multiple of its step"),
             ("defaults = { quality_step_ms = 1000 }", "1024 steps at most"),
+            ("defaults = { drift_window_ms = 0 }", "drift_window_ms must be above zero"),
             ("feedback_export = { dir = \"tables\" }", "feedback_export needs feedback_dir"),
             (
                 "feedback_dir = \"log\"\nfeedback_export = { dir = \"tables\", interval_ms = 0 }",
                 "feedback_export.interval_ms",
             ),
+            ("defaults = { rollout = { enter = \"canary\" } }", "a rollout needs rollout_dir"),
+            (
+                "rollout_dir = \"journals\"\ndefaults = { rollout = { enter = \"canary\" } }",
+                "or min_labels = 0",
+            ),
+            (
+                "[models.shop]\nrollout = { enter = \"canary\", share = 0.0 }",
+                "rollout.share: a share must be",
+            ),
+            ("[models.shop]\nrollout = { enter = \"canary\", margin = -1.0 }", "rollout.margin must be"),
+            ("[models.shop]\nrollout = { enter = \"slowly\" }", "at_once"),
             ("defaults = { receipts = true }", "receipts need receipt_keys"),
             ("[models.shop]\nreceipts = true", "receipts need receipt_keys"),
             ("defaults = { max_batch_rows = 10, max_queue_rows = 9 }", "must be at least"),

@@ -2,18 +2,22 @@
 //!
 //! The modules in the order in which a request meets them: [`app`] starts everything, [`workers`] serve; [`http`] listens and routes;
 //! [`codec`] and [`features`] turn a body into a model's inputs; the version that answers comes from the
-//! [`repository`]; its [`batcher`] joins requests and its [`engine`] computes them; [`recommend`] searches a whole catalogue
-//! for the best items. [`feedback`] is how labels come back to answers. [`metrics`] count what happens,
+//! [`repository`], where a new one may be tried by a [`rollout`]; its [`batcher`] joins requests and its [`engine`] computes them;
+//! [`recommend`] searches a whole catalogue for the best items. [`drift`] says how far rows have moved away from those of the
+//! training, and [`feedback`] is how labels come back to answers. [`metrics`] count what happens,
 //! [`quality`] measures how good scores are, for the trainer too.
 
 pub mod app;
 pub mod config;
+pub mod pace;
 pub mod workers;
 
 pub mod http;
 
 pub mod codec;
 pub mod features;
+
+pub mod rollout;
 
 pub mod repository;
 
@@ -23,6 +27,7 @@ pub mod recommend;
 pub mod engine;
 pub mod tensor;
 
+pub mod drift;
 pub mod feedback;
 
 pub mod metrics;

@@ -6,7 +6,7 @@
 use std::{cmp::Reverse, collections::HashMap, ops::Range};
 
 use millrace::{
-    features::{CategoricalSource, Feature, FeatureKind, SchemaError, Value},
+    features::{CategoricalSource, Encoder, Feature, FeatureKind, SchemaError, Value},
     quality::{Bins, Counts, Distribution, FeatureReference, Observer, Reference, Seen},
     tensor::Rows,
 };
@@ -73,7 +73,7 @@ impl TrainingSample {
         })
     }
 
-    fn bins(&self, observer: &Observer<'_>, position: usize, feature: &Feature) -> Bins {
+    fn bins(&self, observer: &Observer<&Encoder>, position: usize, feature: &Feature) -> Bins {
         let mut numbers = Vec::new();
         let mut ids: HashMap<String, usize> = HashMap::new();
         for row in &self.input {

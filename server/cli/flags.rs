@@ -23,6 +23,8 @@ pub(super) enum Command {
     Serve(Serve),
     /// Ask a running server about its models, or change which of their versions answer.
     Repo(Repo),
+    /// Look at how new versions of a model are tried, or take part in that.
+    Rollout(Rollout),
     /// Look at a feedback log.
     Log(Log),
 }
@@ -116,6 +118,53 @@ pub(super) enum Order {
 }
 
 #[derive(Args)]
+pub(super) struct Rollout {
+    /// The server's management port.
+    #[arg(
+        long,
+        env = "MILLRACE_MANAGEMENT_LISTEN",
+        value_name = "ADDRESS",
+        default_value = "127.0.0.1:8001",
+        global = true
+    )]
+    pub(super) management: SocketAddr,
+    #[command(subcommand)]
+    pub(super) wish: Wish,
+}
+
+#[derive(Subcommand)]
+pub(super) enum Wish {
+    /// Show which version is stable, which one is tried, and what is known of both.
+    Status {
+        /// The model.
+        model: ModelName,
+    },
+    /// Try a version, one that was refused before too.
+    Start {
+        /// The model.
+        model: ModelName,
+        /// The version.
+        version: VersionNumber,
+        /// How: `canary` answers some requests, `shadow` is only sent copies; without, as the configuration says.
+        #[arg(long, value_parser = ["canary", "shadow"])]
+        stage: Option<String>,
+        /// The share of requests, up to 1; without, as the configuration says.
+        #[arg(long)]
+        share: Option<f64>,
+    },
+    /// Make the version that is tried the stable one, whatever is known of it.
+    Promote {
+        /// The model.
+        model: ModelName,
+    },
+    /// Try the version no longer.
+    Abort {
+        /// The model.
+        model: ModelName,
+    },
+}
+
+#[derive(Args)]
 pub(super) struct Log {
     #[command(subcommand)]
     pub(super) look: Look,
@@ -178,6 +227,22 @@ fn cache_folder() -> Option<PathBuf> {
     let named = |name| std::env::var_os(name).map(PathBuf::from).filter(|folder| folder.is_absolute());
     let folder = named("XDG_CACHE_HOME").or_else(|| Some(named("HOME")?.join(".cache")));
     folder.map(|folder| folder.join("millrace"))
+}
+
+impl Wish {
+    /// The method, path and body of the request that says it.
+    pub(super) fn request(&self) -> (&'static str, String, String) {
+        let path = |model: &ModelName, wish: &str| format!("/models/{model}/rollout{wish}");
+        match self {
+            Self::Status { model } => ("GET", path(model, ""), String::new()),
+            Self::Start { model, version, stage, share } => {
+                let body = serde_json::json!({ "version": version, "stage": stage, "share": share });
+                ("POST", path(model, "/start"), body.to_string())
+            }
+            Self::Promote { model } => ("POST", path(model, "/promote"), String::new()),
+            Self::Abort { model } => ("POST", path(model, "/abort"), String::new()),
+        }
+    }
 }
 
 impl Order {

@@ -3,32 +3,22 @@
 use std::{
     fmt::Write as _,
     io::{self, Write as _},
-    net::SocketAddr,
 };
 
 use anyhow::Context;
-use http_body_util::{BodyExt, Full};
-use hyper::{Request, StatusCode, body::Bytes, client::conn::http1, header::HOST};
-use hyper_util::rt::TokioIo;
 use millrace::{
     http::Models,
     repository::{ModelStatus, VersionStatus},
 };
-use serde::Deserialize;
-use tokio::{net::TcpStream, runtime};
 
-use super::flags::{Order, Repo};
+use super::{
+    flags::{Order, Repo},
+    management,
+};
 
 /// Gives the order and writes the models' new state as a table.
 pub(super) fn run(flags: &Repo) -> anyhow::Result<()> {
-    let runtime = runtime::Builder::new_current_thread().enable_all().build().context("a runtime")?;
-    let (status, body) = runtime
-        .block_on(ask(flags.management, &flags.order))
-        .with_context(|| format!("no answer from the management port {}", flags.management))?;
-    if status != StatusCode::OK {
-        let Refused { error } = serde_json::from_slice(&body).context("an answer that is not understood")?;
-        anyhow::bail!(error);
-    }
+    let body = management::ask(flags.management, flags.order.request())?;
     let models = match flags.order {
         Order::List => serde_json::from_slice::<Models>(&body).map(|answer| answer.models),
         _ => serde_json::from_slice(&body).map(|model| vec![model]),
@@ -37,34 +27,16 @@ pub(super) fn run(flags: &Repo) -> anyhow::Result<()> {
     io::stdout().write_all(table.as_bytes()).context("standard output")
 }
 
-async fn ask(address: SocketAddr, order: &Order) -> anyhow::Result<(StatusCode, Bytes)> {
-    let stream = TcpStream::connect(address).await?;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    let (method, path, body) = order.request();
-    let request = Request::builder().method(method).uri(path).header(HOST, address.to_string());
-    let request = request.body(Full::new(Bytes::from(body)))?;
-    // Driven beside the request; its own errors show in the answer.
-    tokio::spawn(connection);
-    let response = sender.send_request(request).await?;
-    let status = response.status();
-    Ok((status, response.into_body().collect().await?.to_bytes()))
-}
-
-#[derive(Deserialize)]
-struct Refused {
-    error: String,
-}
-
 /// A line for each version, newest first.
 fn table(models: &[ModelStatus]) -> String {
     let widths = models.iter().map(|status| status.model.as_str().len());
     let width = widths.max().unwrap_or(0).max("MODEL".len());
-    let mut table = format!("{:width$}  {:>7}  {:9}  NOTES\n", "MODEL", "VERSION", "STATE");
+    let mut table = format!("{:width$}  {:>7}  {:11}  NOTES\n", "MODEL", "VERSION", "STATE");
     for status in models {
         for version in status.versions.iter().rev() {
             let (model, number) = (status.model.as_str(), version.version);
             let (state, notes) = (version.state.name(), notes(status, version));
-            let line = format!("{model:width$}  {number:>7}  {state:9}  {notes}");
+            let line = format!("{model:width$}  {number:>7}  {state:11}  {notes}");
             let _ = writeln!(table, "{}", line.trim_end());
         }
     }
@@ -76,6 +48,9 @@ fn notes(status: &ModelStatus, version: &VersionStatus) -> String {
     let mut notes = Vec::new();
     if status.current == number {
         notes.push("answers");
+    }
+    if status.candidate == number {
+        notes.push("is tried");
     }
     if status.pinned == number {
         notes.push("pinned");
@@ -104,18 +79,21 @@ mod tests {
         let status = ModelStatus {
             model: "recommendation_model".parse().expect("a name"),
             current: Some(number(1)),
+            candidate: Some(number(3)),
             pinned: Some(number(1)),
             unloaded: false,
             versions: vec![
                 version(1, VersionState::Ready, None),
                 version(2, VersionState::Failed, Some("model.onnx: cannot be read")),
+                version(3, VersionState::Ready, None),
             ],
         };
         assert_eq!(
             table(&[status]),
-            "MODEL                 VERSION  STATE      NOTES\n\
-             recommendation_model        2  failed     model.onnx: cannot be read\n\
-             recommendation_model        1  ready      answers, pinned\n"
+            "MODEL                 VERSION  STATE        NOTES\n\
+             recommendation_model        3  ready        is tried\n\
+             recommendation_model        2  failed       model.onnx: cannot be read\n\
+             recommendation_model        1  ready        answers, pinned\n"
         );
     }
 }

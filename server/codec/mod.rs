@@ -5,4 +5,5 @@ pub mod binary;
 pub mod feedback;
 pub mod json;
 mod positional;
+pub mod raw;
 pub mod recommend;

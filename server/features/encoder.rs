@@ -424,14 +424,16 @@ impl Encoder {
 
     /// The vocabulary of the feature called `name`, where it has one.
     pub fn vocabulary(&self, name: &str) -> Option<&Vocabulary> {
-        match &slot(&self.schema, &self.inputs, name)?.target {
-            Target::Table { rows: TableRows::Vocabulary(vocabulary), .. } => Some(vocabulary),
-            Target::List(list) => match &list.rows {
-                TableRows::Vocabulary(vocabulary) => Some(vocabulary),
-                _ => None,
-            },
-            _ => None,
-        }
+        slot(&self.schema, &self.inputs, name)?.target.vocabulary()
+    }
+
+    /// The vocabulary of the feature whose value stands at `position` of a positional row, where it has one.
+    ///
+    /// # Panics
+    /// When `position` is not below [`Encoder::width`].
+    pub fn vocabulary_at(&self, position: usize) -> Option<&Vocabulary> {
+        let input = &self.inputs[position];
+        input.slots.iter().find(|slot| slot.feature == input.feature)?.target.vocabulary()
     }
 }
 

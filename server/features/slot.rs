@@ -40,6 +40,11 @@ impl Target {
             Self::Dense(_) => None,
         }
     }
+
+    /// The vocabulary, where it is what rows of the table are found by.
+    pub(super) fn vocabulary(&self) -> Option<&Vocabulary> {
+        if let Some(TableRows::Vocabulary(vocabulary)) = self.rows() { Some(vocabulary) } else { None }
+    }
 }
 
 /// Where the values of a list go, apart from [`Target`], for most targets are of one value.

@@ -105,6 +105,13 @@ impl Live {
         all
     }
 
+    /// The mature rows of one version that were answered since `since`, labelled or not. `None` where it has no windows.
+    pub fn mature_since(&self, model: &str, version: u64, since: Duration, now: Duration) -> Option<Judged> {
+        let windows = self.known(model, version)?;
+        let judged = lock(&windows).mature_since(since, now);
+        Some(judged)
+    }
+
     /// Tells `metrics` how good answers are at `now`.
     pub fn export(&self, metrics: &Metrics, now: Duration) {
         metrics.feedback.late(self.late());
@@ -115,15 +122,14 @@ impl Live {
         }
     }
 
+    fn known(&self, model: &str, version: u64) -> Option<Version> {
+        find(&self.models.get(model)?, version)
+    }
+
     /// The windows of a version in which something of `time` is to be counted at `now`; `None` where it is too late for that.
     fn windows(&self, (model, version): (&str, u64), time: Duration, now: Duration) -> Option<Version> {
-        let find = |versions: &[(u64, Version)]| {
-            let found = versions.iter().find(|(known, _)| *known == version);
-            found.map(|(_, windows)| Arc::clone(windows))
-        };
-        let known = self.models.get(model).and_then(|versions| find(&versions));
-        if known.is_some() {
-            return known;
+        if let Some(known) = self.known(model, version) {
+            return Some(known);
         }
         let options = self.options.get(model).unwrap_or(&self.defaults);
         if !options.keeps(time, now) {
@@ -131,7 +137,7 @@ impl Live {
         }
         let mut versions = self.models.entry(model.to_owned()).or_default();
         // Another thread may have been here in between.
-        find(&versions).or_else(|| {
+        find(&versions, version).or_else(|| {
             if versions.len() == MAX_VERSIONS {
                 let ends = versions.iter().map(|(_, windows)| lock(windows).end());
                 let (oldest, _) = ends.enumerate().min_by_key(|(_, end)| *end)?;
@@ -143,6 +149,11 @@ impl Live {
             Some(windows)
         })
     }
+}
+
+fn find(versions: &[(u64, Version)], version: u64) -> Option<Version> {
+    let found = versions.iter().find(|(known, _)| *known == version);
+    found.map(|(_, windows)| Arc::clone(windows))
 }
 
 fn lock(windows: &Mutex<Windows>) -> MutexGuard<'_, Windows> {

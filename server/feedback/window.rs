@@ -13,7 +13,7 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use crate::quality::ScoreCounts;
+use crate::quality::{Durations, ScoreCounts};
 
 /// The most steps that are kept, of some 7 KB each.
 pub const MAX_STEPS: u64 = 1_024;
@@ -64,7 +64,7 @@ pub struct Judged {
     /// Their scores beside their labels.
     pub scores: ScoreCounts,
     /// How long labels took.
-    pub delays: Delays,
+    pub delays: Durations,
 }
 
 /// The windows of a version.
@@ -154,19 +154,31 @@ impl Windows {
 
     /// Rows that have had time to get their label.
     pub fn mature(&self, now: Duration) -> Judged {
-        // A step is mature as a whole: the one in which `now - maturity` lies has only begun to be.
-        self.judged(self.options.number(now.saturating_sub(self.options.maturity)))
+        self.judged(0, self.mature_end(now))
+    }
+
+    /// Of these, the ones that were answered in steps that began at `since` or later: what versions are compared by that
+    /// answered side by side from then on.
+    pub fn mature_since(&self, since: Duration, now: Duration) -> Judged {
+        let begun = self.options.number(since.saturating_sub(Duration::from_millis(1)));
+        let first = if since.is_zero() { 0 } else { begun + 1 };
+        self.judged(first, self.mature_end(now))
     }
 
     /// The latest rows, labelled or not.
     pub fn early(&self, now: Duration) -> Judged {
-        self.judged(self.options.number(now) + 1)
+        self.judged(0, self.options.number(now) + 1)
     }
 
-    /// The rows of the window that ends before step `end`.
-    fn judged(&self, end: u64) -> Judged {
+    /// The step before which rows are mature. A step is that as a whole: the one in which `now - maturity` lies has only begun.
+    fn mature_end(&self, now: Duration) -> u64 {
+        self.options.number(now.saturating_sub(self.options.maturity))
+    }
+
+    /// The rows of the window that ends before step `end`, from step `first` on.
+    fn judged(&self, first: u64, end: u64) -> Judged {
         let length = self.options.steps(self.options.window).unwrap_or(0);
-        let numbers = end.saturating_sub(length)..end;
+        let numbers = end.saturating_sub(length).max(first)..end;
         let steps = self.steps.iter().zip(self.first..).filter(|(_, number)| numbers.contains(number));
         let mut sum = Judged::new(self.options.threshold);
         steps.for_each(|(step, _)| sum.merge(step));
@@ -202,7 +214,7 @@ impl Windows {
 
 impl Judged {
     fn new(threshold: f32) -> Self {
-        Self { predicted: 0, covered: 0, scores: ScoreCounts::new(threshold), delays: Delays::default() }
+        Self { predicted: 0, covered: 0, scores: ScoreCounts::new(threshold), delays: Durations::default() }
     }
 
     fn merge(&mut self, other: &Self) {
@@ -217,45 +229,6 @@ impl Judged {
     pub fn coverage(&self) -> Option<f64> {
         let is_share = self.covered <= self.predicted && self.predicted > 0;
         is_share.then(|| self.covered as f64 / self.predicted as f64)
-    }
-}
-
-/// Durations, counted in bins that grow by a fifth: four to each doubling of the milliseconds.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Delays([u32; DELAY_BINS]);
-
-const DELAY_BINS: usize = 164;
-
-impl Default for Delays {
-    fn default() -> Self {
-        Self([0; DELAY_BINS])
-    }
-}
-
-impl Delays {
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a logarithm from 1 on")]
-    fn add(&mut self, delay: Duration) {
-        let bin = (delay.as_millis().max(1) as f64).log2() * 4.0;
-        let count = &mut self.0[(bin as usize).min(DELAY_BINS - 1)];
-        *count = count.saturating_add(1);
-    }
-
-    fn merge(&mut self, other: &Self) {
-        for (count, more) in self.0.iter_mut().zip(other.0) {
-            *count = count.saturating_add(more);
-        }
-    }
-
-    /// The duration that a share of `q` does not exceed, at most a fifth too long. `None` without any.
-    pub fn quantile(&self, q: f64) -> Option<Duration> {
-        let all: f64 = self.0.iter().copied().map(f64::from).sum();
-        let mut below = 0.0;
-        let mut bins = self.0.iter().enumerate().filter(|(_, count)| **count > 0);
-        let found = bins.find(|(_, count)| {
-            below += f64::from(**count);
-            below >= q * all
-        });
-        found.map(|(bin, _)| Duration::from_secs_f64(((bin + 1) as f64 / 4.0).exp2() / 1e3))
     }
 }
 
@@ -292,6 +265,19 @@ mod tests {
         assert_eq!(seen(10), ((0, 0), (2, 1)), "no longer of the last ten minutes");
         assert_eq!(seen(15), ((0, 0), (2, 1)));
         assert_eq!(seen(16), ((0, 0), (0, 0)));
+    }
+
+    #[test]
+    fn rows_since_a_moment_are_those_of_whole_steps_after_it() {
+        let mut windows = windows();
+        for minutes in 0..4 {
+            windows.labelled(START + minutes * MINUTE, 0.75, true, START + 4 * MINUTE);
+        }
+        let rows = |since, minutes: u32| windows.mature_since(since, START + minutes * MINUTE).scores.rows();
+        assert_eq!((rows(START, 9), rows(START + MINUTE, 9)), (4, 3));
+        assert_eq!(rows(START + MINUTE + Duration::from_millis(1), 9), 2, "its minute began before");
+        assert_eq!(rows(START + MINUTE, 7), 1, "and none that is not mature");
+        assert_eq!(rows(START + 4 * MINUTE, 9), 0);
     }
 
     #[test]
@@ -354,19 +340,6 @@ mod tests {
         assert!(!windows.is_over(START + 15 * MINUTE));
         assert!(windows.is_over(START + 16 * MINUTE));
         assert!(options().keeps(START, START + 15 * MINUTE) && !options().keeps(START, START + 16 * MINUTE));
-    }
-
-    #[test]
-    fn delays_are_within_a_fifth() {
-        let mut delays = Delays::default();
-        assert_eq!(delays.quantile(0.5), None);
-        (1..=1_000).for_each(|second| delays.add(Duration::from_secs(second)));
-        for (q, seconds) in [(0.5, 500.0), (0.9, 900.0), (1.0, 1_000.0)] {
-            let found = delays.quantile(q).expect("delays").as_secs_f64();
-            assert!((seconds..seconds * 1.2).contains(&found), "{q}: {found}");
-        }
-        delays.add(Duration::ZERO);
-        delays.add(Duration::MAX);
     }
 
     #[test]

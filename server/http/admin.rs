@@ -9,6 +9,9 @@
 //! | `POST /models/{model}/unload` | stop serving the model |
 //! | `POST /models/{model}/rollback` | answer with the newest version older than the current one |
 //! | `POST /models/{model}/promote` | answer with version `{"version": n}`; without one, follow the policy again |
+//! | `GET /models/{model}/rollout` | which version is stable, and which is being tried |
+//! | `POST /models/{model}/rollout/start` | try version `{"version": n}`, perhaps with a `"stage"` and a `"share"` |
+//! | `POST /models/{model}/rollout/promote`, `.../abort` | make the version that is tried the stable one, or try it no longer |
 
 use std::sync::Arc;
 
@@ -31,12 +34,15 @@ use super::{
 use crate::{
     config::HttpLimits,
     metrics::Metrics,
-    repository::{self, ModelName, ModelStatus, Repository, VersionNumber},
+    repository::{self, ModelName, ModelStatus, Repository, Share, TrialStage, VersionNumber},
+    rollout::{OrderError, Rollouts, Wish},
 };
 
 /// What the management port answers from.
 pub struct Management {
     repository: Arc<Repository>,
+    /// Where new versions are tried first.
+    rollouts: Option<Rollouts>,
     metrics: Arc<Metrics>,
     stopping: Arc<Stopping>,
     limits: HttpLimits,
@@ -61,12 +67,13 @@ impl Management {
     /// The management port of a server with this repository.
     pub(crate) fn new(
         repository: Arc<Repository>,
+        rollouts: Option<Rollouts>,
         metrics: Arc<Metrics>,
         stopping: Arc<Stopping>,
         limits: HttpLimits,
     ) -> Self {
         let room = BodyRoom::new(limits.max_inflight_bytes.get());
-        Self { repository, metrics, stopping, limits, room }
+        Self { repository, rollouts, metrics, stopping, limits, room }
     }
 
     /// Answers one request, whatever it is.
@@ -95,11 +102,24 @@ impl Management {
                 let known = models.iter().find(|known| known.model.as_str() == model);
                 known.map(json).ok_or(HttpError::NoModel)
             }
+            ["models", model, "rollout"] => {
+                only_get(request)?;
+                self.rollouts()?.status(model).map(|status| json(&status)).ok_or(OrderError::NoRollout.into())
+            }
+            ["models", model, "rollout", wish @ ("start" | "promote" | "abort")] => {
+                let (model, body) = self.order(model, request, body).await?;
+                let status = self.rollouts()?.wish(model, wish_of(wish, &body)?).await?;
+                Ok(json(&status))
+            }
             ["models", model, order @ ("load" | "unload" | "rollback" | "promote")] => {
                 self.obey(model, order, request, body).await
             }
             _ => Err(HttpError::NoRoute),
         }
+    }
+
+    fn rollouts(&self) -> Result<&Rollouts, HttpError> {
+        self.rollouts.as_ref().ok_or(HttpError::Rollout(OrderError::NoRollout))
     }
 
     async fn obey(
@@ -109,6 +129,18 @@ impl Management {
         request: &Parts,
         body: &mut Incoming,
     ) -> Result<Response<Full<Bytes>>, HttpError> {
+        let (model, body) = self.order(model, request, body).await?;
+        let status = self.repository.request(model, parse(order, &body)?).await?;
+        Ok(json(&status))
+    }
+
+    /// The model and the body of a request that is to change something, where it may.
+    async fn order(
+        &self,
+        model: &str,
+        request: &Parts,
+        body: &mut Incoming,
+    ) -> Result<(ModelName, Bytes), HttpError> {
         if request.method != Method::POST {
             return Err(HttpError::Method("POST"));
         }
@@ -119,16 +151,37 @@ impl Management {
         }
         let model: ModelName = model.parse()?;
         let body = body::read(body, &self.limits, &self.room).await?;
-        let request = parse(order, &body.bytes)?;
-        let status = self.repository.request(model, request).await?;
-        Ok(json(&status))
+        Ok((model, body.bytes))
     }
+}
+
+/// What the body of `start` may say.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Start {
+    version: VersionNumber,
+    stage: Option<TrialStage>,
+    share: Option<Share>,
+}
+
+/// The wish that a path and a body make.
+fn wish_of(wish: &str, body: &[u8]) -> Result<Wish, HttpError> {
+    const START: &str =
+        r#"{"version": n}, perhaps with "stage": "canary" or "shadow" and "share": above 0 to 1"#;
+    if wish == "start" {
+        let start = serde_json::from_slice(body).map_err(|_| HttpError::Order { expected: START })?;
+        let Start { version, stage, share } = start;
+        return Ok(Wish::Start { version, stage, share });
+    }
+    // Nothing is asked for that would then not happen.
+    parse("load", body)?;
+    Ok(if wish == "promote" { Wish::Promote } else { Wish::Abort })
 }
 
 /// The order that a path and a body make.
 fn parse(order: &str, body: &[u8]) -> Result<repository::Request, HttpError> {
     let promote = order == "promote";
-    let expected = if promote { "{\"version\": n}" } else { "{}" };
+    let expected = if promote { "empty or {\"version\": n}" } else { "empty or {}" };
     let parsed =
         if body.trim_ascii().is_empty() { Ok(Order::default()) } else { serde_json::from_slice(body) };
     let Order { version } = parsed.map_err(|_| HttpError::Order { expected })?;

@@ -20,6 +20,7 @@ use crate::{
     metrics::Outcome,
     recommend::RecommendError,
     repository::{NameError, RequestError},
+    rollout::OrderError,
 };
 
 /// The longest message of an error; what is longer is cut.
@@ -75,7 +76,7 @@ pub(super) enum HttpError {
     Origin,
     #[error("{0}")]
     Name(#[from] NameError),
-    #[error("the body must be empty or {expected}")]
+    #[error("the body must be {expected}")]
     Order { expected: &'static str },
     #[error(transparent)]
     Json(#[from] json::DecodeError),
@@ -93,6 +94,8 @@ pub(super) enum HttpError {
     Recommend(#[from] RecommendError),
     #[error(transparent)]
     Repository(#[from] RequestError),
+    #[error(transparent)]
+    Rollout(#[from] OrderError),
     #[error("not ready: {0}")]
     NotReady(&'static str),
 }
@@ -144,10 +147,16 @@ impl HttpError {
                 RecommendError::Expired => StatusCode::GATEWAY_TIMEOUT,
                 _ => StatusCode::INTERNAL_SERVER_ERROR,
             },
-            Self::Repository(error) => match error {
+            Self::Repository(error) | Self::Rollout(OrderError::Repository(error)) => match error {
                 RequestError::NoModel | RequestError::NoVersion(_) => StatusCode::NOT_FOUND,
                 RequestError::NothingOlder | RequestError::Load { .. } => StatusCode::CONFLICT,
                 RequestError::Busy | RequestError::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+            },
+            Self::Rollout(error) => match error {
+                OrderError::NoRollout | OrderError::NoVersion(_) => StatusCode::NOT_FOUND,
+                OrderError::Busy | OrderError::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+                OrderError::Journal(_) => StatusCode::INTERNAL_SERVER_ERROR,
+                _ => StatusCode::CONFLICT,
             },
         }
     }

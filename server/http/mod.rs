@@ -5,7 +5,7 @@
 //! ```text
 //! listener ─▶ router ─▶ predict (a dialect) ─▶ scoring ─▶ format, body ─▶ codec, features ─▶ batcher
 //!          ├▶ recommend ─▶ a version's catalogue             what is asked to be told later ─▶ receipts
-//!          ├▶ feedback ─▶ the log
+//!          ├▶ feedback ─▶ the log                            a version that is only tried ─▶ shadow
 //!          └▶ admin, health (the management port)          any failure ─▶ error
 //! ```
 
@@ -22,6 +22,7 @@ mod recommend;
 mod request_id;
 mod router;
 mod scoring;
+mod shadow;
 
 use std::{sync::Arc, time::Instant};
 
@@ -43,6 +44,7 @@ use self::{
 };
 use crate::{
     config::HttpLimits,
+    drift::Sampler,
     feedback::{Intake, Issuer, Live},
     metrics::Metrics,
     repository::Repository,
@@ -59,6 +61,8 @@ pub struct Serving {
     intake: Option<Arc<Intake>>,
     /// How good answers are.
     live: Arc<Live>,
+    /// How far rows have moved.
+    sampler: Sampler,
     limits: HttpLimits,
     room: BodyRoom,
     ids: RequestIds,
@@ -66,17 +70,18 @@ pub struct Serving {
 
 impl Serving {
     /// The serving port of a server with this repository, whose answers may have receipts of `issuer`, and
-    /// whose feedback goes to `intake`; `live` hears of each receipt.
+    /// whose feedback goes to `intake`; `live` hears of each receipt, and `sampler` of rows.
     pub fn new(
         repository: Arc<Repository>,
         metrics: Arc<Metrics>,
         issuer: Option<Issuer>,
         intake: Option<Arc<Intake>>,
         live: Arc<Live>,
+        sampler: Sampler,
         limits: HttpLimits,
     ) -> Self {
         let room = BodyRoom::new(limits.max_inflight_bytes.get());
-        Self { repository, metrics, issuer, intake, live, limits, room, ids: RequestIds::new() }
+        Self { repository, metrics, issuer, intake, live, sampler, limits, room, ids: RequestIds::new() }
     }
 
     /// Answers one request, whatever it is.

@@ -57,7 +57,7 @@ async fn predict(
     body: &mut Incoming,
     started: Instant,
 ) -> Result<Response<Full<Bytes>>, HttpError> {
-    let mut call = Call::begin(serving, target, Dialect::Predict, started)?;
+    let mut call = Call::begin(serving, target, headers, Dialect::Predict, started)?;
     let result = score(&call, serving, headers, body).await;
     call.end(&result, &serving.metrics);
     let mut response = result.unwrap_or_else(|error| error.response());
@@ -72,11 +72,15 @@ async fn score(
     body: &mut Incoming,
 ) -> Result<Response<Full<Bytes>>, HttpError> {
     let sealing = receipts::sealing(serving, call.version(), headers)?;
+    let mut drawn = None;
     let decode = |format, body: &[u8], encoder: &Encoder, rows: &mut Rows, limit| {
         decode(format, body, encoder, rows, limit)?;
+        let as_sent = (format == Format::Json).then_some(body);
+        drawn = serving.sampler.draw(call.version().drift(), rows.len(), as_sent);
         sealing.map_or(Ok(()), |sealing| sealing.admits(rows.len()))
     };
     let scores = call.score(serving, headers, body, decode).await?;
+    serving.sampler.answered(drawn, &scores);
     let mut response = encode(Format::of_answer(headers), &scores);
     let receipt =
         sealing.map(|sealing| sealing.receipt(call.version(), scores.iter().copied())).transpose()?;

@@ -30,7 +30,7 @@ pub(super) async fn answer(
     if request.method != Method::POST {
         return Err(HttpError::Method("POST"));
     }
-    let mut call = Call::begin(serving, target, Dialect::Recommend, started)?;
+    let mut call = Call::begin(serving, target, &request.headers, Dialect::Recommend, started)?;
     if call.version().recommender().is_none() {
         return Err(HttpError::NoCatalogue);
     }

@@ -15,13 +15,13 @@ use hyper::{
     header::{HeaderName, HeaderValue},
 };
 
-use super::{Serving, body, error::HttpError, format::Format, router::Target};
+use super::{Serving, body, error::HttpError, format::Format, router::Target, shadow};
 use crate::{
     batcher::{Priority, ScoreError, Scores, Terms},
     features::Encoder,
     metrics::{Dialect, Metrics, Outcome, Shed},
     recommend::RecommendError,
-    repository::{Live, Version, manifest::Manifest},
+    repository::{Live, Trial, TrialStage, Version, manifest::Manifest},
     tensor::Rows,
 };
 
@@ -31,28 +31,41 @@ const REQUEST_TIMEOUT: HeaderName = HeaderName::from_static("x-request-timeout-m
 /// The header by which a request asks to go before or after others.
 const REQUEST_PRIORITY: HeaderName = HeaderName::from_static("x-request-priority");
 
+/// The header that says who a request is about.
+const STICKY_KEY: HeaderName = HeaderName::from_static("x-sticky-key");
+
 /// A request to a model from the moment that it named its version. Dropping it counts how it ended; one that is
 /// dropped on the way was cancelled.
 pub(super) struct Call {
     version: Arc<Version>,
     /// Whether the request says that it means this version.
     names_version: bool,
+    /// Where a version is being tried, and the request is part of that.
+    trial: Option<Arc<Trial>>,
     dialect: Dialect,
     started: Instant,
     outcome: Outcome,
 }
 
 impl Call {
-    /// Begins with the version that answers: the one that the target names, else the current one.
+    /// Begins with the version that answers: the one that the target names, else the current one, or the one that is being
+    /// tried beside it.
     pub(super) fn begin(
         serving: &Serving,
         target: Target<'_>,
+        headers: &HeaderMap,
         dialect: Dialect,
         started: Instant,
     ) -> Result<Self, HttpError> {
-        let (_, version) = find(serving, target)?;
+        let (live, mut version) = find(serving, target)?;
         let names_version = target.version.is_some();
-        Ok(Self { version, names_version, dialect, started, outcome: Outcome::Cancelled })
+        let trial = live.trial.clone().filter(|_| !names_version);
+        if let Some(trial) = trial.as_deref().filter(|trial| trial.candidate.stage == TrialStage::Canary)
+            && trial.takes(sticky_key(headers))
+        {
+            version = Arc::clone(&trial.version);
+        }
+        Ok(Self { version, names_version, trial, dialect, started, outcome: Outcome::Cancelled })
     }
 
     /// The version that answers.
@@ -84,6 +97,9 @@ impl Call {
             Err(error) => Err(error),
         };
         version.return_buffer(rows);
+        if let (Some(trial), Ok(scores), Format::Json) = (&self.trial, &scores, format) {
+            shadow::copy(trial, sticky_key(headers), &read.bytes, scores);
+        }
         scores
     }
 
@@ -136,8 +152,22 @@ impl Call {
 
 impl Drop for Call {
     fn drop(&mut self) {
-        self.version.metrics().series().request(self.dialect, self.outcome, self.started.elapsed());
+        let duration = self.started.elapsed();
+        self.version.metrics().series().request(self.dialect, self.outcome, duration);
+        if let Some(trial) = &self.trial {
+            let tally = if Arc::ptr_eq(&trial.version, &self.version) { &trial.tried } else { &trial.stable };
+            match self.outcome {
+                Outcome::Ok => tally.answered(duration),
+                Outcome::Cancelled => {}
+                Outcome::ClientError | Outcome::Shed | Outcome::Timeout | Outcome::Error => tally.failed(),
+            }
+        }
     }
+}
+
+/// Who the request is about, so that a user who comes again gets the same version again.
+fn sticky_key(headers: &HeaderMap) -> Option<&[u8]> {
+    headers.get(STICKY_KEY).map(HeaderValue::as_bytes)
 }
 
 /// What is live of the model that `target` names, and the version that it means.

@@ -92,6 +92,12 @@ pub const FAMILIES: &[Family] = &[
         "Requests refused with 503: no room in a model's queue (queue) or for their bodies (bytes), scores that would come too late (deadline), a queue that does not get shorter (overload).",
     ),
     server(
+        "millrace_drift_dropped_rows_total",
+        Kind::Counter,
+        &[],
+        "Rows that were drawn to be held against training rows and were not, because those before them or their bodies took all the room.",
+    ),
+    server(
         "millrace_feedback_events_total",
         Kind::Counter,
         &["result"],
@@ -170,6 +176,24 @@ pub const FAMILIES: &[Family] = &[
         "The version that answers requests for the model; 0 when none does.",
     ),
     server(
+        "millrace_rollout_candidate",
+        Kind::Gauge,
+        &["model"],
+        "The version that is being tried beside the one that answers most requests; 0 when none is.",
+    ),
+    server(
+        "millrace_rollout_share",
+        Kind::Gauge,
+        &["model"],
+        "The share of requests that goes to the version that is being tried, as answers or as copies.",
+    ),
+    server(
+        "millrace_rollout_events_total",
+        Kind::Counter,
+        &["model", "event"],
+        "What has become of versions since the server started: stable (without having been tried), entered, advanced (from shadow to canary), promoted, rolled_back, aborted (by an operator) or withdrawn (with nothing decided).",
+    ),
+    server(
         "millrace_versions_in_memory",
         Kind::Gauge,
         &[],
@@ -214,6 +238,37 @@ pub const FAMILIES: &[Family] = &[
         Kind::Gauge,
         &["model", "version", "window", "quantile"],
         "What a share of the labels in a window did not take longer than, a fifth too long at most.",
+    ),
+    version(
+        "millrace_drift_requests",
+        Kind::Gauge,
+        &["model", "version", "of"],
+        "Requests in the drift window of which rows were drawn: those whose scores count (score), and those whose values do, as they came in JSON (feature).",
+    ),
+    version("millrace_drift_rows", Kind::Gauge, &["model", "version", "of"], "Rows that were drawn of them."),
+    version(
+        "millrace_drift_psi",
+        Kind::Gauge,
+        &["model", "version", "of", "feature"],
+        "The population stability index of the rows in the drift window beside the training rows: of the scores (score) or of a feature's values (feature). NaN where there are too few requests, or too little time for an hour or a weekday.",
+    ),
+    version(
+        "millrace_drift_psi_by_chance",
+        Kind::Gauge,
+        &["model", "version", "of", "feature"],
+        "What millrace_drift_psi would be on the mean if nothing had moved, which is to be subtracted from it.",
+    ),
+    version(
+        "millrace_drift_unknown_ratio",
+        Kind::Gauge,
+        &["model", "version", "feature", "rows"],
+        "The share of a feature's values that its vocabulary does not know, of the drift window (live) or of the training rows (training). NaN where there are too few requests.",
+    ),
+    version(
+        "millrace_drift_missing_ratio",
+        Kind::Gauge,
+        &["model", "version", "feature", "rows"],
+        "The same of its missing values.",
     ),
     version(
         "millrace_requests_total",

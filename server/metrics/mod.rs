@@ -4,6 +4,7 @@
 //! There is no process global: each server owns its recorders, so two servers in one process do not mix. Series with
 //! a version label are kept apart: they end some time after their version does, where those of the server never end.
 
+mod drift;
 mod families;
 mod feedback;
 mod gpus;
@@ -21,6 +22,7 @@ use metrics_process::Collector;
 use metrics_util::MetricKindMask;
 
 pub use self::{
+    drift::{DriftFacts, FeatureDrift, Psi},
     families::{FAMILIES, Family, Kind},
     feedback::{FeedbackMetrics, Refused},
     live::LiveFacts,
@@ -64,6 +66,7 @@ pub struct Metrics {
     /// What comes back to answers.
     pub feedback: FeedbackMetrics,
     shed: [Counter; 4],
+    drift_dropped: Counter,
     /// Versions that take memory, loaded or not dropped yet.
     pub versions_in_memory: Gauge,
     server: PrometheusRecorder,
@@ -93,6 +96,7 @@ impl Metrics {
             feedback: FeedbackMetrics::new(&server),
             shed: Shed::ALL
                 .map(|(_, reason)| counter(&server, "millrace_shed_total", &[Label::new("reason", reason)])),
+            drift_dropped: counter(&server, "millrace_drift_dropped_rows_total", &[]),
             versions_in_memory: gauge(&server, "millrace_versions_in_memory", &[]),
             server,
             versions,
@@ -123,6 +127,17 @@ impl Metrics {
         facts.record(&self.versions, &[model, version, Label::new("window", window)]);
     }
 
+    /// How far the rows of a version have moved.
+    pub fn drift(&self, model: &str, version: u64, facts: &DriftFacts<'_>) {
+        let labels = [("model", model.to_owned()), ("version", version.to_string())];
+        facts.record(&self.versions, &labels.map(|(key, value)| Label::new(key, value)));
+    }
+
+    /// Counts rows that were to be looked at for drift and were not, for want of room.
+    pub fn drift_dropped(&self, rows: usize) {
+        self.drift_dropped.increment(rows as u64);
+    }
+
     /// Counts one attempt to load a version of `model`, and how long it took.
     pub fn loaded(&self, model: &str, result: LoadResult, duration: Duration) {
         let model = Label::new("model", model.to_owned());
@@ -142,6 +157,19 @@ impl Metrics {
     pub fn current_version(&self, model: &str, version: u64) {
         let model = [Label::new("model", model.to_owned())];
         gauge(&self.server, "millrace_model_current_version", &model).set(version as f64);
+    }
+
+    /// The version of `model` that is being tried, 0 where none is, and with which share of requests.
+    pub fn rollout(&self, model: &str, candidate: u64, share: f64) {
+        let model = [Label::new("model", model.to_owned())];
+        gauge(&self.server, "millrace_rollout_candidate", &model).set(candidate as f64);
+        gauge(&self.server, "millrace_rollout_share", &model).set(share);
+    }
+
+    /// Counts what has become of a version of `model`.
+    pub fn rollout_event(&self, model: &str, event: &'static str) {
+        let labels = [Label::new("model", model.to_owned()), Label::new("event", event)];
+        counter(&self.server, "millrace_rollout_events_total", &labels).increment(1);
     }
 
     /// All metrics in Prometheus' text format.
@@ -277,9 +305,16 @@ mod tests {
             delays: vec![("0.5", None)],
         };
         metrics.live("shop", 7, "mature", &live);
+        let (psi, shares) = (Psi { found: some, by_chance: None }, [("live", None), ("training", some)]);
+        let user = FeatureDrift { feature: "user", psi, unknown: Some(shares), missing: shares };
+        let drift =
+            DriftFacts { sampled: [("score", 1, 2), ("feature", 1, 2)], score: psi, features: vec![user] };
+        metrics.drift("shop", 7, &drift);
         metrics.loaded("shop", LoadResult::Ok, Duration::from_millis(5));
         metrics.swapped("shop", Duration::from_micros(1));
         metrics.current_version("shop", 7);
+        metrics.rollout("shop", 8, 0.1);
+        metrics.rollout_event("shop", "entered");
         let text = metrics.render();
         for line in text.lines().filter(|line| line.starts_with("millrace_")) {
             let name = line.split(['{', ' ']).next().expect("a name");

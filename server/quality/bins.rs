@@ -63,7 +63,7 @@ impl Bins {
     /// The bin of a value, below [`Bins::count`]. `None` for a value that is not of their kind, or no number at all.
     pub fn place(&self, value: Seen<'_>) -> Option<usize> {
         match (self, value) {
-            (_, Seen::Missing) => Some(self.count() - 1),
+            (_, Seen::Missing) => Some(self.missing()),
             (Self::Boundaries(boundaries), Seen::Number(number)) => {
                 (!number.is_nan()).then(|| boundaries.partition_point(|&boundary| boundary <= number))
             }
@@ -80,6 +80,11 @@ impl Bins {
     /// The bin of ids that the model does not know; `None` where the values are no ids.
     pub fn unknown(&self) -> Option<usize> {
         if let Self::Ids(ids) = self { Some(ids.len() + 1) } else { None }
+    }
+
+    /// The bin of missing values.
+    pub fn missing(&self) -> usize {
+        self.count() - 1
     }
 
     /// Whether boundaries ascend and ids differ, which [`Bins::place`] needs.

@@ -1,6 +1,8 @@
 //! Scores beside labels, counted as they come: what accuracy, AUC and the rest are over rows that nobody keeps. Counts of
 //! the same threshold add up, over spans of time and over replicas.
 
+use super::{Estimate, Measure};
+
 /// Bins of a score's log odds, [`BINS_A_UNIT`] to a unit, over [`ODDS_LIMIT`] on both sides of even. Equal steps of odds tell
 /// scores of 0.001 from those of 0.002 as well as those of 0.5 from 0.67: shops live at the low end.
 const BINS: usize = 2 * ODDS_LIMIT * BINS_A_UNIT;
@@ -23,6 +25,7 @@ pub struct ScoreCounts {
     decided: [[u64; 2]; 2],
     scores: f64,
     log_loss: f64,
+    log_loss_squares: f64,
     squares: f64,
     /// Sums of score minus label, by the score's tenth.
     gaps: [f64; WIDTHS],
@@ -37,6 +40,7 @@ impl ScoreCounts {
             decided: [[0; 2]; 2],
             scores: 0.0,
             log_loss: 0.0,
+            log_loss_squares: 0.0,
             squares: 0.0,
             gaps: [0.0; WIDTHS],
         }
@@ -50,7 +54,9 @@ impl ScoreCounts {
         *count = count.saturating_add(1);
         self.decided[usize::from(score >= self.threshold)][usize::from(label)] += 1;
         self.scores += p;
-        self.log_loss -= if label { kept.ln() } else { (1.0 - kept).ln() };
+        let loss = -if label { kept.ln() } else { (1.0 - kept).ln() };
+        self.log_loss += loss;
+        self.log_loss_squares += loss * loss;
         self.squares += (p - happened).powi(2);
         self.gaps[tenth(score)] += p - happened;
     }
@@ -72,6 +78,7 @@ impl ScoreCounts {
         }
         self.scores += other.scores;
         self.log_loss += other.log_loss;
+        self.log_loss_squares += other.log_loss_squares;
         self.squares += other.squares;
     }
 
@@ -122,6 +129,39 @@ impl ScoreCounts {
     pub fn auc_error(&self) -> Option<f64> {
         let hidden: f64 = self.bins.iter().map(|&[n, p]| f64::from(n) * f64::from(p)).sum();
         self.pairs().map(|pairs| hidden / pairs / 2.0)
+    }
+
+    /// A measure with its variance; of the area by where rows of one class lie among those of the other. `None` where there are
+    /// too few rows.
+    ///
+    /// Source: E. R. `DeLong` and others, Biometrics 44, 1988.
+    pub fn estimate(&self, measure: Measure) -> Option<Estimate> {
+        match measure {
+            Measure::Accuracy => Estimate::share(self.correct(), self.rows()),
+            Measure::LogLoss => Estimate::mean(self.log_loss, self.log_loss_squares, self.rows()),
+            Measure::Auc => self.area(),
+        }
+    }
+
+    fn area(&self) -> Option<Estimate> {
+        let (positives, negatives) = (self.positives() as f64, (self.rows() - self.positives()) as f64);
+        if positives < 2.0 || negatives < 2.0 {
+            return None;
+        }
+        let value = self.auc()?;
+        // For each row the share of the other class that it is on the right side of, squared about their mean.
+        let (mut below, mut above) = (0.0, positives);
+        let (mut of_positives, mut of_negatives) = (0.0, 0.0);
+        for &[without, with] in &*self.bins {
+            let (without, with) = (f64::from(without), f64::from(with));
+            above -= with;
+            of_positives += with * ((below + without / 2.0) / negatives - value).powi(2);
+            of_negatives += without * ((above + with / 2.0) / positives - value).powi(2);
+            below += without;
+        }
+        let variance =
+            of_positives / (positives - 1.0) / positives + of_negatives / (negatives - 1.0) / negatives;
+        Some(Estimate { value, variance, rows: self.rows() })
     }
 
     /// The mean negative log likelihood in nats. `None` without rows.
@@ -205,6 +245,19 @@ mod tests {
             (1..2_000).map(|i| (i as f32 * 1e-5, i % 7 == 0 || i > 1_500)).unzip();
         let (counts, exact) = (counts(&scores, &labels), scores::auc(&scores, &labels).expect("both"));
         assert!((counts.auc().expect("both") - exact).abs() < 0.002, "{:?} {exact}", counts.auc());
+    }
+
+    #[test]
+    fn the_variance_of_an_area_is_delongs_by_hand() {
+        // Positives beat all three negatives, two, and one and a half: 1, 2/3, 1/2; their mean is 13/18, their variance 7/108.
+        // Negatives lie below three positives, two and a half, and one: 1, 5/6, 1/3, of variance 13/108.
+        let counts = counts(&[0.1, 0.4, 0.8, 0.9, 0.6, 0.4], &[false, false, false, true, true, true]);
+        let area = counts.estimate(Measure::Auc).expect("both");
+        assert!((area.value - 13.0 / 18.0).abs() < 1e-12, "{area:?}");
+        assert!((area.variance - (7.0 / 108.0 + 13.0 / 108.0) / 3.0).abs() < 1e-12, "{area:?}");
+        let loss = counts.estimate(Measure::LogLoss).expect("rows");
+        assert_eq!((Some(loss.value), loss.rows), (counts.log_loss(), 6));
+        assert_eq!(counts.estimate(Measure::Accuracy).map(|share| share.value), counts.accuracy());
     }
 
     proptest! {

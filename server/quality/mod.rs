@@ -7,6 +7,8 @@
 
 mod bins;
 mod counts;
+mod durations;
+mod estimate;
 mod interval;
 mod observer;
 mod psi;
@@ -17,6 +19,8 @@ mod scores;
 pub use self::{
     bins::{Bins, Counts, Distribution, Seen},
     counts::ScoreCounts,
+    durations::Durations,
+    estimate::{Estimate, Measure},
     interval::wilson,
     observer::Observer,
     psi::{psi, psi_by_chance},

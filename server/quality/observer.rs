@@ -1,44 +1,53 @@
 //! Raw values as bins see them, by what a version's features say of each: an id may be unknown to a vocabulary, a
 //! moment is the hour or the weekday that the model sees of it, and a number is itself.
 
+use std::ops::Deref;
+
 use super::{Bins, Counts, Seen};
 use crate::{
     features::{CategoricalSource, Encoder, Feature, FeatureKind, RawValue, Schema, SchemaError, Vocabulary},
     tensor::{Rows, Values},
 };
 
-/// Sees the values of a version's rows.
+/// Sees the values of a version's rows, with the version's encoder, borrowed or shared.
 #[derive(Debug)]
-pub struct Observer<'a> {
-    sights: Vec<Sight<'a>>,
+pub struct Observer<E> {
+    encoder: E,
+    sights: Vec<Sight>,
 }
 
 /// How the values of one position are seen.
 #[derive(Debug)]
-enum Sight<'a> {
+enum Sight {
     Number,
     /// Without a vocabulary the model hashes ids, and none is unknown to it.
-    Id(Option<&'a Vocabulary>),
+    Id,
     /// Encodes this feature alone, so that its table rows count from 0.
     Moment(Box<Encoder>),
 }
 
-impl<'a> Observer<'a> {
+impl<E: Deref<Target = Encoder>> Observer<E> {
     /// Sees rows of `encoder`.
-    pub fn new(encoder: &'a Encoder) -> Result<Self, SchemaError> {
+    pub fn new(encoder: E) -> Result<Self, SchemaError> {
         let sight = |feature: &Feature| {
             Ok(match &feature.kind {
                 FeatureKind::Numeric { .. }
                 | FeatureKind::Categorical { source: CategoricalSource::Boundaries(_) } => Sight::Number,
                 FeatureKind::Categorical {
                     source: CategoricalSource::Vocabulary | CategoricalSource::Hash(_),
-                } => Sight::Id(encoder.vocabulary(&feature.name)),
+                } => Sight::Id,
                 FeatureKind::Categorical {
                     source: CategoricalSource::HourOfDay | CategoricalSource::DayOfWeek,
                 } => Sight::Moment(Box::new(alone(feature)?)),
             })
         };
-        Ok(Self { sights: encoder.sent().map(sight).collect::<Result<_, SchemaError>>()? })
+        let sights = encoder.sent().map(sight).collect::<Result<_, SchemaError>>()?;
+        Ok(Self { encoder, sights })
+    }
+
+    /// The encoder of the rows.
+    pub fn encoder(&self) -> &Encoder {
+        &self.encoder
     }
 
     /// Shows `see` what the value at `position` of a positional row is to bins; nothing where the feature does not take
@@ -47,7 +56,7 @@ impl<'a> Observer<'a> {
     /// # Panics
     /// When `position` is not below the width of a row.
     pub fn observe(&self, position: usize, value: RawValue<'_>, mut see: impl FnMut(Seen<'_>)) {
-        self.sights[position].show(value, &mut see);
+        self.sights[position].show(self.encoder.vocabulary_at(position), value, &mut see);
     }
 
     /// Adds the value at `position` of a positional row to the `counts` of `bins`, where it has a bin.
@@ -59,18 +68,20 @@ impl<'a> Observer<'a> {
     }
 }
 
-impl Sight<'_> {
-    fn show(&self, value: RawValue<'_>, see: &mut impl FnMut(Seen<'_>)) {
+impl Sight {
+    fn show(&self, known: Option<&Vocabulary>, value: RawValue<'_>, see: &mut impl FnMut(Seen<'_>)) {
         match (self, value) {
             (_, RawValue::Missing) => see(Seen::Missing),
-            (_, RawValue::List(values)) => values.iter().for_each(|value| self.show(value.raw(), see)),
+            (_, RawValue::List(values)) => {
+                values.iter().for_each(|value| self.show(known, value.raw(), see));
+            }
             (Self::Number, RawValue::Int(number)) => see(Seen::Number(number as f64)),
             (Self::Number, RawValue::Float(number)) => see(Seen::Number(number)),
-            (Self::Id(known), RawValue::Int(id)) => {
-                see(Seen::Id { id: itoa::Buffer::new().format(id), is_known: is_known(*known, value) });
+            (Self::Id, RawValue::Int(id)) => {
+                see(Seen::Id { id: itoa::Buffer::new().format(id), is_known: is_known(known, value) });
             }
-            (Self::Id(known), RawValue::Text(id)) => {
-                see(Seen::Id { id, is_known: is_known(*known, value) });
+            (Self::Id, RawValue::Text(id)) => {
+                see(Seen::Id { id, is_known: is_known(known, value) });
             }
             (Self::Moment(encoder), value) => part(encoder, value).into_iter().for_each(see),
             _ => {}

@@ -1,9 +1,11 @@
 //! What a version's training rows looked like, and rows that are held against them.
 
+use std::ops::Deref;
+
 use serde::{Deserialize, Serialize};
 
 use super::{Counts, Distribution, Observer, Seen};
-use crate::features::RawValue;
+use crate::features::{Encoder, RawValue};
 
 /// The distributions of a version's training rows: of each value that callers send, and of the score.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -82,13 +84,27 @@ impl Tally {
     /// has no bin is left out.
     pub fn add<'v>(
         &mut self,
-        (reference, observer): (&Reference, &Observer<'_>),
+        of: (&Reference, &Observer<impl Deref<Target = Encoder>>),
         row: impl Iterator<Item = RawValue<'v>>,
         score: f32,
     ) {
+        self.add_score(of.0, score);
+        self.add_row(of, row);
+    }
+
+    /// Counts a score alone.
+    pub fn add_score(&mut self, reference: &Reference, score: f32) {
         if let Some(bin) = reference.score.bins.place(Seen::Number(f64::from(score))) {
             self.score.add(bin);
         }
+    }
+
+    /// Counts a row alone.
+    pub fn add_row<'v>(
+        &mut self,
+        (reference, observer): (&Reference, &Observer<impl Deref<Target = Encoder>>),
+        row: impl Iterator<Item = RawValue<'v>>,
+    ) {
         let features = reference.features.iter().zip(&mut self.features).zip(row).enumerate();
         for (position, ((feature, counts), value)) in features {
             observer.count(position, value, (&feature.distribution.bins, counts));

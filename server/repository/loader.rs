@@ -21,16 +21,18 @@ use super::{
     engines::{Opened, Opening, Origin},
     golden::{Golden, GoldenError},
     manifest::{Manifest, ManifestError},
-    pace::Pace,
     prebuilt::PrebuiltError,
+    reference::{self, ReferenceError},
     version::InMemory,
 };
 use crate::{
     batcher::{Batcher, BatcherOptions, EngineThread, Lane},
     config::ModelOptions,
+    drift::Subject,
     engine::{BatchCost, Engine, EngineError, OnnxRuntime, cuda::Cuda, tensorrt::TensorRt},
     features::{Catalogue, CatalogueError, Encoder, SchemaError},
     metrics::{LoadResult, Metrics, VersionFacts, VersionMetrics},
+    pace::Pace,
     recommend::{OpenError, RecommendThread, Recommender, Source},
     tensor::Rows,
 };
@@ -60,6 +62,9 @@ pub enum LoadError {
     /// The engines that were built ahead of time.
     #[error(transparent)]
     Prebuilt(#[from] PrebuiltError),
+    /// What its training rows looked like.
+    #[error(transparent)]
+    Reference(#[from] ReferenceError),
     /// The catalogue of items.
     #[error(transparent)]
     Catalogue(#[from] CatalogueError),
@@ -86,7 +91,7 @@ pub enum Beside<'a> {
 impl Beside<'_> {
     /// What to call between pieces of work that takes long; whether it is still wanted.
     fn give_way(self) -> impl FnMut() -> bool {
-        let mut pace = Pace::new();
+        let mut pace = Pace::of_machine(HASHING_SHARE);
         move || {
             let Self::Requests { stopping } = self else { return true };
             if stopping.load(Ordering::Relaxed) {
@@ -175,6 +180,7 @@ impl Loader {
         };
         let Instances { lane, engines, costs, choice, origin } =
             self.open_instances(&opening, (model, version))?;
+        let drift = subject((model, version), &encoder, (&folder, options))?;
         let recommender = recommender((&opening, &origin), (&folder, &encoder), beside)?;
         let searching = recommender.as_ref().map(|(it, _)| it.takes()).unwrap_or_default();
         tracing::info!(%model, %version, lane = lane.name(), costs = %Costs(&costs), "ready");
@@ -206,6 +212,7 @@ impl Loader {
             manifest,
             encoder: self.reaper.wrap(encoder),
             batcher,
+            drift: drift.map(|subject| self.reaper.wrap(Arc::new(subject))),
             recommender,
             metrics,
             request_timeout: options.request_timeout,
@@ -259,6 +266,18 @@ fn verify(manifest: &Manifest, folder: &Path, beside: Beside<'_>) -> Result<(), 
         go_on();
     })?;
     Ok(())
+}
+
+/// The version as its rows are held against its training rows, where it says what those looked like and somebody wants that.
+fn subject(
+    (model, version): (&ModelName, VersionNumber),
+    encoder: &Arc<Encoder>,
+    (folder, options): (&Path, &ModelOptions),
+) -> Result<Option<Subject>, LoadError> {
+    let Some(drift) = options.drift else { return Ok(None) };
+    let Some(reference) = reference::read(folder, encoder)? else { return Ok(None) };
+    let name = (model.as_str(), u64::from(version));
+    Ok(Some(Subject::new(name, Arc::clone(encoder), reference, drift)?))
 }
 
 /// What recommends items, with the threads that it needs, where the version has a catalogue and somebody wants it searched.
@@ -319,6 +338,9 @@ fn start_recommending(
     }
     Ok(())
 }
+
+/// What hashing may take of the machine beside requests.
+const HASHING_SHARE: f64 = 0.1;
 
 /// Engines of a version in the inline lane at most, unless somebody asks for more.
 const MOST_INLINE_INSTANCES: usize = 8;

@@ -2,11 +2,14 @@
 //! gives the same plan again until something changes.
 //!
 //! Two rules come before what the policy wants: a version is unloaded only once a wanted one answers in its stead,
-//! and a version that failed to load is treated as if it were not there.
+//! and a version that failed to load, or that a rollout has refused, is treated as if it were not there.
+//!
+//! Where new versions are tried first, the stable one answers and the newest above it is the candidate, or the one that a
+//! rollout is about until something newer than both is there.
 
 use std::num::NonZeroUsize;
 
-use super::VersionNumber;
+use super::{Standing, VersionNumber};
 
 /// Which versions of a model are wanted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +33,8 @@ pub struct Observed<'a> {
     pub failed: &'a [VersionNumber],
     /// The version that an operator wants to answer, whatever is newer.
     pub pinned: Option<VersionNumber>,
+    /// What rollouts have come to, where new versions are tried before they answer.
+    pub standing: Option<&'a Standing>,
 }
 
 /// What to do next.
@@ -37,6 +42,8 @@ pub struct Observed<'a> {
 pub struct Plan {
     /// The version that should answer, among those that are loaded.
     pub current: Option<VersionNumber>,
+    /// The version that should be tried beside it, among those that are loaded.
+    pub candidate: Option<VersionNumber>,
     /// Versions to load, the most urgent first.
     pub load: Vec<VersionNumber>,
     /// Versions to unload now.
@@ -49,7 +56,8 @@ impl Policy {
         let wanted = self.wanted(&observed);
         let loaded = |version: &VersionNumber| observed.loaded.contains(version);
         // A pinned version that is loaded holds although its files are gone: whoever pinned it did so for a reason.
-        let preferred = observed.pinned.filter(|pinned| wanted.contains(pinned) || loaded(pinned));
+        let chosen = observed.pinned.or(observed.standing.and_then(|standing| standing.stable));
+        let preferred = chosen.filter(|chosen| wanted.contains(chosen) || loaded(chosen));
         let wanted_and_loaded = wanted.iter().copied().filter(loaded).max();
         let current = preferred.filter(loaded).or(wanted_and_loaded).or(observed.loaded.last().copied());
         let mut load: Vec<_> = wanted.iter().copied().filter(|version| !loaded(version)).collect();
@@ -60,12 +68,12 @@ impl Policy {
         } else {
             Vec::new()
         };
-        Plan { current, load, unload }
+        let candidate = observed.candidate().filter(|tried| current == preferred && wanted.contains(tried));
+        Plan { current, candidate, load, unload }
     }
 
     fn wanted(&self, observed: &Observed<'_>) -> Vec<VersionNumber> {
-        let usable = |version: &VersionNumber| !observed.failed.contains(version);
-        let there: Vec<_> = observed.on_disk.iter().copied().filter(usable).collect();
+        let there: Vec<_> = observed.on_disk.iter().copied().filter(|&v| observed.is_usable(v)).collect();
         let mut wanted = match self {
             Self::Latest(count) => there[there.len().saturating_sub(count.get())..].to_vec(),
             Self::All => there.clone(),
@@ -74,12 +82,36 @@ impl Policy {
             }
         };
         // An operator's choice holds although the policy would leave it out.
-        if let Some(pinned) =
-            observed.pinned.filter(|pinned| there.contains(pinned) && !wanted.contains(pinned))
-        {
-            wanted.push(pinned);
+        let standing = observed.standing;
+        let stable = standing.and_then(|standing| standing.stable);
+        let tried = standing.and_then(|standing| standing.candidate).map(|candidate| candidate.version);
+        for chosen in [observed.pinned, stable, tried].into_iter().flatten() {
+            if there.contains(&chosen) && !wanted.contains(&chosen) {
+                wanted.push(chosen);
+            }
         }
         wanted
+    }
+}
+
+impl Observed<'_> {
+    /// Whether a version that is there may be loaded.
+    fn is_usable(&self, version: VersionNumber) -> bool {
+        let is_chosen = |standing: &Standing| {
+            [self.pinned, standing.stable].contains(&Some(version)) || !standing.refused.contains(&version)
+        };
+        !self.failed.contains(&version) && self.standing.is_none_or(is_chosen)
+    }
+
+    /// The loaded version to try: the newest above the stable one and above the one that is being tried, or else that. None
+    /// beside a version that an operator wants to answer all.
+    fn candidate(&self) -> Option<VersionNumber> {
+        let standing = self.standing.filter(|_| self.pinned.is_none())?;
+        let stable = standing.stable?;
+        let tried = standing.candidate.map(|candidate| candidate.version).filter(|tried| *tried != stable);
+        let newest = self.loaded.iter().copied().filter(|&version| self.is_usable(version)).max();
+        let newest = newest.filter(|newest| *newest > stable && Some(*newest) > tried);
+        newest.or_else(|| tried.filter(|tried| self.loaded.contains(tried) && self.is_usable(*tried)))
     }
 }
 
@@ -87,7 +119,10 @@ impl Policy {
 mod tests {
     use proptest::prelude::*;
 
-    use super::*;
+    use super::{
+        super::{Candidate, TrialStage},
+        *,
+    };
 
     fn versions(numbers: &[u64]) -> Vec<VersionNumber> {
         numbers.iter().map(|&number| number.try_into().expect("from 1")).collect()
@@ -97,12 +132,73 @@ mod tests {
         Policy::Latest(NonZeroUsize::new(count).expect("above zero"))
     }
 
+    fn standing(stable: u64, tried: Option<u64>, refused: &[u64]) -> Standing {
+        let number = |number: u64| number.try_into().expect("from 1");
+        let share = 0.1.try_into().expect("a share");
+        Standing {
+            stable: Some(number(stable)),
+            candidate: tried.map(|tried| Candidate {
+                version: number(tried),
+                stage: TrialStage::Canary,
+                share,
+            }),
+            refused: versions(refused).into_iter().collect(),
+        }
+    }
+
+    /// Current, candidate, and what is to be loaded and unloaded.
+    fn tried(standing: &Standing, on_disk: &[u64], loaded: &[u64], pinned: Option<u64>) -> [Vec<u64>; 4] {
+        let observed = Observed {
+            on_disk: &versions(on_disk),
+            loaded: &versions(loaded),
+            failed: &[],
+            pinned: pinned.map(|number| number.try_into().expect("from 1")),
+            standing: Some(standing),
+        };
+        let Plan { current, candidate, load, unload } = latest(1).plan(observed);
+        let numbers = |versions: Vec<VersionNumber>| versions.into_iter().map(u64::from).collect();
+        [current.into_iter().collect(), candidate.into_iter().collect(), load, unload].map(numbers)
+    }
+
+    #[test]
+    fn a_new_version_is_tried_beside_the_stable_one() {
+        let none: Vec<u64> = Vec::new();
+        let at_once = Standing::default();
+        assert_eq!(tried(&at_once, &[1], &[1], None), [vec![1], none.clone(), none.clone(), none.clone()]);
+        let stable = standing(1, None, &[]);
+        assert_eq!(tried(&stable, &[1, 2], &[1], None), [vec![1], none.clone(), vec![2], none.clone()]);
+        assert_eq!(tried(&stable, &[1, 2], &[1, 2], None), [vec![1], vec![2], none.clone(), none.clone()]);
+        assert_eq!(tried(&stable, &[1, 2], &[], None)[2], [1, 2], "the stable one first");
+        let promoted = standing(2, None, &[]);
+        assert_eq!(tried(&promoted, &[1, 2], &[1, 2], None), [vec![2], none.clone(), none.clone(), vec![1]]);
+        let refused = standing(1, None, &[2]);
+        assert_eq!(tried(&refused, &[1, 2], &[1, 2], None), [vec![1], none.clone(), none.clone(), vec![2]]);
+        let newer = standing(1, Some(2), &[]);
+        assert_eq!(tried(&newer, &[1, 2, 3], &[1, 2], None), [vec![1], vec![2], vec![3], none.clone()]);
+        assert_eq!(tried(&newer, &[1, 2, 3], &[1, 2, 3], None)[1], [3]);
+    }
+
+    #[test]
+    fn nothing_is_tried_beside_what_an_operator_pins_or_what_stands_in_for_the_stable_version() {
+        let stable = standing(2, Some(3), &[]);
+        let [current, candidate, ..] = tried(&stable, &[1, 2, 3], &[1, 2, 3], Some(1));
+        assert_eq!((current, candidate), (vec![1], vec![]));
+        let [current, candidate, ..] = tried(&stable, &[3], &[3], None);
+        assert_eq!((current, candidate), (vec![3], vec![]));
+        // What an operator has started may be older than what is stable.
+        let [current, candidate, _, unload] = tried(&standing(2, Some(1), &[]), &[1, 2], &[1, 2], None);
+        assert_eq!((current, candidate, unload), (vec![2], vec![1], vec![]));
+        // Whose files are gone is tried no longer.
+        assert_eq!(tried(&stable, &[2], &[2, 3], None)[1], Vec::<u64>::new());
+    }
+
     fn plan(policy: &Policy, on_disk: &[u64], loaded: &[u64], failed: &[u64], pinned: Option<u64>) -> Plan {
         policy.plan(Observed {
             on_disk: &versions(on_disk),
             loaded: &versions(loaded),
             failed: &versions(failed),
             pinned: pinned.map(|number| number.try_into().expect("from 1")),
+            standing: None,
         })
     }
 
@@ -148,6 +244,7 @@ mod tests {
         for (policy, on_disk, loaded, failed, pinned, (current, load, unload)) in cases {
             let expected = Plan {
                 current: (*current > 0).then(|| (*current).try_into().expect("from 1")),
+                candidate: None,
                 load: versions(load),
                 unload: versions(unload),
             };
@@ -161,6 +258,38 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn the_stable_version_answers_and_what_was_refused_does_not_come_back(
+            on_disk in subset(), start in subset(), refused in subset(),
+            stable in 1u64..8, candidate in prop::option::of(1u64..8),
+        ) {
+            let standing = standing(stable, candidate, &refused);
+            let (mut loaded, on_disk) = (versions(&start), versions(&on_disk));
+            let is_refused = |version: &VersionNumber| {
+                standing.refused.contains(version) && Some(*version) != standing.stable
+            };
+            for _ in 0..20 {
+                let (loaded_now, standing) = (&loaded[..], Some(&standing));
+                let observed = Observed { on_disk: &on_disk, loaded: loaded_now, failed: &[], pinned: None, standing };
+                let plan = latest(1).plan(observed);
+                let stable = standing.and_then(|standing| standing.stable).filter(|stable| loaded.contains(stable));
+                prop_assert!(stable.is_none() || plan.current == stable);
+                prop_assert!(!plan.load.iter().any(is_refused));
+                prop_assert!(!plan.candidate.as_ref().is_some_and(is_refused));
+                prop_assert!(plan.candidate.is_none() || (plan.candidate != plan.current && plan.current == stable));
+                if plan.load.is_empty() && plan.unload.is_empty() {
+                    // Nothing is unloaded while nothing that is wanted answers.
+                    let refused = loaded.iter().filter(|version| is_refused(version)).count();
+                    prop_assert!(refused == 0 || on_disk.iter().all(|version| !loaded.contains(version) || is_refused(version)));
+                    return Ok(());
+                }
+                loaded.retain(|version| !plan.unload.contains(version));
+                loaded.extend(plan.load.first());
+                loaded.sort_unstable();
+            }
+            prop_assert!(false, "the plan never comes to rest");
+        }
+
         #[test]
         fn something_always_answers_and_following_the_plan_comes_to_rest(
             on_disk in subset(), start in subset(), failed in subset(),

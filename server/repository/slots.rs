@@ -12,7 +12,7 @@ use std::{
 use arc_swap::ArcSwap;
 use dashmap::DashMap;
 
-use super::{ModelName, Version, VersionNumber};
+use super::{ModelName, Trial, Version, VersionNumber};
 
 /// The loaded versions of one model at one moment.
 pub struct Live {
@@ -20,6 +20,10 @@ pub struct Live {
     pub current: Arc<Version>,
     /// Every version that is loaded, the current one among them.
     pub loaded: Vec<Arc<Version>>,
+    /// The version that is being tried beside the current one.
+    pub trial: Option<Arc<Trial>>,
+    /// Whether an operator wants the current version to answer, whatever rollouts say.
+    pub is_pinned: bool,
 }
 
 impl Live {

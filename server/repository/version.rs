@@ -7,6 +7,7 @@ use crossbeam::queue::ArrayQueue;
 use super::{Choice, Reaped, VersionNumber, manifest::Manifest};
 use crate::{
     batcher::Batcher,
+    drift::Subject,
     features::{Encoder, Value},
     metrics::{Metrics, VersionMetrics},
     recommend::Recommender,
@@ -20,6 +21,7 @@ pub struct Version {
     /// The threads that recommend have it as well.
     pub(super) encoder: Reaped<Arc<Encoder>>,
     pub(super) batcher: Batcher,
+    pub(super) drift: Option<Reaped<Arc<Subject>>>,
     pub(super) recommender: Option<Reaped<Recommender>>,
     pub(super) metrics: Arc<VersionMetrics>,
     pub(super) request_timeout: Duration,
@@ -70,6 +72,11 @@ impl Version {
     /// Turns inputs into scores.
     pub fn batcher(&self) -> &Batcher {
         &self.batcher
+    }
+
+    /// The version as its rows are held against its training rows, where they are.
+    pub fn drift(&self) -> Option<&Arc<Subject>> {
+        self.drift.as_deref()
     }
 
     /// Recommends items, where the version has a catalogue.

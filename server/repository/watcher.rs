@@ -19,9 +19,10 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use super::{
-    Beside, Live, Loader, ModelName, Observed, Plan, Slots, Version, VersionNumber, manifest::Manifest,
+    Beside, Candidate, Live, Loader, ModelName, Observed, Plan, Slots, Standing, Trial, Version,
+    VersionNumber, manifest::Manifest,
 };
-use crate::config::{Config, ModelOptions};
+use crate::config::Config;
 
 /// What an operator asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +35,8 @@ pub enum Request {
     Rollback,
     /// Answer with this version until told otherwise; with `None`, follow the policy again.
     Promote(Option<VersionNumber>),
+    /// Go by what rollouts have come to.
+    Settle(Standing),
 }
 
 /// Why an operator did not get what was asked for. Nothing changed, unless it says so.
@@ -72,6 +75,9 @@ pub struct ModelStatus {
     pub model: ModelName,
     /// The version that answers.
     pub current: Option<VersionNumber>,
+    /// The version that is being tried beside it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub candidate: Option<VersionNumber>,
     /// The version that an operator wants to answer.
     pub pinned: Option<VersionNumber>,
     /// Whether an operator wants the model not to be served.
@@ -102,6 +108,8 @@ pub enum VersionState {
     Ready,
     /// Tried and refused.
     Failed,
+    /// Rolled back or aborted by a rollout.
+    RolledBack,
 }
 
 impl VersionState {
@@ -111,6 +119,7 @@ impl VersionState {
             Self::Available => "available",
             Self::Ready => "ready",
             Self::Failed => "failed",
+            Self::RolledBack => "rolled_back",
         }
     }
 }
@@ -124,8 +133,9 @@ pub struct Repository {
 }
 
 impl Repository {
-    /// The repository of `config`, and the watcher that somebody has to run on a thread of its own.
-    pub fn new(config: &Config, loader: Loader) -> (Self, Watcher) {
+    /// The repository of `config`, and the watcher that somebody has to run on a thread of its own. Rollouts have come to
+    /// `standings` so far.
+    pub fn new(config: &Config, loader: Loader, standings: BTreeMap<ModelName, Standing>) -> (Self, Watcher) {
         let (sender, receiver) = bounded(PENDING_ORDERS);
         let slots = Arc::new(Slots::default());
         let status = Arc::new(ArcSwap::from_pointee(None));
@@ -138,6 +148,7 @@ impl Repository {
             orders: receiver,
             config: config.clone(),
             models: BTreeMap::new(),
+            standings,
         };
         (Self { slots, status, orders: sender, stopping }, watcher)
     }
@@ -159,12 +170,21 @@ impl Repository {
 
     /// Asks for a change and waits until it is done.
     pub async fn request(&self, model: ModelName, request: Request) -> Result<ModelStatus, RequestError> {
+        self.order(model, request)?.await.map_err(|_| RequestError::Stopping)?
+    }
+
+    /// The same, from a thread that may block.
+    pub fn request_blocking(&self, model: ModelName, request: Request) -> Result<ModelStatus, RequestError> {
+        self.order(model, request)?.blocking_recv().map_err(|_| RequestError::Stopping)?
+    }
+
+    fn order(&self, model: ModelName, request: Request) -> Result<oneshot::Receiver<Obeyed>, RequestError> {
         let (reply, answer) = oneshot::channel();
-        self.orders.try_send(Order { model, request, reply }).map_err(|error| match error {
+        let sent = self.orders.try_send(Order { model, request, reply });
+        sent.map(|()| answer).map_err(|error| match error {
             TrySendError::Full(_) => RequestError::Busy,
             TrySendError::Disconnected(_) => RequestError::Stopping,
-        })?;
-        answer.await.map_err(|_| RequestError::Stopping)?
+        })
     }
 }
 
@@ -174,8 +194,11 @@ const PENDING_ORDERS: usize = 64;
 struct Order {
     model: ModelName,
     request: Request,
-    reply: oneshot::Sender<Result<ModelStatus, RequestError>>,
+    reply: oneshot::Sender<Obeyed>,
 }
+
+/// What became of an order.
+type Obeyed = Result<ModelStatus, RequestError>;
 
 /// The thread behind a [`Repository`].
 pub struct Watcher {
@@ -186,6 +209,8 @@ pub struct Watcher {
     stopping: Arc<AtomicBool>,
     config: Config,
     models: BTreeMap<ModelName, ModelState>,
+    /// Of models that have been rolled out. They outlast what the watcher knows of a model, whose folder may come back.
+    standings: BTreeMap<ModelName, Standing>,
 }
 
 /// What the watcher knows of a model.
@@ -197,6 +222,7 @@ struct ModelState {
     failed: BTreeMap<VersionNumber, Failure>,
     pinned: Option<VersionNumber>,
     current: Option<VersionNumber>,
+    trial: Option<Arc<Trial>>,
     unloaded: bool,
 }
 
@@ -255,15 +281,41 @@ impl Watcher {
     }
 
     /// Takes the policy's steps one by one until it plans nothing more.
-    fn follow_plan(&self, model: &ModelName, state: &mut ModelState) {
+    fn follow_plan(&mut self, model: &ModelName, state: &mut ModelState) {
         loop {
-            let plan = state.plan(self.config.model(model));
+            let plan = self.plan(model, state);
             let next = plan.load.first().copied();
             self.make_live(model, state, &plan);
             let Some(version) = next.filter(|_| !self.stopping.load(Ordering::Relaxed)) else { return };
             // A refusal is remembered, so the next plan does without the version.
             drop(self.load(model, state, version));
         }
+    }
+
+    fn plan(&self, model: &ModelName, state: &ModelState) -> Plan {
+        let loaded: Vec<_> = state.loaded.iter().map(|version| version.number()).collect();
+        let failed: Vec<_> = state.failed.keys().copied().collect();
+        let options = self.config.model(model);
+        let nothing = Standing::default();
+        let standing = options.rollout.map(|_| self.standings.get(model).unwrap_or(&nothing));
+        let (on_disk, pinned) = (state.on_disk.as_slice(), state.pinned);
+        options.policy.plan(Observed { on_disk, loaded: &loaded, failed: &failed, pinned, standing })
+    }
+
+    /// The trial of the version that the plan says: the one that is under way where it is of the same, else one that begins now.
+    fn trial(&self, model: &ModelName, state: &ModelState, plan: &Plan) -> Option<Arc<Trial>> {
+        let version = state.loaded.iter().find(|version| Some(version.number()) == plan.candidate)?;
+        let entry = self.config.model(model).rollout?;
+        let entering = Candidate { version: version.number(), stage: entry.stage, share: entry.share };
+        let known = self.standings.get(model).and_then(|standing| standing.candidate);
+        let candidate = known.filter(|known| known.version == version.number()).unwrap_or(entering);
+        let same = |trial: &&Arc<Trial>| {
+            trial.candidate == candidate
+                && Arc::ptr_eq(&trial.version, version)
+                && state.current == plan.current
+        };
+        let under_way = state.trial.as_ref().filter(same).map(Arc::clone);
+        Some(under_way.unwrap_or_else(|| Arc::new(Trial::new(candidate, Arc::clone(version)))))
     }
 
     /// Loads a version, or remembers why it cannot serve.
@@ -296,16 +348,30 @@ impl Watcher {
     }
 
     /// Lets go of the versions that the plan unloads and makes its current version the one that answers.
-    fn make_live(&self, model: &ModelName, state: &mut ModelState, plan: &Plan) {
+    fn make_live(&mut self, model: &ModelName, state: &mut ModelState, plan: &Plan) {
         let before = state.current;
+        let trial = self.trial(model, state, plan);
         state.loaded.retain(|version| !plan.unload.contains(&version.number()));
         let Some(current) = state.loaded.iter().find(|version| Some(version.number()) == plan.current) else {
             return;
         };
         state.current = plan.current;
-        let live = Live { current: Arc::clone(current), loaded: state.loaded.clone() };
+        state.trial.clone_from(&trial);
+        if self.config.model(model).rollout.is_some() {
+            // The first version that answers is stable; what comes after it is tried, before anybody has had time to say so.
+            self.standings.entry(model.clone()).or_default().stable.get_or_insert(current.number());
+        }
+        let live = Live {
+            current: Arc::clone(current),
+            loaded: state.loaded.clone(),
+            trial,
+            is_pinned: state.pinned.is_some(),
+        };
         let unchanged = self.slots.get(model.as_str()).is_some_and(|now| {
-            Arc::ptr_eq(&now.current, &live.current) && same_versions(&now.loaded, &live.loaded)
+            Arc::ptr_eq(&now.current, &live.current)
+                && now.is_pinned == live.is_pinned
+                && same_versions(&now.loaded, &live.loaded)
+                && now.trial.as_ref().map(Arc::as_ptr) == live.trial.as_ref().map(Arc::as_ptr)
         });
         if unchanged {
             return;
@@ -327,6 +393,7 @@ impl Watcher {
             tracing::info!(%model, "unloaded");
         }
         state.loaded.clear();
+        state.trial = None;
     }
 
     fn forget_changed_failures(&self, model: &ModelName, state: &mut ModelState) {
@@ -342,8 +409,20 @@ impl Watcher {
     }
 
     fn publish_status(&self) {
-        let status = self.models.iter().map(|(model, state)| state.status(model)).collect();
+        let status = self.models.iter().map(|(model, state)| self.status_of(model, state)).collect();
         self.status.store(Arc::new(Some(status)));
+    }
+
+    fn status_of(&self, model: &ModelName, state: &ModelState) -> ModelStatus {
+        let mut status = state.status(model);
+        if let Some(standing) = self.standings.get(model) {
+            let refused =
+                status.versions.iter_mut().filter(|known| standing.refused.contains(&known.version));
+            for known in refused.filter(|known| known.state == VersionState::Available) {
+                known.state = VersionState::RolledBack;
+            }
+        }
+        status
     }
 
     fn obey(&mut self, order: Order) {
@@ -368,7 +447,7 @@ impl Watcher {
 
     /// Changes what is wanted of a model.
     fn change(
-        &self,
+        &mut self,
         model: &ModelName,
         state: &mut ModelState,
         request: &Request,
@@ -389,6 +468,9 @@ impl Watcher {
             }
             Request::Promote(Some(version)) => return Err(RequestError::NoVersion(*version)),
             Request::Promote(None) => state.pinned = None,
+            Request::Settle(standing) => {
+                self.standings.insert(model.clone(), standing.clone());
+            }
         }
         Ok(())
     }
@@ -420,19 +502,12 @@ impl Watcher {
         let newest = state.on_disk.last().filter(|_| *request == Request::Load);
         match newest.and_then(|version| Some((*version, state.failed.get(version)?))) {
             Some((version, failure)) => Err(RequestError::Load { version, reason: failure.reason.clone() }),
-            None => Ok(state.status(model)),
+            None => Ok(self.status_of(model, state)),
         }
     }
 }
 
 impl ModelState {
-    fn plan(&self, options: &ModelOptions) -> Plan {
-        let loaded: Vec<_> = self.loaded.iter().map(|version| version.number()).collect();
-        let failed: Vec<_> = self.failed.keys().copied().collect();
-        let (on_disk, pinned) = (self.on_disk.as_slice(), self.pinned);
-        options.policy.plan(Observed { on_disk, loaded: &loaded, failed: &failed, pinned })
-    }
-
     fn insert(&mut self, version: Version) {
         self.loaded.push(Arc::new(version));
         self.loaded.sort_unstable_by_key(|version| version.number());
@@ -469,6 +544,7 @@ impl ModelState {
         ModelStatus {
             model: model.clone(),
             current: self.current,
+            candidate: self.trial.as_ref().map(|trial| trial.candidate.version),
             pinned: self.pinned,
             unloaded: self.unloaded,
             versions: all.into_iter().map(status).collect(),

@@ -11,6 +11,8 @@
 //! | `receipts` | what an answer leaves with its caller |
 //! | `feedback` | what comes back |
 //! | `recomputation` | live quality, beside what the log comes to |
+//! | `rollout` | new versions that are tried before they answer |
+//! | `drift` | how far rows have moved |
 //! | `bad_input` | all others |
 //! | `management` | operators and probes |
 //! | `metrics` | what Prometheus scrapes |
@@ -25,6 +27,7 @@ mod server;
 
 mod bad_input;
 mod binary;
+mod drift;
 mod feedback;
 mod feedback_log;
 mod loader;
@@ -36,6 +39,7 @@ mod receipts;
 mod recommend;
 mod recomputation;
 mod repository;
+mod rollout;
 mod swap;
 mod tidy;
 

@@ -111,15 +111,14 @@ fn operators_see_and_change_what_answers() {
     models.publish(MODEL, 2, second());
     let process = Process::start(&models);
     let list = process.repo(&["list"]);
-    let expected =
-        "MODEL  VERSION  STATE      NOTES\nshop         2  ready      answers\nshop         1  available\n";
+    let expected = "MODEL  VERSION  STATE        NOTES\nshop         2  ready        answers\nshop         1  available\n";
     assert_eq!((list.status.code(), text(&list.stdout)), (Some(0), expected));
     let rollback = process.repo(&["rollback", MODEL]);
-    assert!(text(&rollback.stdout).contains("shop         1  ready      answers, pinned"), "{rollback:?}");
+    assert!(text(&rollback.stdout).contains("shop         1  ready        answers, pinned"), "{rollback:?}");
     let answer = Client::connect(process.address).post(PREDICT, BODY);
     assert_eq!(answer.header("x-model-version"), Some("1"));
     let promote = process.repo(&["promote", MODEL, "2"]);
-    assert!(text(&promote.stdout).contains("shop         2  ready      answers, pinned"), "{promote:?}");
+    assert!(text(&promote.stdout).contains("shop         2  ready        answers, pinned"), "{promote:?}");
     let refused = process.repo(&["promote", MODEL, "9"]);
     assert_eq!(refused.status.code(), Some(1));
     assert!(text(&refused.stderr).contains("there is no version 9"), "{refused:?}");

@@ -3,6 +3,7 @@
 //! The watcher looks at the folders by itself once an hour here; tests have it look when they are ready.
 
 use std::{
+    collections::BTreeMap,
     fs::{self, File},
     future::poll_fn,
     num::NonZeroUsize,
@@ -77,7 +78,7 @@ impl Shop {
             reaper,
             workers,
         };
-        let (repository, watcher) = Repository::new(&config, loader);
+        let (repository, watcher) = Repository::new(&config, loader, BTreeMap::new());
         let watcher = Some(thread::spawn(|| watcher.run()));
         Self { models, repository: Some(repository), watcher, metrics }
     }
@@ -437,7 +438,7 @@ fn unwatched(models: &Models) -> (Repository, Watcher) {
         reaper: Reaper::new().0,
         workers: NonZeroUsize::MIN,
     };
-    Repository::new(&config.parse().expect("a configuration"), loader)
+    Repository::new(&config.parse().expect("a configuration"), loader, BTreeMap::new())
 }
 
 #[tokio::test]

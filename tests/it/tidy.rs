@@ -18,18 +18,35 @@ use crate::workspace;
 /// forbidden. Nothing below `http` knows HTTP, and what computes does not know what it computes for.
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("main", &["cli"]),
-    ("cli", &["app", "config", "engine", "feedback", "http", "repository", "REVISION"]),
-    ("app", &["http", "repository", "engine", "feedback", "metrics", "config", "workers", "REVISION"]),
+    ("cli", &["app", "config", "engine", "feedback", "http", "repository", "rollout", "REVISION"]),
+    (
+        "app",
+        &[
+            "http",
+            "rollout",
+            "repository",
+            "engine",
+            "drift",
+            "feedback",
+            "metrics",
+            "config",
+            "workers",
+            "REVISION",
+        ],
+    ),
     ("workers", &[]),
+    ("pace", &[]),
     (
         "http",
         &[
             "codec",
             "features",
+            "rollout",
             "repository",
             "batcher",
             "recommend",
             "tensor",
+            "drift",
             "feedback",
             "metrics",
             "config",
@@ -39,19 +56,37 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     // What is asked of a catalogue is a body of its own, and so is what is told.
     ("codec", &["features", "feedback", "recommend", "tensor"]),
     ("features", &["tensor"]),
-    ("repository", &["batcher", "recommend", "engine", "features", "quality", "tensor", "metrics", "config"]),
+    // By what is seen of two versions, and by nothing else of them.
+    ("rollout", &["repository", "feedback", "quality", "metrics", "config"]),
+    (
+        "repository",
+        &[
+            "batcher",
+            "recommend",
+            "engine",
+            "features",
+            "drift",
+            "quality",
+            "tensor",
+            "metrics",
+            "config",
+            "pace",
+        ],
+    ),
     // Which worker a request is on decides which batch it joins.
     ("batcher", &["engine", "tensor", "metrics", "workers"]),
     ("recommend", &["engine", "features", "tensor", "metrics"]),
     ("engine", &["tensor"]),
     ("tensor", &[]),
+    // What callers sent is in their bodies alone.
+    ("drift", &["codec", "features", "metrics", "pace", "quality"]),
     // A label finds its answer by the receipt alone, and never by what is loaded.
     ("feedback", &["metrics", "quality"]),
     ("metrics", &[]),
     // How far the values of rows have moved is a question about features.
     ("quality", &["features", "tensor"]),
-    // The options of a batcher, an engine, recommendations and a repository are their types.
-    ("config", &["batcher", "engine", "feedback", "recommend", "repository"]),
+    // The options of a batcher, drift, an engine, recommendations, a repository and its rollouts are their types.
+    ("config", &["batcher", "drift", "engine", "feedback", "quality", "recommend", "repository", "rollout"]),
     ("lib", &[]),
 ];
 
