@@ -7,7 +7,7 @@ use std::{
     collections::BTreeMap,
     fs, io,
     net::SocketAddr,
-    num::NonZeroUsize,
+    num::{NonZeroU64, NonZeroUsize},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -21,13 +21,14 @@ use crate::{
         tensorrt::{TensorRt, TensorRtError},
     },
     feedback::{
-        IntakeOptions,
+        AlertOptions, IntakeOptions, Measure,
         export::{Columns, ExportOptions},
         log,
         window::{WindowFault, WindowOptions},
     },
     recommend::Room,
     repository::{EngineWish, ModelName, NameError, Policy, VersionNumber},
+    retrain::{Limits, RetrainOptions},
 };
 
 /// Why a configuration was refused.
@@ -76,6 +77,24 @@ pub enum ConfigError {
     /// A model is to give receipts, and there is nothing to seal them with.
     #[error("receipts need receipt_keys")]
     NoReceiptKeys,
+    /// An alert is about labels, and none can come back.
+    #[error("alert needs {0}")]
+    AlertNeeds(&'static str),
+    /// Thresholds between which an alert could not be quiet.
+    #[error("alert.below and alert.clear must be from 0 to 1, and alert.clear at least alert.below")]
+    AlertThresholds,
+    /// Not the address of anybody who could be told.
+    #[error("alert.webhook must be an address that begins with http:// or https://")]
+    Webhook,
+    /// A retraining lacks something.
+    #[error("retrain needs {0}")]
+    RetrainNeeds(&'static str),
+    /// A retraining is to follow an alert that there is not.
+    #[error("retrain.on_alert needs alert")]
+    OnAlert,
+    /// A number that no retraining can be bounded by.
+    #[error("{0}")]
+    RetrainBounds(&'static str),
     /// A model is to be served by TensorRT, and this program cannot do that.
     #[error("engine = \"tensorrt\" cannot be had")]
     TensorRt(#[source] TensorRtError),
@@ -113,6 +132,10 @@ pub struct RawConfig {
     pub max_feedback_bytes: Option<u64>,
     /// The number of the last events that are known again when they come twice.
     pub feedback_remembered_events: Option<usize>,
+    /// The folder of what retrainings leave: when which was started, and what each one said.
+    pub retrain_dir: Option<PathBuf>,
+    /// The file with the token of an Alertmanager that may ask for retrainings.
+    pub retrain_token: Option<PathBuf>,
     /// The number of the GPU for models that are served by one.
     pub cuda_device: Option<usize>,
     /// The folder for kernels that were compiled for it.
@@ -185,6 +208,10 @@ pub struct RawModel {
     pub quality_maturity_ms: Option<u64>,
     /// The score from which on the model says that the event happens.
     pub threshold: Option<f32>,
+    /// When it is not good enough any more, and who is told.
+    pub alert: Option<RawAlert>,
+    /// What trains it anew, and when.
+    pub retrain: Option<RawRetrain>,
     /// Threads that search the catalogue of a version which has one; 0 for no recommendations.
     pub recommend_threads: Option<usize>,
     /// Requests for recommendations that may wait for one of them.
@@ -224,6 +251,10 @@ pub struct Config {
     pub feedback: IntakeOptions,
     /// Where the log of feedback is exported; it is not without.
     pub feedback_export: Option<ExportOptions>,
+    /// The folder of what retrainings leave; no model is retrained without.
+    pub retrain_dir: Option<PathBuf>,
+    /// The file with the token of an Alertmanager; none is heard without.
+    pub retrain_token: Option<PathBuf>,
     /// The GPU for models that are served by one, and where its kernels are kept.
     pub cuda: CudaOptions,
     /// The folder of TensorRT's libraries, for models that are served by it.
@@ -284,6 +315,10 @@ pub struct ModelOptions {
     pub receipts: bool,
     /// How its answers are judged.
     pub quality: WindowOptions,
+    /// When it is not good enough any more.
+    pub alert: Option<AlertOptions>,
+    /// What trains it anew.
+    pub retrain: Option<RetrainOptions>,
     /// Who searches the catalogue of a version that has one; nobody does where there are no threads.
     pub recommend: Room,
     /// The most bytes that the vectors of a version's items may take.
@@ -304,6 +339,50 @@ pub struct RawExport {
     pub interval_ms: Option<u64>,
 }
 
+/// The keys of `alert`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawAlert {
+    /// What the model is judged by: `"accuracy"` or `"auc"`.
+    pub measure: Option<Measure>,
+    /// Less than this is not good enough.
+    pub below: Option<f64>,
+    /// From this on it is good again.
+    pub clear: Option<f64>,
+    /// Labelled rows without which a window says nothing.
+    pub min_labels: Option<u64>,
+    /// How long it must be too low.
+    pub hold_ms: Option<u64>,
+    /// The address of whoever is to be told.
+    pub webhook: Option<String>,
+}
+
+/// The keys of `retrain`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawRetrain {
+    /// A program and its arguments.
+    pub command: Vec<String>,
+    /// The folder that it runs in.
+    pub dir: Option<PathBuf>,
+    /// Whether the model's alert starts it.
+    pub on_alert: Option<bool>,
+    /// How long after the last start it is due without anybody asking.
+    pub every_ms: Option<u64>,
+    /// From one start to the next.
+    pub cooldown_ms: Option<u64>,
+    /// Starts within 24 hours.
+    pub max_a_day: Option<usize>,
+    /// How long it may take.
+    pub timeout_ms: Option<u64>,
+    /// The private memory that each of its processes may have.
+    pub max_memory_bytes: Option<u64>,
+    /// How far it stands behind others where processors are short.
+    pub nice: Option<u8>,
+    /// The file that forbids it while it is there.
+    pub kill_switch: Option<PathBuf>,
+}
+
 impl RawConfig {
     /// Reads the file at `path`.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
@@ -318,9 +397,9 @@ impl RawConfig {
         let mut models = BTreeMap::new();
         for (name, raw) in &self.models {
             let parsed = name.parse().map_err(|source| ConfigError::Model { name: name.clone(), source })?;
-            models.insert(parsed, raw.parse(&self.defaults)?);
+            models.insert(parsed, raw.parse(&self.defaults, self.retrain_dir.as_deref())?);
         }
-        let defaults = self.defaults.parse(&RawModel::default())?;
+        let defaults = self.defaults.parse(&RawModel::default(), self.retrain_dir.as_deref())?;
         let of_all = || models.values().chain([&defaults]);
         if of_all().any(|options| options.engine == EngineWish::TensorRt) {
             let checked = TensorRt::check(TensorRt::IS_BUILT_IN, self.tensorrt.as_deref());
@@ -330,6 +409,16 @@ impl RawConfig {
         if receipts && self.receipt_keys.is_none() {
             return Err(ConfigError::NoReceiptKeys);
         }
+        let has_alert = of_all().any(|options| options.alert.is_some());
+        for (there, key) in [
+            (self.feedback_dir.is_some(), "feedback_dir"),
+            // No label can come back without one.
+            (self.receipt_keys.is_some(), "receipt_keys"),
+        ] {
+            if has_alert && !there {
+                return Err(ConfigError::AlertNeeds(key));
+            }
+        }
         Ok(Config {
             listen: self.listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 8000))),
             management_listen: self.management_listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 8001))),
@@ -338,6 +427,8 @@ impl RawConfig {
             feedback_dir: self.feedback_dir.clone(),
             feedback: self.feedback()?,
             feedback_export: self.feedback_export()?,
+            retrain_dir: self.retrain_dir.clone(),
+            retrain_token: self.retrain_token.clone(),
             cuda: CudaOptions { device: self.cuda_device.unwrap_or(0), cache: self.cuda_cache_dir.clone() },
             tensorrt: self.tensorrt.clone(),
             models_dir: self.models_dir.clone().unwrap_or_else(|| "models".into()),
@@ -395,7 +486,7 @@ impl RawConfig {
 }
 
 impl RawModel {
-    fn parse(&self, defaults: &Self) -> Result<ModelOptions, ConfigError> {
+    fn parse(&self, defaults: &Self, retrain_dir: Option<&Path>) -> Result<ModelOptions, ConfigError> {
         let max_batch_rows = count(self.max_batch_rows.or(defaults.max_batch_rows), 4_096, "max_batch_rows")?;
         let max_queue_rows = self.max_queue_rows.or(defaults.max_queue_rows);
         let max_queue_rows = count(max_queue_rows, 16 * max_batch_rows.get(), "max_queue_rows")?;
@@ -442,6 +533,8 @@ impl RawModel {
             request_timeout,
             receipts: self.receipts.or(defaults.receipts).unwrap_or(false),
             quality: self.quality(defaults)?,
+            alert: self.alert.as_ref().or(defaults.alert.as_ref()).map(RawAlert::parse).transpose()?,
+            retrain: self.retrain(defaults, retrain_dir)?,
             recommend: self.recommend(defaults)?,
             max_catalogue_bytes: count(
                 self.max_catalogue_bytes.or(defaults.max_catalogue_bytes),
@@ -469,11 +562,86 @@ impl RawModel {
         Ok(options)
     }
 
+    fn retrain(
+        &self,
+        defaults: &Self,
+        retrain_dir: Option<&Path>,
+    ) -> Result<Option<RetrainOptions>, ConfigError> {
+        let Some(raw) = self.retrain.as_ref().or(defaults.retrain.as_ref()) else { return Ok(None) };
+        let options = raw.parse(retrain_dir.ok_or(ConfigError::RetrainNeeds("retrain_dir"))?)?;
+        if options.on_alert && self.alert.as_ref().or(defaults.alert.as_ref()).is_none() {
+            return Err(ConfigError::OnAlert);
+        }
+        Ok(Some(options))
+    }
+
     fn recommend(&self, defaults: &Self) -> Result<Room, ConfigError> {
         let queue = self.max_recommend_queue.or(defaults.max_recommend_queue);
         Ok(Room {
             threads: self.recommend_threads.or(defaults.recommend_threads).unwrap_or(1),
             queue: count(queue, 64, "max_recommend_queue")?.get(),
+        })
+    }
+}
+
+impl RawAlert {
+    fn parse(&self) -> Result<AlertOptions, ConfigError> {
+        let below = self.below.unwrap_or(0.70);
+        // Far enough from the other that a window's noise does not go to and fro between them.
+        let clear = self.clear.unwrap_or((below + 0.02).min(1.0));
+        if !(0.0..=1.0).contains(&below) || !(below..=1.0).contains(&clear) {
+            return Err(ConfigError::AlertThresholds);
+        }
+        let webhook = self.webhook.clone();
+        if webhook.as_deref().is_some_and(|address| !is_web_address(address)) {
+            return Err(ConfigError::Webhook);
+        }
+        let min_labels = self.min_labels.unwrap_or(500);
+        if min_labels == 0 {
+            return Err(ConfigError::Zero("alert.min_labels"));
+        }
+        Ok(AlertOptions {
+            measure: self.measure.unwrap_or_default(),
+            below,
+            clear,
+            min_labels,
+            hold: Duration::from_millis(self.hold_ms.unwrap_or(0)),
+            webhook,
+        })
+    }
+}
+
+impl RawRetrain {
+    fn parse(&self, retrain_dir: &Path) -> Result<RetrainOptions, ConfigError> {
+        if self.command.first().is_none_or(String::is_empty) {
+            return Err(ConfigError::RetrainNeeds("a command"));
+        }
+        let max_a_day = count(self.max_a_day, 4, "retrain.max_a_day")?;
+        // So many starts are kept of each model.
+        if max_a_day.get() > 1_000 {
+            return Err(ConfigError::RetrainBounds("retrain.max_a_day must be at most 1000"));
+        }
+        let nice = self.nice.unwrap_or(10);
+        if nice > 19 {
+            return Err(ConfigError::RetrainBounds("retrain.nice must be from 0 to 19"));
+        }
+        let memory = self.max_memory_bytes;
+        let memory =
+            memory.map(|bytes| NonZeroU64::new(bytes).ok_or(ConfigError::Zero("retrain.max_memory_bytes")));
+        let every = self.every_ms.map(|every| milliseconds(Some(every), 0, "retrain.every_ms"));
+        Ok(RetrainOptions {
+            command: self.command.clone(),
+            dir: self.dir.clone().unwrap_or_else(|| ".".into()),
+            on_alert: self.on_alert.unwrap_or(false),
+            limits: Limits {
+                cooldown: Duration::from_millis(self.cooldown_ms.unwrap_or(3_600_000)),
+                max_a_day,
+                every: every.transpose()?,
+            },
+            timeout: milliseconds(self.timeout_ms, 2 * 3_600_000, "retrain.timeout_ms")?,
+            max_memory_bytes: memory.transpose()?,
+            nice,
+            kill_switch: self.kill_switch.clone().unwrap_or_else(|| retrain_dir.join("stop")),
         })
     }
 }
@@ -487,6 +655,14 @@ impl Config {
 
 fn count(value: Option<usize>, default: usize, key: &'static str) -> Result<NonZeroUsize, ConfigError> {
     NonZeroUsize::new(value.unwrap_or(default)).ok_or(ConfigError::Zero(key))
+}
+
+fn is_web_address(text: &str) -> bool {
+    let address = text.parse::<ureq::http::Uri>().ok();
+    address.is_some_and(|address| {
+        matches!(address.scheme_str(), Some("http" | "https"))
+            && address.host().is_some_and(|host| !host.is_empty())
+    })
 }
 
 fn milliseconds(value: Option<u64>, default: u64, key: &'static str) -> Result<Duration, ConfigError> {
@@ -542,7 +718,38 @@ mod tests {
     }
 
     #[test]
+    fn an_alert_and_a_retraining_have_the_documented_defaults_and_the_model_its_own() {
+        let config = parse(
+            "feedback_dir = \"log\"
+             receipt_keys = \"keys\"
+             retrain_dir = \"runs\"
+             defaults = { alert = {}, retrain = { command = [\"train\"] } }
+             [models.shop]
+             alert = { below = 0.6, measure = \"auc\", hold_ms = 5, webhook = \"https://a.test/hook\" }
+             retrain = { command = [\"a\", \"b\"], on_alert = true, every_ms = 9, kill_switch = \"off\" }",
+        );
+        let config = config.expect("well-formed");
+        let alert = config.defaults.alert.as_ref().expect("an alert");
+        assert_eq!((alert.below, alert.clear, alert.min_labels), (0.70, 0.72, 500));
+        assert_eq!((alert.measure, alert.hold, &alert.webhook), (Measure::Accuracy, Duration::ZERO, &None));
+        let retrain = config.defaults.retrain.as_ref().expect("a retraining");
+        assert_eq!((retrain.on_alert, retrain.nice, retrain.max_memory_bytes), (false, 10, None));
+        assert_eq!(retrain.limits.cooldown, Duration::from_hours(1));
+        assert_eq!((retrain.limits.max_a_day.get(), retrain.limits.every), (4, None));
+        assert_eq!(retrain.timeout, Duration::from_hours(2));
+        assert_eq!((&*retrain.dir, &*retrain.kill_switch), (Path::new("."), Path::new("runs/stop")));
+        let shop = config.model(&"shop".parse().expect("a name"));
+        let alert = shop.alert.as_ref().expect("an alert");
+        assert_eq!((alert.below, alert.clear, alert.measure), (0.6, 0.62, Measure::Auc));
+        let retrain = shop.retrain.as_ref().expect("a retraining");
+        assert_eq!(retrain.command, ["a", "b"]);
+        assert_eq!((retrain.on_alert, &*retrain.kill_switch), (true, Path::new("off")));
+        assert_eq!(retrain.limits.every, Some(Duration::from_millis(9)));
+    }
+
+    #[test]
     fn what_cannot_be_meant_is_refused_by_name() {
+        let retrain = |keys: &str| format!("retrain_dir = \"runs\"\ndefaults = {{ retrain = {{ {keys} }} }}");
         let cases = [
             ("listne = \"127.0.0.1:1\"", "listne"),
             ("max_connections = 0", "max_connections must be above zero"),
@@ -559,6 +766,26 @@ mod tests {
                 "feedback_dir = \"log\"\nfeedback_export = { dir = \"tables\", interval_ms = 0 }",
                 "feedback_export.interval_ms",
             ),
+            ("defaults = { alert = {} }", "alert needs feedback_dir"),
+            ("feedback_dir = \"log\"\n[models.shop]\nalert = {}", "alert needs receipt_keys"),
+            ("defaults = { alert = { below = 1.1 } }", "alert.below and alert.clear must be from 0 to 1"),
+            ("defaults = { alert = { below = 0.7, clear = 0.6 } }", "alert.clear at least alert.below"),
+            ("defaults = { alert = { min_labels = 0 } }", "alert.min_labels must be above zero"),
+            ("defaults = { alert = { measure = \"luck\" } }", "luck"),
+            ("defaults = { alert = { webhook = \"hook\" } }", "alert.webhook must be an address"),
+            ("defaults = { alert = { webhook = \"ftp://a.test/\" } }", "alert.webhook must be an address"),
+            ("defaults = { retrain = {} }", "command"),
+            ("defaults = { retrain = { command = [\"x\"] } }", "retrain needs retrain_dir"),
+            ("[models.shop]\nretrain = { command = [\"x\"] }", "retrain needs retrain_dir"),
+            (&retrain("command = []"), "retrain needs a command"),
+            (&retrain("command = [\"x\"], on_alert = true"), "retrain.on_alert needs alert"),
+            (&retrain("command = [\"x\"], every_ms = 0"), "retrain.every_ms must be above zero"),
+            (&retrain("command = [\"x\"], timeout_ms = 0"), "retrain.timeout_ms must be above zero"),
+            (&retrain("command = [\"x\"], max_a_day = 0"), "retrain.max_a_day must be above zero"),
+            (&retrain("command = [\"x\"], max_a_day = 1001"), "retrain.max_a_day must be at most 1000"),
+            (&retrain("command = [\"x\"], max_memory_bytes = 0"), "retrain.max_memory_bytes must be above"),
+            (&retrain("command = [\"x\"], nice = 20"), "retrain.nice must be from 0 to 19"),
+            (&retrain("command = [\"x\"], nise = 1"), "nise"),
             ("defaults = { receipts = true }", "receipts need receipt_keys"),
             ("[models.shop]\nreceipts = true", "receipts need receipt_keys"),
             ("defaults = { max_batch_rows = 10, max_queue_rows = 9 }", "must be at least"),

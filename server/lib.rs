@@ -3,7 +3,8 @@
 //! The modules in the order in which a request meets them: [`app`] starts everything, [`workers`] serve; [`http`] listens and routes;
 //! [`codec`] and [`features`] turn a body into a model's inputs; the version that answers comes from the
 //! [`repository`]; its [`batcher`] joins requests and its [`engine`] computes them; [`recommend`] searches a whole catalogue
-//! for the best items. [`feedback`] is how labels come back to answers. [`metrics`] count what happens,
+//! for the best items. [`feedback`] is how labels come back to answers, and [`retrain`] what
+//! happens where they say that a model is not good enough. [`metrics`] count what happens,
 //! [`quality`] measures how good scores are, for the trainer too.
 
 pub mod app;
@@ -24,6 +25,7 @@ pub mod engine;
 pub mod tensor;
 
 pub mod feedback;
+pub mod retrain;
 
 pub mod metrics;
 pub mod quality;

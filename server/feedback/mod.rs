@@ -4,6 +4,7 @@
 //! for the trainer. [`Live`] counts how right scores were, in
 //! [`window`]s of the times of their answers.
 
+mod alert;
 mod event;
 pub mod export;
 mod intake;
@@ -15,6 +16,7 @@ mod seen;
 pub mod window;
 
 pub use self::{
+    alert::{Alert, AlertOptions, Change, Measure, Reading},
     event::{Event, Label, Record, Scalar, Told},
     intake::{FeedbackError, Intake, IntakeOptions, Taken},
     keys::{Keys, KeysError},

@@ -47,11 +47,13 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("tensor", &[]),
     // A label finds its answer by the receipt alone, and never by what is loaded.
     ("feedback", &["metrics", "quality"]),
+    // It meets the trainer in files only, and asks the repository which models there are.
+    ("retrain", &["feedback", "metrics", "repository"]),
     ("metrics", &[]),
     // How far the values of rows have moved is a question about features.
     ("quality", &["features", "tensor"]),
-    // The options of a batcher, an engine, recommendations and a repository are their types.
-    ("config", &["batcher", "engine", "feedback", "recommend", "repository"]),
+    // The options of a batcher, an engine, recommendations, a repository and a retraining are their types.
+    ("config", &["batcher", "engine", "feedback", "recommend", "repository", "retrain"]),
     ("lib", &[]),
 ];
 
