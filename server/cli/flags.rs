@@ -23,6 +23,8 @@ pub(super) enum Command {
     Serve(Serve),
     /// Ask a running server about its models, or change which of their versions answer.
     Repo(Repo),
+    /// Have a running server retrain a model now, as its configuration says.
+    Retrain(Retrain),
     /// Look at a feedback log.
     Log(Log),
 }
@@ -113,6 +115,20 @@ pub(super) enum Order {
         /// The version; without one, the policy of the configuration is followed again.
         version: Option<VersionNumber>,
     },
+}
+
+#[derive(Args)]
+pub(super) struct Retrain {
+    /// The server's management port.
+    #[arg(
+        long,
+        env = "MILLRACE_MANAGEMENT_LISTEN",
+        value_name = "ADDRESS",
+        default_value = "127.0.0.1:8001"
+    )]
+    pub(super) management: SocketAddr,
+    /// The model.
+    pub(super) model: ModelName,
 }
 
 #[derive(Args)]

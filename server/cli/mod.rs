@@ -1,10 +1,11 @@
-//! The command line: `millrace serve`, `millrace repo` for operators of a running server, and `millrace log` for the
-//! feedback that one has kept.
+//! The command line: `millrace serve`, `millrace repo` and `millrace retrain` for operators of a running server, and
+//! `millrace log` for the feedback that one has kept.
 
 mod feedback_log;
 mod flags;
 mod log;
 mod repo;
+mod retrain;
 mod serve;
 
 use std::{
@@ -21,6 +22,7 @@ pub(crate) fn run() -> ExitCode {
     let done = match Flags::parse().command {
         Command::Serve(flags) => serve::run(&flags),
         Command::Repo(flags) => repo::run(&flags),
+        Command::Retrain(flags) => retrain::run(&flags),
         Command::Log(flags) => feedback_log::run(&flags),
     };
     match done {

@@ -21,14 +21,7 @@ use super::flags::{Order, Repo};
 
 /// Gives the order and writes the models' new state as a table.
 pub(super) fn run(flags: &Repo) -> anyhow::Result<()> {
-    let runtime = runtime::Builder::new_current_thread().enable_all().build().context("a runtime")?;
-    let (status, body) = runtime
-        .block_on(ask(flags.management, &flags.order))
-        .with_context(|| format!("no answer from the management port {}", flags.management))?;
-    if status != StatusCode::OK {
-        let Refused { error } = serde_json::from_slice(&body).context("an answer that is not understood")?;
-        anyhow::bail!(error);
-    }
+    let body = asked(flags.management, flags.order.request())?;
     let models = match flags.order {
         Order::List => serde_json::from_slice::<Models>(&body).map(|answer| answer.models),
         _ => serde_json::from_slice(&body).map(|model| vec![model]),
@@ -37,10 +30,25 @@ pub(super) fn run(flags: &Repo) -> anyhow::Result<()> {
     io::stdout().write_all(table.as_bytes()).context("standard output")
 }
 
-async fn ask(address: SocketAddr, order: &Order) -> anyhow::Result<(StatusCode, Bytes)> {
+/// The body that the management port at `address` answers a request with, its method, path and body; an error where it refuses.
+pub(super) fn asked(address: SocketAddr, request: (&str, String, String)) -> anyhow::Result<Bytes> {
+    let runtime = runtime::Builder::new_current_thread().enable_all().build().context("a runtime")?;
+    let (status, body) = runtime
+        .block_on(ask(address, request))
+        .with_context(|| format!("no answer from the management port {address}"))?;
+    if status != StatusCode::OK {
+        let Refused { error } = serde_json::from_slice(&body).context("an answer that is not understood")?;
+        anyhow::bail!(error);
+    }
+    Ok(body)
+}
+
+async fn ask(
+    address: SocketAddr,
+    (method, path, body): (&str, String, String),
+) -> anyhow::Result<(StatusCode, Bytes)> {
     let stream = TcpStream::connect(address).await?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    let (method, path, body) = order.request();
     let request = Request::builder().method(method).uri(path).header(HOST, address.to_string());
     let request = request.body(Full::new(Bytes::from(body)))?;
     // Driven beside the request; its own errors show in the answer.

@@ -105,6 +105,14 @@ impl Live {
         all
     }
 
+    /// How good the answers of a version are at `now`, of those that have had time to get their labels; `None` where none was
+    /// heard of.
+    pub fn mature(&self, model: &str, version: u64, now: Duration) -> Option<Judged> {
+        let versions = self.models.get(model)?.clone();
+        let (_, windows) = versions.iter().find(|(known, _)| *known == version)?;
+        Some(lock(windows).mature(now))
+    }
+
     /// Tells `metrics` how good answers are at `now`.
     pub fn export(&self, metrics: &Metrics, now: Duration) {
         metrics.feedback.late(self.late());

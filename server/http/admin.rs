@@ -9,6 +9,8 @@
 //! | `POST /models/{model}/unload` | stop serving the model |
 //! | `POST /models/{model}/rollback` | answer with the newest version older than the current one |
 //! | `POST /models/{model}/promote` | answer with version `{"version": n}`; without one, follow the policy again |
+//! | `POST /models/{model}/retrain` | retrain the model |
+//! | `POST /alertmanager` | what an Alertmanager tells its webhooks: retrain the models whose alerts fire |
 
 use std::sync::Arc;
 
@@ -26,12 +28,13 @@ use super::{
     body::{self, BodyRoom},
     error::HttpError,
     health::{self, Stopping},
-    json_response,
+    json_response, retrain,
 };
 use crate::{
     config::HttpLimits,
     metrics::Metrics,
     repository::{self, ModelName, ModelStatus, Repository, VersionNumber},
+    retrain::Retrain,
 };
 
 /// What the management port answers from.
@@ -39,6 +42,8 @@ pub struct Management {
     repository: Arc<Repository>,
     metrics: Arc<Metrics>,
     stopping: Arc<Stopping>,
+    /// Where models are retrained, if any are.
+    retrain: Option<Retrain>,
     limits: HttpLimits,
     room: BodyRoom,
 }
@@ -63,10 +68,11 @@ impl Management {
         repository: Arc<Repository>,
         metrics: Arc<Metrics>,
         stopping: Arc<Stopping>,
+        retrain: Option<Retrain>,
         limits: HttpLimits,
     ) -> Self {
         let room = BodyRoom::new(limits.max_inflight_bytes.get());
-        Self { repository, metrics, stopping, limits, room }
+        Self { repository, metrics, stopping, retrain, limits, room }
     }
 
     /// Answers one request, whatever it is.
@@ -98,6 +104,15 @@ impl Management {
             ["models", model, order @ ("load" | "unload" | "rollback" | "promote")] => {
                 self.obey(model, order, request, body).await
             }
+            ["models", model, "retrain"] => {
+                only_post(request)?;
+                retrain::order(self.retrain.as_ref(), model, &request.headers).await
+            }
+            ["alertmanager"] => {
+                only_post(request)?;
+                let (retrain, headers) = (self.retrain.as_ref(), &request.headers);
+                retrain::notified(retrain, headers, body, &self.limits, &self.room).await
+            }
             _ => Err(HttpError::NoRoute),
         }
     }
@@ -109,9 +124,7 @@ impl Management {
         request: &Parts,
         body: &mut Incoming,
     ) -> Result<Response<Full<Bytes>>, HttpError> {
-        if request.method != Method::POST {
-            return Err(HttpError::Method("POST"));
-        }
+        only_post(request)?;
         // Browsers send this header along, and no operator's tool does: a page that somebody happens to look at must
         // not reach the management port of the machine that it is looked at on.
         if request.headers.contains_key(ORIGIN) {
@@ -145,6 +158,10 @@ fn parse(order: &str, body: &[u8]) -> Result<repository::Request, HttpError> {
 
 fn only_get(request: &Parts) -> Result<(), HttpError> {
     if request.method == Method::GET { Ok(()) } else { Err(HttpError::Method("GET")) }
+}
+
+fn only_post(request: &Parts) -> Result<(), HttpError> {
+    if request.method == Method::POST { Ok(()) } else { Err(HttpError::Method("POST")) }
 }
 
 fn json(value: &impl Serialize) -> Response<Full<Bytes>> {

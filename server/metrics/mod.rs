@@ -8,6 +8,7 @@ mod families;
 mod feedback;
 mod gpus;
 mod live;
+mod retrain;
 mod version;
 
 use std::{
@@ -24,6 +25,7 @@ pub use self::{
     families::{FAMILIES, Family, Kind},
     feedback::{FeedbackMetrics, Refused},
     live::LiveFacts,
+    retrain::WebhookResult,
     version::{CloseReason, Dialect, Dropped, Outcome, VersionFacts, VersionMetrics, VersionSeries},
 };
 
@@ -64,6 +66,7 @@ pub struct Metrics {
     /// What comes back to answers.
     pub feedback: FeedbackMetrics,
     shed: [Counter; 4],
+    webhooks: [Counter; 3],
     /// Versions that take memory, loaded or not dropped yet.
     pub versions_in_memory: Gauge,
     server: PrometheusRecorder,
@@ -93,6 +96,9 @@ impl Metrics {
             feedback: FeedbackMetrics::new(&server),
             shed: Shed::ALL
                 .map(|(_, reason)| counter(&server, "millrace_shed_total", &[Label::new("reason", reason)])),
+            webhooks: WebhookResult::ALL.map(|(_, result)| {
+                counter(&server, "millrace_alert_webhooks_total", &[Label::new("result", result)])
+            }),
             versions_in_memory: gauge(&server, "millrace_versions_in_memory", &[]),
             server,
             versions,
@@ -280,6 +286,12 @@ mod tests {
         metrics.loaded("shop", LoadResult::Ok, Duration::from_millis(5));
         metrics.swapped("shop", Duration::from_micros(1));
         metrics.current_version("shop", 7);
+        metrics.alert("shop", true);
+        metrics.alert_changed("shop", true);
+        metrics.webhook(WebhookResult::Delivered);
+        metrics.retrain_asked("shop", "alert", "started");
+        metrics.retrain_running("shop", true);
+        metrics.retrained("shop", "ok", 1);
         let text = metrics.render();
         for line in text.lines().filter(|line| line.starts_with("millrace_")) {
             let name = line.split(['{', ' ']).next().expect("a name");

@@ -10,6 +10,7 @@
 //! | `recommend` | the best items of a catalogue |
 //! | `receipts` | what an answer leaves with its caller |
 //! | `feedback` | what comes back |
+//! | `retrain` | alerts, and the child that trains a model anew |
 //! | `bad_input` | all others |
 //! | `management` | operators and probes |
 //! | `metrics` | what Prometheus scrapes |
@@ -34,6 +35,7 @@ mod process;
 mod receipts;
 mod recommend;
 mod repository;
+mod retrain;
 mod swap;
 mod tidy;
 

@@ -18,8 +18,11 @@ use crate::workspace;
 /// forbidden. Nothing below `http` knows HTTP, and what computes does not know what it computes for.
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("main", &["cli"]),
-    ("cli", &["app", "config", "engine", "feedback", "http", "repository", "REVISION"]),
-    ("app", &["http", "repository", "engine", "feedback", "metrics", "config", "workers", "REVISION"]),
+    ("cli", &["app", "config", "engine", "feedback", "http", "repository", "retrain", "REVISION"]),
+    (
+        "app",
+        &["http", "repository", "engine", "feedback", "retrain", "metrics", "config", "workers", "REVISION"],
+    ),
     ("workers", &[]),
     (
         "http",
@@ -31,6 +34,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "recommend",
             "tensor",
             "feedback",
+            "retrain",
             "metrics",
             "config",
             "workers",
