@@ -231,7 +231,9 @@ impl App {
         self.stop_management.send_replace(true);
         // These threads end when the last handle of what they work for is gone; the order is that of the handles.
         join(self.management);
-        self.webhook.map(join);
+        if let Some(webhook) = self.webhook {
+            join(webhook);
+        }
         if let Some((retrain, thread)) = self.retrain {
             drop(retrain);
             join(thread);

@@ -183,8 +183,11 @@ mod tests {
         Reading { version, labels, value: Some(value) }
     }
 
-    /// What becomes of an alert that reads these, one a second: `(version, labels, value)`, the change, whether it fires then.
-    fn follow(hold: Duration, steps: &[((u64, u64, f64), Option<Change>, bool)]) {
+    /// A version, its labels and the value; the change; whether it fires then.
+    type Step = ((u64, u64, f64), Option<Change>, bool);
+
+    /// Has an alert read these, one a second.
+    fn follow(hold: Duration, steps: &[Step]) {
         let mut alert = Alert::new(options(hold));
         for (second, &((version, labels, value), change, firing)) in (1..).zip(steps) {
             let now = second * SECOND;

@@ -211,9 +211,9 @@ impl Retrainer {
     fn show(&self, model: &ModelName) {
         let running = self.run.as_ref().is_some_and(|run| run.model() == model);
         self.around.metrics.retrain_running(model.as_str(), running);
-        Outcome::ALL
-            .iter()
-            .for_each(|outcome| self.around.metrics.retrained(model.as_str(), outcome.name(), 0));
+        for outcome in Outcome::ALL {
+            self.around.metrics.retrained(model.as_str(), outcome.name(), 0);
+        }
     }
 }
 
@@ -225,7 +225,9 @@ fn due(folder: &Path, models: &[ModelName], options: &Options) -> io::Result<Vec
         && let Some(turn) = Turn::take(folder)?
     {
         history = History::read(folder)?;
-        models.iter().for_each(|model| history.know(model.as_str(), now()));
+        for model in models {
+            history.know(model.as_str(), now());
+        }
         history.write(folder, &turn)?;
     }
     let is_due = |model: &&ModelName| {

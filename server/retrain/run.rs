@@ -359,7 +359,8 @@ mod tests {
         fs::write(place.path("stop"), "").expect("written");
         assert_eq!(end(&mut run, Duration::ZERO), Outcome::KillSwitch);
         close(run);
-        assert_eq!(place.said(), "bye\n");
+        // Some shells also say what became of what they waited for.
+        assert!(place.said().ends_with("bye\n"), "{}", place.said());
         fs::remove_file(place.path("stop")).expect("it is there");
         let mut run = place.begin("exec sleep 600", None);
         run.stop(Instant::now());
