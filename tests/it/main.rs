@@ -12,6 +12,7 @@
 //! | `feedback` | what comes back |
 //! | `rollout` | new versions that are tried before they answer |
 //! | `drift` | how far rows have moved |
+//! | `retrain` | alerts, and the child that trains a model anew |
 //! | `bad_input` | all others |
 //! | `management` | operators and probes |
 //! | `metrics` | what Prometheus scrapes |
@@ -37,6 +38,7 @@ mod process;
 mod receipts;
 mod recommend;
 mod repository;
+mod retrain;
 mod rollout;
 mod swap;
 mod tidy;
