@@ -9,14 +9,18 @@
 //! | `rollout` | decides about versions that are tried |
 //! | `drift` | holds some rows against training rows |
 //! | `reaper` | drops retired versions |
-//! | `management` | the management port: probes, metrics, orders |
+//! | `management` | the management port: probes, metrics, orders; looks at every alert once a second |
+//! | `webhook` | tells others of alerts, where the configuration says whom |
+//! | `retrain` | decides on retrainings and looks after the one that runs, where the configuration has any |
 //!
 //! Nothing is global but ONNX Runtime's environment: two servers can run in one process, and the tests do that.
 
 use std::{
+    collections::BTreeMap,
     io,
     net::{SocketAddr, TcpListener},
     num::NonZeroUsize,
+    path::PathBuf,
     sync::Arc,
     thread::{self, JoinHandle},
     time::{Duration, SystemTime},
@@ -29,10 +33,14 @@ use crate::{
     config::Config,
     drift::Sampler,
     engine::{EngineError, OnnxRuntime, cuda::Cuda, tensorrt::TensorRt},
-    feedback::{Intake, Issuer, Keys, KeysError, Live, export::Exporter, log::LogError, window::WindowFault},
+    feedback::{
+        Alarm, Intake, Issuer, Keys, KeysError, Live, Webhook, export::Exporter, log::LogError,
+        window::WindowFault,
+    },
     http::{ConnectionLimits, Connections, Management, Serving, Stopping},
     metrics::Metrics,
-    repository::{Layout, Loader, Reaper, Repository},
+    repository::{Layout, Loader, ModelStatus, Reaper, Repository},
+    retrain::{self, Retrain, Surroundings, Token, TokenError},
     rollout::{Conductor, JournalError, Journals, Rollouts},
     workers::{Spawner, Workers},
 };
@@ -45,7 +53,7 @@ pub enum StartError {
     #[error("the model repository {path} cannot be read")]
     Models {
         /// The folder.
-        path: std::path::PathBuf,
+        path: PathBuf,
         /// What the system said.
         #[source]
         source: io::Error,
@@ -74,6 +82,18 @@ pub enum StartError {
     /// Answers cannot be judged so.
     #[error(transparent)]
     Window(#[from] WindowFault),
+    /// The token of an Alertmanager cannot be used.
+    #[error("the token of an Alertmanager cannot be used")]
+    Token(#[from] TokenError),
+    /// What was retrained when cannot be read or written.
+    #[error("retrain_dir {path} cannot be used")]
+    Retrain {
+        /// The folder.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
     /// A thread or a runtime.
     #[error("a thread cannot be started")]
     Thread(#[source] io::Error),
@@ -96,7 +116,10 @@ pub struct App {
     watcher: JoinHandle<()>,
     reaper: JoinHandle<()>,
     drift: JoinHandle<()>,
-    exporter: Option<Exporter>,
+    exporter: Option<Arc<Exporter>>,
+    webhook: Option<JoinHandle<()>>,
+    /// Who can ask for a retraining, and who sees to it.
+    retrain: Option<(Retrain, JoinHandle<()>)>,
 }
 
 impl App {
@@ -145,6 +168,16 @@ impl App {
         let watcher = spawn("watcher", move || watcher.run())?;
         let (sampler, sampler_thread) = Sampler::new(Arc::clone(&metrics));
         let drift = spawn("drift", move || sampler_thread.run())?;
+        let exporter = match intake.as_ref().zip(config.feedback_export.clone()) {
+            Some((intake, options)) => {
+                let exporter = Exporter::start(Arc::clone(intake.log()), options, Arc::clone(&metrics));
+                Some(Arc::new(exporter.map_err(StartError::Thread)?))
+            }
+            None => None,
+        };
+        let retrain = retrain(config, &repository, exporter.clone(), &metrics)?;
+        let retraining = retrain.as_ref().map(|(retrain, _)| retrain.clone());
+        let (alarm, webhook) = alarm(config, &metrics)?;
         let (stop_management, stop) = watch::channel(false);
         let management = Port { listener: management_listener, limits: management_limits(config), stop };
         let management_service = Management::new(
@@ -152,17 +185,18 @@ impl App {
             rollouts.as_ref().map(|(rollouts, _)| rollouts.clone()),
             Arc::clone(&metrics),
             Arc::clone(&stopping),
+            retraining.clone(),
             config.http,
         );
-        let management =
-            manage(management, management_service, Arc::clone(&metrics), Arc::clone(&live), intake.clone())?;
-        let exporter = match intake.as_ref().zip(config.feedback_export.clone()) {
-            Some((intake, options)) => {
-                let exporter = Exporter::start(Arc::clone(intake.log()), options, Arc::clone(&metrics));
-                Some(exporter.map_err(StartError::Thread)?)
-            }
-            None => None,
+        let upkeep = Upkeep {
+            repository: Arc::clone(&repository),
+            metrics: Arc::clone(&metrics),
+            live: Arc::clone(&live),
+            intake: intake.clone(),
+            alarm,
+            retrain: retraining,
         };
+        let management = manage(management, management_service, upkeep)?;
         let (stop_serving, stop) = watch::channel(false);
         let port = Port { listener, limits: limits(config), stop };
         let service = Serving::new(
@@ -192,6 +226,8 @@ impl App {
             reaper,
             drift,
             exporter,
+            webhook,
+            retrain,
         })
     }
 
@@ -221,6 +257,13 @@ impl App {
         join(self.management);
         if let Some((rollouts, thread)) = self.rollouts {
             drop(rollouts);
+            join(thread);
+        }
+        if let Some(webhook) = self.webhook {
+            join(webhook);
+        }
+        if let Some((retrain, thread)) = self.retrain {
+            drop(retrain);
             join(thread);
         }
         drop(self.repository);
@@ -277,13 +320,7 @@ fn serve(
 }
 
 /// Serves the management port, and looks after the metrics, on a thread of its own.
-fn manage(
-    port: Port,
-    service: Management,
-    metrics: Arc<Metrics>,
-    live: Arc<Live>,
-    intake: Option<Arc<Intake>>,
-) -> Result<JoinHandle<()>, StartError> {
+fn manage(port: Port, service: Management, mut upkeep: Upkeep) -> Result<JoinHandle<()>, StartError> {
     let runtime = Builder::new_current_thread().enable_all().build().map_err(StartError::Thread)?;
     let entered = runtime.enter();
     let (connections, stopped) = port.open(Spawner::here(), None).map_err(StartError::Thread)?;
@@ -297,23 +334,83 @@ fn manage(
         runtime.block_on(async move {
             tokio::select! {
                 _ = connections.serve(answer, stopped) => {}
-                () = upkeep(&metrics, &live, intake.as_deref()) => {}
+                () = upkeep.run() => {}
             }
         });
     })
 }
 
-/// Looks after the metrics, forever.
-async fn upkeep(metrics: &Metrics, live: &Live, intake: Option<&Intake>) {
-    let mut interval = tokio::time::interval(UPKEEP_INTERVAL);
-    loop {
-        interval.tick().await;
-        metrics.upkeep();
-        live.export(metrics, now());
-        if let Some(intake) = intake {
-            intake.export(metrics);
+/// What is looked after once a second, and who does it.
+struct Upkeep {
+    repository: Arc<Repository>,
+    metrics: Arc<Metrics>,
+    live: Arc<Live>,
+    intake: Option<Arc<Intake>>,
+    alarm: Alarm,
+    retrain: Option<Retrain>,
+}
+
+impl Upkeep {
+    /// Looks after the metrics and the alerts, forever.
+    async fn run(&mut self) {
+        let mut interval = tokio::time::interval(UPKEEP_INTERVAL);
+        loop {
+            interval.tick().await;
+            self.metrics.upkeep();
+            self.live.export(&self.metrics, now());
+            if let Some(intake) = &self.intake {
+                intake.export(&self.metrics);
+            }
+            self.look();
         }
     }
+
+    /// Holds every model against its alert, and has those retrained that ask for it.
+    fn look(&mut self) {
+        // Before the first look at the repository nobody knows which models there are.
+        let Some(models) = self.repository.status() else { return };
+        let current = models.iter().map(|status| (status.model.as_str(), status.current.map(u64::from)));
+        let current: Vec<(&str, Option<u64>)> = current.collect();
+        let asking = self.alarm.look(&current, &self.live, &self.metrics, now());
+        let Some(retrain) = &self.retrain else { return };
+        let asks = |status: &&ModelStatus| asking.iter().any(|model| model == status.model.as_str());
+        models.iter().filter(asks).for_each(|status| retrain.alerted(status.model.clone()));
+    }
+}
+
+/// The alerts of the configuration, and the thread that tells others of them, where there is anybody to tell.
+fn alarm(config: &Config, metrics: &Arc<Metrics>) -> Result<(Alarm, Option<JoinHandle<()>>), StartError> {
+    let models = config.models.iter();
+    let options: BTreeMap<_, _> =
+        models.map(|(model, options)| (model.as_str().to_owned(), options.alert.clone())).collect();
+    let defaults = config.defaults.alert.clone();
+    let tells = options.values().chain([&defaults]).flatten().any(|alert| alert.webhook.is_some());
+    if !tells {
+        return Ok((Alarm::new(defaults, options, None), None));
+    }
+    let (webhook, thread) = Webhook::new(Arc::clone(metrics));
+    let thread = spawn("webhook", move || thread.run())?;
+    Ok((Alarm::new(defaults, options, Some(webhook)), Some(thread)))
+}
+
+/// Who retrains models, and the thread of that, where the configuration has any of it.
+fn retrain(
+    config: &Config,
+    repository: &Arc<Repository>,
+    exporter: Option<Arc<Exporter>>,
+    metrics: &Arc<Metrics>,
+) -> Result<Option<(Retrain, JoinHandle<()>)>, StartError> {
+    let models = config.models.iter();
+    let options = retrain::Options {
+        defaults: config.defaults.retrain.clone(),
+        models: models.map(|(model, options)| (model.clone(), options.retrain.clone())).collect(),
+        token: config.retrain_token.as_deref().map(Token::read).transpose()?,
+    };
+    let Some(folder) = config.retrain_dir.clone().filter(|_| !options.are_none()) else { return Ok(None) };
+    let around = Surroundings { repository: Arc::clone(repository), exporter, metrics: Arc::clone(metrics) };
+    let opened = Retrain::new(options, folder.clone(), around);
+    let (retrain, thread) = opened.map_err(|source| StartError::Retrain { path: folder, source })?;
+    Ok(Some((retrain, spawn("retrain", move || thread.run())?)))
 }
 
 /// What judges the answers of this server.

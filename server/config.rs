@@ -7,7 +7,7 @@ use std::{
     collections::BTreeMap,
     fs, io,
     net::SocketAddr,
-    num::{NonZeroU32, NonZeroUsize},
+    num::{NonZeroU32, NonZeroU64, NonZeroUsize},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -22,7 +22,7 @@ use crate::{
         tensorrt::{TensorRt, TensorRtError},
     },
     feedback::{
-        IntakeOptions,
+        AlertMeasure, AlertOptions, IntakeOptions,
         export::{Columns, ExportOptions},
         log,
         window::{WindowFault, WindowOptions},
@@ -30,6 +30,7 @@ use crate::{
     quality::Measure,
     recommend::Room,
     repository::{EngineWish, ModelName, NameError, NoShare, Policy, TrialStage, VersionNumber},
+    retrain::{Limits, RetrainOptions},
     rollout::{RolloutOptions, Rules},
 };
 
@@ -91,6 +92,24 @@ pub enum ConfigError {
     /// A model is to give receipts, and there is nothing to seal them with.
     #[error("receipts need receipt_keys")]
     NoReceiptKeys,
+    /// An alert is about labels, and none can come back.
+    #[error("alert needs {0}")]
+    AlertNeeds(&'static str),
+    /// Thresholds between which an alert could not be quiet.
+    #[error("alert.below and alert.clear must be from 0 to 1, and alert.clear at least alert.below")]
+    AlertThresholds,
+    /// Not the address of anybody who could be told.
+    #[error("alert.webhook must be an address that begins with http:// or https://")]
+    Webhook,
+    /// A retraining lacks something.
+    #[error("retrain needs {0}")]
+    RetrainNeeds(&'static str),
+    /// A retraining is to follow an alert that there is not.
+    #[error("retrain.on_alert needs alert")]
+    OnAlert,
+    /// A number that no retraining can be bounded by.
+    #[error("{0}")]
+    RetrainBounds(&'static str),
     /// A model is to be served by TensorRT, and this program cannot do that.
     #[error("engine = \"tensorrt\" cannot be had")]
     TensorRt(#[source] TensorRtError),
@@ -130,6 +149,10 @@ pub struct RawConfig {
     pub max_feedback_bytes: Option<u64>,
     /// The number of the last events that are known again when they come twice.
     pub feedback_remembered_events: Option<usize>,
+    /// The folder of what retrainings leave: when which was started, and what each one said.
+    pub retrain_dir: Option<PathBuf>,
+    /// The file with the token of an Alertmanager that may ask for retrainings.
+    pub retrain_token: Option<PathBuf>,
     /// The number of the GPU for models that are served by one.
     pub cuda_device: Option<usize>,
     /// The folder for kernels that were compiled for it.
@@ -210,6 +233,10 @@ pub struct RawModel {
     pub drift_window_ms: Option<u64>,
     /// Requests without which nothing is said of drift.
     pub drift_min_requests: Option<u64>,
+    /// When it is not good enough any more, and who is told.
+    pub alert: Option<RawAlert>,
+    /// What trains it anew, and when.
+    pub retrain: Option<RawRetrain>,
     /// Threads that search the catalogue of a version which has one; 0 for no recommendations.
     pub recommend_threads: Option<usize>,
     /// Requests for recommendations that may wait for one of them.
@@ -251,6 +278,10 @@ pub struct Config {
     pub feedback: IntakeOptions,
     /// Where the log of feedback is exported; it is not without.
     pub feedback_export: Option<ExportOptions>,
+    /// The folder of what retrainings leave; no model is retrained without.
+    pub retrain_dir: Option<PathBuf>,
+    /// The file with the token of an Alertmanager; none is heard without.
+    pub retrain_token: Option<PathBuf>,
     /// The GPU for models that are served by one, and where its kernels are kept.
     pub cuda: CudaOptions,
     /// The folder of TensorRT's libraries, for models that are served by it.
@@ -315,6 +346,10 @@ pub struct ModelOptions {
     pub rollout: Option<RolloutOptions>,
     /// How its rows are held against the training rows; they are not where `None`.
     pub drift: Option<DriftOptions>,
+    /// When it is not good enough any more.
+    pub alert: Option<AlertOptions>,
+    /// What trains it anew.
+    pub retrain: Option<RetrainOptions>,
     /// Who searches the catalogue of a version that has one; nobody does where there are no threads.
     pub recommend: Room,
     /// The most bytes that the vectors of a version's items may take.
@@ -369,6 +404,50 @@ pub struct RawExport {
     pub interval_ms: Option<u64>,
 }
 
+/// The keys of `alert`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawAlert {
+    /// What the model is judged by: `"accuracy"` or `"auc"`.
+    pub measure: Option<AlertMeasure>,
+    /// Less than this is not good enough.
+    pub below: Option<f64>,
+    /// From this on it is good again.
+    pub clear: Option<f64>,
+    /// Labelled rows without which a window says nothing.
+    pub min_labels: Option<u64>,
+    /// How long it must be too low.
+    pub hold_ms: Option<u64>,
+    /// The address of whoever is to be told.
+    pub webhook: Option<String>,
+}
+
+/// The keys of `retrain`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawRetrain {
+    /// A program and its arguments.
+    pub command: Vec<String>,
+    /// The folder that it runs in.
+    pub dir: Option<PathBuf>,
+    /// Whether the model's alert starts it.
+    pub on_alert: Option<bool>,
+    /// How long after the last start it is due without anybody asking.
+    pub every_ms: Option<u64>,
+    /// From one start to the next.
+    pub cooldown_ms: Option<u64>,
+    /// Starts within 24 hours.
+    pub max_a_day: Option<usize>,
+    /// How long it may take.
+    pub timeout_ms: Option<u64>,
+    /// The private memory that each of its processes may have.
+    pub max_memory_bytes: Option<u64>,
+    /// How far it stands behind others where processors are short.
+    pub nice: Option<u8>,
+    /// The file that forbids it while it is there.
+    pub kill_switch: Option<PathBuf>,
+}
+
 impl RawConfig {
     /// Reads the file at `path`.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
@@ -383,9 +462,9 @@ impl RawConfig {
         let mut models = BTreeMap::new();
         for (name, raw) in &self.models {
             let parsed = name.parse().map_err(|source| ConfigError::Model { name: name.clone(), source })?;
-            models.insert(parsed, raw.parse(&self.defaults)?);
+            models.insert(parsed, raw.parse(&self.defaults, self.retrain_dir.as_deref())?);
         }
-        let defaults = self.defaults.parse(&RawModel::default())?;
+        let defaults = self.defaults.parse(&RawModel::default(), self.retrain_dir.as_deref())?;
         let of_all = || models.values().chain([&defaults]);
         if of_all().any(|options| options.engine == EngineWish::TensorRt) {
             let checked = TensorRt::check(TensorRt::IS_BUILT_IN, self.tensorrt.as_deref());
@@ -404,6 +483,16 @@ impl RawConfig {
         if !labels && of_all().any(asks) {
             return Err(ConfigError::NoLabels);
         }
+        let has_alert = of_all().any(|options| options.alert.is_some());
+        for (there, key) in [
+            (self.feedback_dir.is_some(), "feedback_dir"),
+            // No label can come back without one.
+            (self.receipt_keys.is_some(), "receipt_keys"),
+        ] {
+            if has_alert && !there {
+                return Err(ConfigError::AlertNeeds(key));
+            }
+        }
         Ok(Config {
             listen: self.listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 8000))),
             management_listen: self.management_listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 8001))),
@@ -413,6 +502,8 @@ impl RawConfig {
             rollout_dir: self.rollout_dir.clone(),
             feedback: self.feedback()?,
             feedback_export: self.feedback_export()?,
+            retrain_dir: self.retrain_dir.clone(),
+            retrain_token: self.retrain_token.clone(),
             cuda: CudaOptions { device: self.cuda_device.unwrap_or(0), cache: self.cuda_cache_dir.clone() },
             tensorrt: self.tensorrt.clone(),
             models_dir: self.models_dir.clone().unwrap_or_else(|| "models".into()),
@@ -470,7 +561,7 @@ impl RawConfig {
 }
 
 impl RawModel {
-    fn parse(&self, defaults: &Self) -> Result<ModelOptions, ConfigError> {
+    fn parse(&self, defaults: &Self, retrain_dir: Option<&Path>) -> Result<ModelOptions, ConfigError> {
         let max_batch_rows = count(self.max_batch_rows.or(defaults.max_batch_rows), 4_096, "max_batch_rows")?;
         let max_queue_rows = self.max_queue_rows.or(defaults.max_queue_rows);
         let max_queue_rows = count(max_queue_rows, 16 * max_batch_rows.get(), "max_queue_rows")?;
@@ -517,11 +608,10 @@ impl RawModel {
             request_timeout,
             receipts: self.receipts.or(defaults.receipts).unwrap_or(false),
             quality: self.quality(defaults)?,
-            rollout: match self.rollout.or(defaults.rollout) {
-                Some(rollout) => rollout.parse()?,
-                None => None,
-            },
+            rollout: self.rollout(defaults)?,
             drift: self.drift(defaults)?,
+            alert: self.alert.as_ref().or(defaults.alert.as_ref()).map(RawAlert::parse).transpose()?,
+            retrain: self.retrain(defaults, retrain_dir)?,
             recommend: self.recommend(defaults)?,
             max_catalogue_bytes: count(
                 self.max_catalogue_bytes.or(defaults.max_catalogue_bytes),
@@ -558,6 +648,27 @@ impl RawModel {
         Ok(NonZeroU32::new(rows).map(options))
     }
 
+    fn rollout(&self, defaults: &Self) -> Result<Option<RolloutOptions>, ConfigError> {
+        self.rollout.or(defaults.rollout).map_or(Ok(None), RawRollout::parse)
+    }
+
+    fn retrain(
+        &self,
+        defaults: &Self,
+        retrain_dir: Option<&Path>,
+    ) -> Result<Option<RetrainOptions>, ConfigError> {
+        let Some(raw) = self.retrain.as_ref().or(defaults.retrain.as_ref()) else { return Ok(None) };
+        let options = raw.parse(retrain_dir.ok_or(ConfigError::RetrainNeeds("retrain_dir"))?)?;
+        if options.on_alert && self.alert.as_ref().or(defaults.alert.as_ref()).is_none() {
+            return Err(ConfigError::OnAlert);
+        }
+        // What nobody has looked at must not answer everybody.
+        if self.rollout(defaults)?.is_none() {
+            return Err(ConfigError::RetrainNeeds("a rollout: what it trains may not answer at once"));
+        }
+        Ok(Some(options))
+    }
+
     fn recommend(&self, defaults: &Self) -> Result<Room, ConfigError> {
         let queue = self.max_recommend_queue.or(defaults.max_recommend_queue);
         Ok(Room {
@@ -591,6 +702,68 @@ impl RawRollout {
     }
 }
 
+impl RawAlert {
+    fn parse(&self) -> Result<AlertOptions, ConfigError> {
+        let below = self.below.unwrap_or(0.70);
+        // Far enough from the other that a window's noise does not go to and fro between them.
+        let clear = self.clear.unwrap_or((below + 0.02).min(1.0));
+        if !(0.0..=1.0).contains(&below) || !(below..=1.0).contains(&clear) {
+            return Err(ConfigError::AlertThresholds);
+        }
+        let webhook = self.webhook.clone();
+        if webhook.as_deref().is_some_and(|address| !is_web_address(address)) {
+            return Err(ConfigError::Webhook);
+        }
+        let min_labels = self.min_labels.unwrap_or(500);
+        if min_labels == 0 {
+            return Err(ConfigError::Zero("alert.min_labels"));
+        }
+        Ok(AlertOptions {
+            measure: self.measure.unwrap_or_default(),
+            below,
+            clear,
+            min_labels,
+            hold: Duration::from_millis(self.hold_ms.unwrap_or(0)),
+            webhook,
+        })
+    }
+}
+
+impl RawRetrain {
+    fn parse(&self, retrain_dir: &Path) -> Result<RetrainOptions, ConfigError> {
+        if self.command.first().is_none_or(String::is_empty) {
+            return Err(ConfigError::RetrainNeeds("a command"));
+        }
+        let max_a_day = count(self.max_a_day, 4, "retrain.max_a_day")?;
+        // So many starts are kept of each model.
+        if max_a_day.get() > 1_000 {
+            return Err(ConfigError::RetrainBounds("retrain.max_a_day must be at most 1000"));
+        }
+        let nice = self.nice.unwrap_or(10);
+        if nice > 19 {
+            return Err(ConfigError::RetrainBounds("retrain.nice must be from 0 to 19"));
+        }
+        let memory = self.max_memory_bytes;
+        let memory =
+            memory.map(|bytes| NonZeroU64::new(bytes).ok_or(ConfigError::Zero("retrain.max_memory_bytes")));
+        let every = self.every_ms.map(|every| milliseconds(Some(every), 0, "retrain.every_ms"));
+        Ok(RetrainOptions {
+            command: self.command.clone(),
+            dir: self.dir.clone().unwrap_or_else(|| ".".into()),
+            on_alert: self.on_alert.unwrap_or(false),
+            limits: Limits {
+                cooldown: Duration::from_millis(self.cooldown_ms.unwrap_or(3_600_000)),
+                max_a_day,
+                every: every.transpose()?,
+            },
+            timeout: milliseconds(self.timeout_ms, 2 * 3_600_000, "retrain.timeout_ms")?,
+            max_memory_bytes: memory.transpose()?,
+            nice,
+            kill_switch: self.kill_switch.clone().unwrap_or_else(|| retrain_dir.join("stop")),
+        })
+    }
+}
+
 impl Config {
     /// The options of `model`.
     pub fn model(&self, model: &ModelName) -> &ModelOptions {
@@ -600,6 +773,14 @@ impl Config {
 
 fn count(value: Option<usize>, default: usize, key: &'static str) -> Result<NonZeroUsize, ConfigError> {
     NonZeroUsize::new(value.unwrap_or(default)).ok_or(ConfigError::Zero(key))
+}
+
+fn is_web_address(text: &str) -> bool {
+    let address = text.parse::<ureq::http::Uri>().ok();
+    address.is_some_and(|address| {
+        matches!(address.scheme_str(), Some("http" | "https"))
+            && address.host().is_some_and(|host| !host.is_empty())
+    })
 }
 
 fn milliseconds(value: Option<u64>, default: u64, key: &'static str) -> Result<Duration, ConfigError> {
@@ -655,7 +836,42 @@ mod tests {
     }
 
     #[test]
+    fn an_alert_and_a_retraining_have_the_documented_defaults_and_the_model_its_own() {
+        let config = parse(
+            "feedback_dir = \"log\"
+             receipt_keys = \"keys\"
+             retrain_dir = \"runs\"
+             rollout_dir = \"journals\"
+             defaults = { alert = {}, rollout = { enter = \"shadow\" }, retrain = { command = [\"train\"] } }
+             [models.shop]
+             alert = { below = 0.6, measure = \"auc\", hold_ms = 5, webhook = \"https://a.test/hook\" }
+             retrain = { command = [\"a\", \"b\"], on_alert = true, every_ms = 9, kill_switch = \"off\" }",
+        );
+        let config = config.expect("well-formed");
+        let alert = config.defaults.alert.as_ref().expect("an alert");
+        assert_eq!((alert.below, alert.clear, alert.min_labels), (0.70, 0.72, 500));
+        assert_eq!(
+            (alert.measure, alert.hold, &alert.webhook),
+            (AlertMeasure::Accuracy, Duration::ZERO, &None)
+        );
+        let retrain = config.defaults.retrain.as_ref().expect("a retraining");
+        assert_eq!((retrain.on_alert, retrain.nice, retrain.max_memory_bytes), (false, 10, None));
+        assert_eq!(retrain.limits.cooldown, Duration::from_hours(1));
+        assert_eq!((retrain.limits.max_a_day.get(), retrain.limits.every), (4, None));
+        assert_eq!(retrain.timeout, Duration::from_hours(2));
+        assert_eq!((&*retrain.dir, &*retrain.kill_switch), (Path::new("."), Path::new("runs/stop")));
+        let shop = config.model(&"shop".parse().expect("a name"));
+        let alert = shop.alert.as_ref().expect("an alert");
+        assert_eq!((alert.below, alert.clear, alert.measure), (0.6, 0.62, AlertMeasure::Auc));
+        let retrain = shop.retrain.as_ref().expect("a retraining");
+        assert_eq!(retrain.command, ["a", "b"]);
+        assert_eq!((retrain.on_alert, &*retrain.kill_switch), (true, Path::new("off")));
+        assert_eq!(retrain.limits.every, Some(Duration::from_millis(9)));
+    }
+
+    #[test]
     fn what_cannot_be_meant_is_refused_by_name() {
+        let retrain = |keys: &str| format!("retrain_dir = \"runs\"\ndefaults = {{ retrain = {{ {keys} }} }}");
         let cases = [
             ("listne = \"127.0.0.1:1\"", "listne"),
             ("max_connections = 0", "max_connections must be above zero"),
@@ -684,6 +900,27 @@ mod tests {
             ),
             ("[models.shop]\nrollout = { enter = \"canary\", margin = -1.0 }", "rollout.margin must be"),
             ("[models.shop]\nrollout = { enter = \"slowly\" }", "at_once"),
+            ("defaults = { alert = {} }", "alert needs feedback_dir"),
+            ("feedback_dir = \"log\"\n[models.shop]\nalert = {}", "alert needs receipt_keys"),
+            ("defaults = { alert = { below = 1.1 } }", "alert.below and alert.clear must be from 0 to 1"),
+            ("defaults = { alert = { below = 0.7, clear = 0.6 } }", "alert.clear at least alert.below"),
+            ("defaults = { alert = { min_labels = 0 } }", "alert.min_labels must be above zero"),
+            ("defaults = { alert = { measure = \"luck\" } }", "luck"),
+            ("defaults = { alert = { webhook = \"hook\" } }", "alert.webhook must be an address"),
+            ("defaults = { alert = { webhook = \"ftp://a.test/\" } }", "alert.webhook must be an address"),
+            ("defaults = { retrain = {} }", "command"),
+            ("defaults = { retrain = { command = [\"x\"] } }", "retrain needs retrain_dir"),
+            ("[models.shop]\nretrain = { command = [\"x\"] }", "retrain needs retrain_dir"),
+            (&retrain("command = []"), "retrain needs a command"),
+            (&retrain("command = [\"x\"]"), "retrain needs a rollout"),
+            (&retrain("command = [\"x\"], on_alert = true"), "retrain.on_alert needs alert"),
+            (&retrain("command = [\"x\"], every_ms = 0"), "retrain.every_ms must be above zero"),
+            (&retrain("command = [\"x\"], timeout_ms = 0"), "retrain.timeout_ms must be above zero"),
+            (&retrain("command = [\"x\"], max_a_day = 0"), "retrain.max_a_day must be above zero"),
+            (&retrain("command = [\"x\"], max_a_day = 1001"), "retrain.max_a_day must be at most 1000"),
+            (&retrain("command = [\"x\"], max_memory_bytes = 0"), "retrain.max_memory_bytes must be above"),
+            (&retrain("command = [\"x\"], nice = 20"), "retrain.nice must be from 0 to 19"),
+            (&retrain("command = [\"x\"], nise = 1"), "nise"),
             ("defaults = { receipts = true }", "receipts need receipt_keys"),
             ("[models.shop]\nreceipts = true", "receipts need receipt_keys"),
             ("defaults = { max_batch_rows = 10, max_queue_rows = 9 }", "must be at least"),

@@ -4,7 +4,8 @@
 //! [`codec`] and [`features`] turn a body into a model's inputs; the version that answers comes from the
 //! [`repository`], where a new one may be tried by a [`rollout`]; its [`batcher`] joins requests and its [`engine`] computes them;
 //! [`recommend`] searches a whole catalogue for the best items. [`drift`] says how far rows have moved away from those of the
-//! training, and [`feedback`] is how labels come back to answers. [`metrics`] count what happens,
+//! training, [`feedback`] is how labels come back to answers, and [`retrain`] what happens where
+//! they say that a model is not good enough. [`metrics`] count what happens,
 //! [`quality`] measures how good scores are, for the trainer too.
 
 pub mod app;
@@ -29,6 +30,7 @@ pub mod tensor;
 
 pub mod drift;
 pub mod feedback;
+pub mod retrain;
 
 pub mod metrics;
 pub mod quality;

@@ -25,6 +25,8 @@ pub(super) enum Command {
     Repo(Repo),
     /// Look at how new versions of a model are tried, or take part in that.
     Rollout(Rollout),
+    /// Have a running server retrain a model now, as its configuration says.
+    Retrain(Retrain),
     /// Look at a feedback log.
     Log(Log),
 }
@@ -162,6 +164,20 @@ pub(super) enum Wish {
         /// The model.
         model: ModelName,
     },
+}
+
+#[derive(Args)]
+pub(super) struct Retrain {
+    /// The server's management port.
+    #[arg(
+        long,
+        env = "MILLRACE_MANAGEMENT_LISTEN",
+        value_name = "ADDRESS",
+        default_value = "127.0.0.1:8001"
+    )]
+    pub(super) management: SocketAddr,
+    /// The model.
+    pub(super) model: ModelName,
 }
 
 #[derive(Args)]

@@ -1,4 +1,5 @@
-//! The command line: `millrace serve`, `millrace repo` and `millrace rollout` for operators of a running server, and
+//! The command line: `millrace serve`; `millrace repo`, `millrace rollout` and `millrace retrain` for operators of a running server;
+//! and `millrace log` for the feedback that one has kept.
 //! `millrace log` for the feedback that one has kept.
 
 mod feedback_log;
@@ -6,6 +7,7 @@ mod flags;
 mod log;
 mod management;
 mod repo;
+mod retrain;
 mod rollout;
 mod serve;
 
@@ -24,6 +26,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Serve(flags) => serve::run(&flags),
         Command::Repo(flags) => repo::run(&flags),
         Command::Rollout(flags) => rollout::run(&flags),
+        Command::Retrain(flags) => retrain::run(&flags),
         Command::Log(flags) => feedback_log::run(&flags),
     };
     match done {

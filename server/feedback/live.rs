@@ -112,6 +112,14 @@ impl Live {
         Some(judged)
     }
 
+    /// How good the answers of a version are at `now`, of those that have had time to get their labels; `None` where none was
+    /// heard of.
+    pub fn mature(&self, model: &str, version: u64, now: Duration) -> Option<Judged> {
+        let windows = self.known(model, version)?;
+        let judged = lock(&windows).mature(now);
+        Some(judged)
+    }
+
     /// Tells `metrics` how good answers are at `now`.
     pub fn export(&self, metrics: &Metrics, now: Duration) {
         metrics.feedback.late(self.late());

@@ -2,8 +2,11 @@
 //! under a key that every replica has. Whoever comes back with it and a label needs no server to have remembered anything.
 //! [`Intake`] takes what they tell, which is in the [`log`] before anybody is thanked, and from there [`export`] makes tables
 //! for the trainer. [`Live`] counts how right scores were, in
-//! [`window`]s of the times of their answers.
+//! [`window`]s of the times of their answers, and an [`Alarm`] has an [`Alert`] for each model that fires where they are not right
+//! often enough.
 
+mod alarm;
+mod alert;
 mod event;
 pub mod export;
 mod intake;
@@ -12,12 +15,16 @@ mod live;
 pub mod log;
 mod receipt;
 mod seen;
+mod webhook;
 pub mod window;
 
 pub use self::{
+    alarm::Alarm,
+    alert::{Alert, AlertMeasure, AlertOptions, Change, Reading},
     event::{Event, Label, Record, Scalar, Told},
     intake::{FeedbackError, Intake, IntakeOptions, Taken},
     keys::{Keys, KeysError},
     live::{Live, LiveVersion},
     receipt::{IssueError, Issuer, MAX_ROWS, Receipt, ReceiptError},
+    webhook::{Webhook, WebhookThread},
 };

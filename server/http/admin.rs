@@ -12,6 +12,8 @@
 //! | `GET /models/{model}/rollout` | which version is stable, and which is being tried |
 //! | `POST /models/{model}/rollout/start` | try version `{"version": n}`, perhaps with a `"stage"` and a `"share"` |
 //! | `POST /models/{model}/rollout/promote`, `.../abort` | make the version that is tried the stable one, or try it no longer |
+//! | `POST /models/{model}/retrain` | retrain the model |
+//! | `POST /alertmanager` | what an Alertmanager tells its webhooks: retrain the models whose alerts fire |
 
 use std::sync::Arc;
 
@@ -29,12 +31,13 @@ use super::{
     body::{self, BodyRoom},
     error::HttpError,
     health::{self, Stopping},
-    json_response,
+    json_response, retrain,
 };
 use crate::{
     config::HttpLimits,
     metrics::Metrics,
     repository::{self, ModelName, ModelStatus, Repository, Share, TrialStage, VersionNumber},
+    retrain::Retrain,
     rollout::{OrderError, Rollouts, Wish},
 };
 
@@ -45,6 +48,8 @@ pub struct Management {
     rollouts: Option<Rollouts>,
     metrics: Arc<Metrics>,
     stopping: Arc<Stopping>,
+    /// Where models are retrained, if any are.
+    retrain: Option<Retrain>,
     limits: HttpLimits,
     room: BodyRoom,
 }
@@ -70,10 +75,11 @@ impl Management {
         rollouts: Option<Rollouts>,
         metrics: Arc<Metrics>,
         stopping: Arc<Stopping>,
+        retrain: Option<Retrain>,
         limits: HttpLimits,
     ) -> Self {
         let room = BodyRoom::new(limits.max_inflight_bytes.get());
-        Self { repository, rollouts, metrics, stopping, limits, room }
+        Self { repository, rollouts, metrics, stopping, retrain, limits, room }
     }
 
     /// Answers one request, whatever it is.
@@ -114,6 +120,15 @@ impl Management {
             ["models", model, order @ ("load" | "unload" | "rollback" | "promote")] => {
                 self.obey(model, order, request, body).await
             }
+            ["models", model, "retrain"] => {
+                only_post(request)?;
+                retrain::order(self.retrain.as_ref(), model, &request.headers).await
+            }
+            ["alertmanager"] => {
+                only_post(request)?;
+                let (retrain, headers) = (self.retrain.as_ref(), &request.headers);
+                retrain::notified(retrain, headers, body, &self.limits, &self.room).await
+            }
             _ => Err(HttpError::NoRoute),
         }
     }
@@ -141,9 +156,7 @@ impl Management {
         request: &Parts,
         body: &mut Incoming,
     ) -> Result<(ModelName, Bytes), HttpError> {
-        if request.method != Method::POST {
-            return Err(HttpError::Method("POST"));
-        }
+        only_post(request)?;
         // Browsers send this header along, and no operator's tool does: a page that somebody happens to look at must
         // not reach the management port of the machine that it is looked at on.
         if request.headers.contains_key(ORIGIN) {
@@ -198,6 +211,10 @@ fn parse(order: &str, body: &[u8]) -> Result<repository::Request, HttpError> {
 
 fn only_get(request: &Parts) -> Result<(), HttpError> {
     if request.method == Method::GET { Ok(()) } else { Err(HttpError::Method("GET")) }
+}
+
+fn only_post(request: &Parts) -> Result<(), HttpError> {
+    if request.method == Method::POST { Ok(()) } else { Err(HttpError::Method("POST")) }
 }
 
 fn json(value: &impl Serialize) -> Response<Full<Bytes>> {

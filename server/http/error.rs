@@ -9,17 +9,18 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::{
     Response, StatusCode,
-    header::{ALLOW, HeaderValue, RETRY_AFTER},
+    header::{ALLOW, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE},
 };
 
 use super::format::Format;
 use crate::{
     batcher::ScoreError,
-    codec::{binary, feedback::FeedbackDecodeError, json, recommend},
+    codec::{alertmanager::AlertmanagerDecodeError, binary, feedback::FeedbackDecodeError, json, recommend},
     feedback::{FeedbackError, IssueError, log::LogError},
     metrics::Outcome,
     recommend::RecommendError,
     repository::{NameError, RequestError},
+    retrain::RetrainError,
     rollout::OrderError,
 };
 
@@ -96,6 +97,16 @@ pub(super) enum HttpError {
     Repository(#[from] RequestError),
     #[error(transparent)]
     Rollout(#[from] OrderError),
+    #[error("no model has `retrain` in the configuration")]
+    NoRetrain,
+    #[error("this server hears no Alertmanager: it has no `retrain_token`")]
+    NoToken,
+    #[error("the header `authorization` must be `Bearer` with the token of `retrain_token`")]
+    Unauthorized,
+    #[error(transparent)]
+    Alertmanager(#[from] AlertmanagerDecodeError),
+    #[error(transparent)]
+    Retrain(#[from] RetrainError),
     #[error("not ready: {0}")]
     NotReady(&'static str),
 }
@@ -104,9 +115,14 @@ impl HttpError {
     /// The status that says whose fault it was.
     pub(super) fn status(&self) -> StatusCode {
         match self {
-            Self::NoRoute | Self::NoModel | Self::NoVersion | Self::NoCatalogue | Self::NoFeedback => {
-                StatusCode::NOT_FOUND
-            }
+            Self::NoRoute
+            | Self::NoModel
+            | Self::NoVersion
+            | Self::NoCatalogue
+            | Self::NoFeedback
+            | Self::NoRetrain
+            | Self::NoToken => StatusCode::NOT_FOUND,
+            Self::Unauthorized => StatusCode::UNAUTHORIZED,
             Self::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::ContentType | Self::NotJson | Self::ContentEncoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
@@ -125,6 +141,7 @@ impl HttpError {
             | Self::Json(_)
             | Self::Query(_)
             | Self::Binary(_)
+            | Self::Alertmanager(_)
             | Self::AnyVersion => StatusCode::BAD_REQUEST,
             Self::NoRoomForBody | Self::NotReady(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Feedback(error) => match error {
@@ -146,6 +163,12 @@ impl HttpError {
                 RecommendError::QueueFull | RecommendError::NoTime => StatusCode::SERVICE_UNAVAILABLE,
                 RecommendError::Expired => StatusCode::GATEWAY_TIMEOUT,
                 _ => StatusCode::INTERNAL_SERVER_ERROR,
+            },
+            Self::Retrain(error) => match error {
+                RetrainError::NoModel | RetrainError::NotConfigured => StatusCode::NOT_FOUND,
+                RetrainError::Refused(_) => StatusCode::CONFLICT,
+                RetrainError::Busy | RetrainError::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+                RetrainError::Folder(_) => StatusCode::INTERNAL_SERVER_ERROR,
             },
             Self::Repository(error) | Self::Rollout(OrderError::Repository(error)) => match error {
                 RequestError::NoModel | RequestError::NoVersion(_) => StatusCode::NOT_FOUND,
@@ -181,6 +204,9 @@ impl HttpError {
         let headers = response.headers_mut();
         if let Self::Method(allowed) = self {
             headers.insert(ALLOW, HeaderValue::from_static(allowed));
+        }
+        if self.status() == StatusCode::UNAUTHORIZED {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         if self.status() == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECONDS));

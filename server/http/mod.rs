@@ -6,7 +6,7 @@
 //! listener ─▶ router ─▶ predict (a dialect) ─▶ scoring ─▶ format, body ─▶ codec, features ─▶ batcher
 //!          ├▶ recommend ─▶ a version's catalogue             what is asked to be told later ─▶ receipts
 //!          ├▶ feedback ─▶ the log                            a version that is only tried ─▶ shadow
-//!          └▶ admin, health (the management port)          any failure ─▶ error
+//!          └▶ admin, health, retrain (the management port)   any failure ─▶ error
 //! ```
 
 mod admin;
@@ -20,6 +20,7 @@ mod predict;
 mod receipts;
 mod recommend;
 mod request_id;
+mod retrain;
 mod router;
 mod scoring;
 mod shadow;

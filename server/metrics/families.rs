@@ -146,6 +146,42 @@ pub const FAMILIES: &[Family] = &[
         "1 where the log of feedback could not be exported when that was last tried, so that it fills up, else 0.",
     ),
     server(
+        "millrace_alert_firing",
+        Kind::Gauge,
+        &["model"],
+        "1 where the model is not good enough by the mature window of the version that answers, else 0; of models with an alert.",
+    ),
+    server(
+        "millrace_alert_changes_total",
+        Kind::Counter,
+        &["model", "to"],
+        "Alerts that have begun to fire (firing) or have become quiet again (quiet).",
+    ),
+    server(
+        "millrace_alert_webhooks_total",
+        Kind::Counter,
+        &["result"],
+        "Changes of alerts that a webhook was to be told of: delivered, failed (however often it was tried), or dropped (too many waited).",
+    ),
+    server(
+        "millrace_retrain_requests_total",
+        Kind::Counter,
+        &["model", "by", "result"],
+        "Retrainings that were asked for by the model's alert, a schedule, a webhook or an operator: started, or refused because one was running, within the cooldown, because of the daily_maximum or the kill_switch, or because retrain_dir could not be used (failed).",
+    ),
+    server(
+        "millrace_retrain_running",
+        Kind::Gauge,
+        &["model"],
+        "1 while the model is being retrained, else 0.",
+    ),
+    server(
+        "millrace_retrain_total",
+        Kind::Counter,
+        &["model", "outcome"],
+        "Retrainings that have ended: ok, failed (another exit status than 0), timeout, kill_switch, stopped (with the server), not_exported (the log of feedback could not be), or not_started (no such program, say).",
+    ),
+    server(
         "millrace_model_loads_total",
         Kind::Counter,
         &["model", "result"],

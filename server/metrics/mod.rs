@@ -9,6 +9,7 @@ mod families;
 mod feedback;
 mod gpus;
 mod live;
+mod retrain;
 mod version;
 
 use std::{
@@ -26,6 +27,7 @@ pub use self::{
     families::{FAMILIES, Family, Kind},
     feedback::{FeedbackMetrics, Refused},
     live::LiveFacts,
+    retrain::WebhookResult,
     version::{CloseReason, Dialect, Dropped, Outcome, VersionFacts, VersionMetrics, VersionSeries},
 };
 
@@ -67,6 +69,7 @@ pub struct Metrics {
     pub feedback: FeedbackMetrics,
     shed: [Counter; 4],
     drift_dropped: Counter,
+    webhooks: [Counter; 3],
     /// Versions that take memory, loaded or not dropped yet.
     pub versions_in_memory: Gauge,
     server: PrometheusRecorder,
@@ -97,6 +100,9 @@ impl Metrics {
             shed: Shed::ALL
                 .map(|(_, reason)| counter(&server, "millrace_shed_total", &[Label::new("reason", reason)])),
             drift_dropped: counter(&server, "millrace_drift_dropped_rows_total", &[]),
+            webhooks: WebhookResult::ALL.map(|(_, result)| {
+                counter(&server, "millrace_alert_webhooks_total", &[Label::new("result", result)])
+            }),
             versions_in_memory: gauge(&server, "millrace_versions_in_memory", &[]),
             server,
             versions,
@@ -315,6 +321,12 @@ mod tests {
         metrics.current_version("shop", 7);
         metrics.rollout("shop", 8, 0.1);
         metrics.rollout_event("shop", "entered");
+        metrics.alert("shop", true);
+        metrics.alert_changed("shop", true);
+        metrics.webhook(WebhookResult::Delivered);
+        metrics.retrain_asked("shop", "alert", "started");
+        metrics.retrain_running("shop", true);
+        metrics.retrained("shop", "ok", 1);
         let text = metrics.render();
         for line in text.lines().filter(|line| line.starts_with("millrace_")) {
             let name = line.split(['{', ' ']).next().expect("a name");

@@ -24,10 +24,10 @@ use crate::{
 const FEEDBACK: &str = "/api/feedback";
 
 /// A folder with keys and a log, which outlives the servers over it.
-struct Kept(TempDir);
+pub(crate) struct Kept(pub(crate) TempDir);
 
 impl Kept {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let kept = Self(tempfile::tempdir().expect("a temporary folder"));
         kept.key('5');
         kept
@@ -41,7 +41,7 @@ impl Kept {
         self.0.path().join("feedback")
     }
 
-    fn server(&self, config: &str) -> Server {
+    pub(crate) fn server(&self, config: &str) -> Server {
         let models = Models::new();
         models.publish(MODEL, 1, first());
         let (keys, log) = (self.0.path().join("receipt.keys"), self.log());
@@ -64,11 +64,11 @@ fn receipt(server: &Server) -> String {
     answer.header("x-receipt").expect("a receipt").to_owned()
 }
 
-fn tell(server: &Server, events: &Value) -> Answer {
+pub(crate) fn tell(server: &Server, events: &Value) -> Answer {
     server.client().post(FEEDBACK, &json!({ "events": events }).to_string())
 }
 
-fn taken(answer: &Answer) -> (u64, u64) {
+pub(crate) fn taken(answer: &Answer) -> (u64, u64) {
     assert_eq!(answer.status, 200, "{}", answer.text());
     let number = |key: &str| answer.json()[key].as_u64().expect("a number");
     (number("accepted"), number("duplicates"))

@@ -13,6 +13,7 @@
 //! | `recomputation` | live quality, beside what the log comes to |
 //! | `rollout` | new versions that are tried before they answer |
 //! | `drift` | how far rows have moved |
+//! | `retrain` | alerts, and the child that trains a model anew |
 //! | `bad_input` | all others |
 //! | `management` | operators and probes |
 //! | `metrics` | what Prometheus scrapes |
@@ -39,6 +40,7 @@ mod receipts;
 mod recommend;
 mod recomputation;
 mod repository;
+mod retrain;
 mod rollout;
 mod swap;
 mod tidy;

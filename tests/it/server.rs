@@ -68,9 +68,13 @@ impl Server {
         Client::connect(self.address())
     }
 
+    pub(crate) fn management_address(&self) -> SocketAddr {
+        self.app().management_address()
+    }
+
     /// A connection to the management port.
     pub(crate) fn management(&self) -> Client {
-        Client::connect(self.app().management_address())
+        Client::connect(self.management_address())
     }
 
     /// Gives an order for the model.

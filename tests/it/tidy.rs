@@ -18,7 +18,7 @@ use crate::workspace;
 /// forbidden. Nothing below `http` knows HTTP, and what computes does not know what it computes for.
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("main", &["cli"]),
-    ("cli", &["app", "config", "engine", "feedback", "http", "repository", "rollout", "REVISION"]),
+    ("cli", &["app", "config", "engine", "feedback", "http", "repository", "retrain", "rollout", "REVISION"]),
     (
         "app",
         &[
@@ -28,6 +28,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "engine",
             "drift",
             "feedback",
+            "retrain",
             "metrics",
             "config",
             "workers",
@@ -48,6 +49,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "tensor",
             "drift",
             "feedback",
+            "retrain",
             "metrics",
             "config",
             "workers",
@@ -82,11 +84,26 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("drift", &["codec", "features", "metrics", "pace", "quality"]),
     // A label finds its answer by the receipt alone, and never by what is loaded.
     ("feedback", &["metrics", "quality"]),
+    // It meets the trainer in files only, and asks the repository which models there are.
+    ("retrain", &["feedback", "metrics", "repository"]),
     ("metrics", &[]),
     // How far the values of rows have moved is a question about features.
     ("quality", &["features", "tensor"]),
-    // The options of a batcher, drift, an engine, recommendations, a repository and its rollouts are their types.
-    ("config", &["batcher", "drift", "engine", "feedback", "quality", "recommend", "repository", "rollout"]),
+    // The options of a batcher, drift, an engine, recommendations, a repository, rollouts and a retraining are their types.
+    (
+        "config",
+        &[
+            "batcher",
+            "drift",
+            "engine",
+            "feedback",
+            "quality",
+            "recommend",
+            "repository",
+            "retrain",
+            "rollout",
+        ],
+    ),
     ("lib", &[]),
 ];
 

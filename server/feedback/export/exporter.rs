@@ -1,6 +1,6 @@
 //! A file for each segment of a log, while a server runs: segments that are sealed are written as tables and marked, so that
 //! retention may delete them. A segment that is written to is sealed when it has been for long enough, so that little
-//! feedback does not wait for a segment to be full.
+//! feedback does not wait for a segment to be full, and when somebody asks for all that there is.
 
 use std::{
     fs::{self, File},
@@ -33,23 +33,33 @@ pub struct ExportOptions {
 /// A thread that exports. Dropping it waits for the file at hand.
 pub struct Exporter {
     /// `None` once dropped.
-    stop: Option<Sender<()>>,
+    asks: Option<Sender<Ask>>,
     thread: Option<JoinHandle<()>>,
 }
+
+/// An export that is asked for, and where to say what came of it.
+type Ask = Sender<Result<(), String>>;
 
 impl Exporter {
     /// Starts the thread.
     pub fn start(log: Arc<Log>, options: ExportOptions, metrics: Arc<Metrics>) -> io::Result<Self> {
-        let (stop, stopped) = channel::bounded(0);
-        let work = move || Work { log, options, metrics }.run(&stopped);
+        let (asks, asked) = channel::bounded(1);
+        let work = move || Work { log, options, metrics }.run(&asked);
         let thread = thread::Builder::new().name("feedback export".to_owned()).spawn(work)?;
-        Ok(Self { stop: Some(stop), thread: Some(thread) })
+        Ok(Self { asks: Some(asks), thread: Some(thread) })
+    }
+
+    /// Seals the segment that is written to and exports all that is in the log by now. What came of that is received, once: an
+    /// error is the reason why a part of it is no table yet. `None` where somebody else's export still waits.
+    pub fn export_now(&self) -> Option<Receiver<Result<(), String>>> {
+        let (ask, answer) = channel::bounded(1);
+        self.asks.as_ref()?.try_send(ask).ok().map(|()| answer)
     }
 }
 
 impl Drop for Exporter {
     fn drop(&mut self) {
-        drop(self.stop.take());
+        drop(self.asks.take());
         if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
             tracing::error!("the export of feedback panicked");
         }
@@ -78,7 +88,7 @@ enum Fault {
 }
 
 impl Work {
-    fn run(&self, stopped: &Receiver<()>) {
+    fn run(&self, asked: &Receiver<Ask>) {
         let mut sealed = Instant::now();
         // What was wrong, so that it is said once and not every time.
         let mut said = None;
@@ -88,19 +98,31 @@ impl Work {
                 // A log that has failed says so itself.
                 let _ = self.log.seal();
             }
-            let fault = self.export_all().err().map(|fault| format!("{:#}", anyhow::Error::from(fault)));
-            self.metrics.feedback.exported(fault.is_none());
-            if let Some(reason) = fault.as_ref().filter(|reason| said.as_ref() != Some(*reason)) {
-                tracing::error!(
-                    reason,
-                    "feedback cannot be exported; it stays in the log and is tried again"
-                );
-            }
-            said = fault;
-            if stopped.recv_timeout(PAUSE.min(self.options.every)) != Err(RecvTimeoutError::Timeout) {
-                return;
+            self.attempt(&mut said).ok();
+            match asked.recv_timeout(PAUSE.min(self.options.every)) {
+                Ok(ask) => {
+                    sealed = Instant::now();
+                    let seal =
+                        self.log.seal().map_err(|error| format!("the segment cannot be sealed: {error}"));
+                    let exported = self.attempt(&mut said);
+                    // Whoever asked may have lost patience.
+                    let _ = ask.send(seal.and(exported));
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
             }
         }
+    }
+
+    /// Exports what is sealed, and tells of failures but those that were `said` the last time.
+    fn attempt(&self, said: &mut Option<String>) -> Result<(), String> {
+        let fault = self.export_all().err().map(|fault| format!("{:#}", anyhow::Error::from(fault)));
+        self.metrics.feedback.exported(fault.is_none());
+        if let Some(reason) = fault.as_ref().filter(|reason| said.as_ref() != Some(*reason)) {
+            tracing::error!(reason, "feedback cannot be exported; it stays in the log and is tried again");
+        }
+        said.clone_from(&fault);
+        fault.map_or(Ok(()), Err)
     }
 
     /// Exports what is sealed and was not, oldest first, up to what cannot be.
@@ -279,6 +301,24 @@ mod tests {
         fs::remove_file(folder.path().join("tables")).expect("a file");
         work.export_all().expect("exported");
         assert_eq!(ids(folder.path()), ["0", "1"]);
+    }
+
+    #[test]
+    fn who_asks_gets_all_that_there_is_or_the_reason_why_not() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let log = open(&folder.path().join("log"));
+        append(&log, 0..3);
+        let Work { options, metrics, .. } = work(&log, folder.path());
+        let exporter = Exporter::start(Arc::clone(&log), options, metrics).expect("a thread");
+        let ask = || exporter.export_now().expect("nobody else asks").recv().expect("an answer");
+        assert_eq!(ask(), Ok(()));
+        assert_eq!(ids(folder.path()), ["0", "1", "2"]);
+        assert_eq!(ask(), Ok(()), "there is nothing more");
+        append(&log, 3..4);
+        fs::rename(folder.path().join("tables"), folder.path().join("away")).expect("renamed");
+        fs::write(folder.path().join("tables"), "in the way").expect("a file");
+        let reason = ask().expect_err("no folder");
+        assert!(reason.contains("tables"), "{reason}");
     }
 
     #[test]
