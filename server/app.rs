@@ -155,13 +155,7 @@ impl App {
         let standings = journals.as_ref().map(Journals::standings).unwrap_or_default();
         let (repository, watcher) = Repository::new(config, loader, standings);
         let repository = Arc::new(repository);
-        let rollouts = journals.map(|journals| {
-            let (repository, live, metrics) =
-                (Arc::clone(&repository), Arc::clone(&live), Arc::clone(&metrics));
-            let (rollouts, conductor) = Conductor::new(config, journals, repository, live, metrics);
-            spawn("rollout", move || conductor.run()).map(|thread| (rollouts, thread))
-        });
-        let rollouts = rollouts.transpose()?;
+        let rollouts = rollouts(config, journals, &repository, &live, &metrics)?;
         let stopping = Arc::new(Stopping::default());
 
         let reaper = spawn("reaper", move || reaper_thread.run())?;
@@ -411,6 +405,21 @@ fn retrain(
     let opened = Retrain::new(options, folder.clone(), around);
     let (retrain, thread) = opened.map_err(|source| StartError::Retrain { path: folder, source })?;
     Ok(Some((retrain, spawn("retrain", move || thread.run())?)))
+}
+
+/// Who decides about versions that are tried, and the thread of it; nobody where there are no journals.
+fn rollouts(
+    config: &Config,
+    journals: Option<Journals>,
+    repository: &Arc<Repository>,
+    live: &Arc<Live>,
+    metrics: &Arc<Metrics>,
+) -> Result<Option<(Rollouts, JoinHandle<()>)>, StartError> {
+    let Some(journals) = journals else { return Ok(None) };
+    let (repository, live, metrics) = (Arc::clone(repository), Arc::clone(live), Arc::clone(metrics));
+    let (rollouts, conductor) = Conductor::new(config, journals, repository, live, metrics);
+    let thread = spawn("rollout", move || conductor.run())?;
+    Ok(Some((rollouts, thread)))
 }
 
 /// What judges the answers of this server.

@@ -49,8 +49,8 @@ pub struct Retrainer {
     around: Surroundings,
     requests: Receiver<Request>,
     run: Option<Run>,
-    /// When schedules were last looked at.
-    looked: Option<Instant>,
+    /// When schedules are looked at next.
+    next_look: Instant,
     /// From when on the schedule of a model asks again that was refused.
     again: BTreeMap<ModelName, Instant>,
 }
@@ -65,7 +65,8 @@ impl Retrainer {
         fs::create_dir_all(&folder)?;
         History::read(&folder)?;
         let again = BTreeMap::new();
-        let retrainer = Self { options, folder, around, requests, run: None, looked: None, again };
+        let retrainer =
+            Self { options, folder, around, requests, run: None, next_look: Instant::now(), again };
         // That they are there before anything happens is what makes the first one a change.
         let named = retrainer.options.models.iter().filter(|(_, options)| options.is_some());
         named.for_each(|(model, _)| retrainer.show(model));
@@ -177,10 +178,10 @@ impl Retrainer {
 
     /// Has every model retrained that is due by the clock, once a second at most.
     fn follow_schedules(&mut self) {
-        if self.looked.is_some_and(|looked| looked.elapsed() < REST) {
+        if Instant::now() < self.next_look {
             return;
         }
-        self.looked = Some(Instant::now());
+        self.next_look = Instant::now() + REST;
         let of_schedule =
             |model: &ModelName| self.options.of(model).is_some_and(|options| options.limits.every.is_some());
         let models: Vec<ModelName> = self.models().into_iter().filter(of_schedule).collect();
@@ -191,6 +192,7 @@ impl Retrainer {
             Ok(due) => due,
             Err(error) => {
                 tracing::error!(%error, "the history of retrainings cannot be used; no schedule is followed");
+                self.next_look = Instant::now() + ASK_AGAIN;
                 return;
             }
         };
@@ -256,5 +258,5 @@ const OUTPUT: &str = "output";
 const WATCH: Duration = Duration::from_millis(100);
 const REST: Duration = Duration::from_secs(1);
 
-/// How soon a schedule asks again that was refused.
+/// How soon a schedule asks again that was refused, and schedules are looked at again that could not be followed.
 const ASK_AGAIN: Duration = Duration::from_mins(1);

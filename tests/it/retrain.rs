@@ -1,7 +1,7 @@
 //! Alerts from real labels, who is told of them, and the child that they start, with a shell script in the trainer's place.
 
 use std::{
-    fs,
+    fs::{self, File},
     io::{BufRead, BufReader, Read, Write},
     net::TcpListener,
     path::PathBuf,
@@ -200,6 +200,11 @@ fn limits_outlive_the_server_and_an_operator_is_told_of_them() {
     assert!(server.stop());
 
     let server = shop.server(script, "max_a_day = 2", "");
+    // As a child has it whose server was killed, or another server over the same folder.
+    let turn = File::open(shop.path("runs/running")).expect("it is there");
+    turn.lock().expect("nobody has it");
+    assert_eq!(order(&server).error(), "a retraining is running");
+    drop(turn);
     let firing = [("firing", "f", json!({ "model": MODEL }))];
     assert_eq!(notify(&server, &firing), ["refused"], "the cooldown outlives the server");
     let run = Command::new(env!("CARGO_BIN_EXE_millrace"))
@@ -232,7 +237,7 @@ fn what_runs_is_ended_by_its_timeout_the_kill_switch_and_the_servers_end() {
         let status = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
         status.is_empty() || status.contains(") Z ")
     };
-    let server = shop.server(script, "timeout_ms = 300, cooldown_ms = 0", "");
+    let server = shop.server(script, "timeout_ms = 3000, cooldown_ms = 0", "");
     assert_eq!(order(&server).status, 200);
     let child = children(1);
     wait_for_metric(&server, "millrace_retrain_total{model=\"shop\",outcome=\"timeout\"} 1\n");
