@@ -19,7 +19,7 @@ BAND_TOP, BAND_HEIGHT = PLOT_TOP + PLOT_HEIGHT + 34, 44
 HEIGHT = BAND_TOP + BAND_HEIGHT + 64
 CHAR = 6.3
 """About how wide a character is."""
-MIN_LABELS = 500
+MIN_LABELS = 200
 """Labels without which an accuracy is not drawn: it would be mostly chance."""
 COLOURS = {1: "#2f6fb5", 2: "#1f8a55", 3: "#c8432f"}
 OTHER = "#7a5ca8"
@@ -139,10 +139,12 @@ class _Panel:
     def _days(self) -> Iterator[str]:
         y = BAND_TOP + BAND_HEIGHT
         yield _line(self.left, y, self.left + self.width, y, PALE)
-        for day, seconds in self.timeline.days:
+        ends = [seconds for _, seconds in self.timeline.days[1:]] + [self.timeline.samples[-1].seconds]
+        for (day, seconds), end in zip(self.timeline.days, ends, strict=True):
             x = self._x(seconds)
             yield _line(x, y, x, y + 5, PALE)
-            if x + CHAR * 5 < self.left + self.width:
+            # A day of which there is hardly anything goes without.
+            if self._x(end) - x > CHAR * 7:
                 yield _text(x + 3, y + 16, f"day {day - self.first_day + 1}", PALE, size=11)
 
 
