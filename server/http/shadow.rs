@@ -20,7 +20,7 @@ pub(super) fn copy(trial: &Arc<Trial>, key: Option<&[u8]>, body: &Bytes, scores:
     if trial.candidate.stage != TrialStage::Shadow || !trial.takes(key) {
         return;
     }
-    let Some(room) = trial.copy() else { return };
+    let Some(room) = trial.copy(body.len()) else { return };
     tokio::spawn(score(room, body.clone(), scores.to_vec()));
 }
 

@@ -96,10 +96,10 @@ impl Trial {
         self.is_halted.store(true, Ordering::Relaxed);
     }
 
-    /// Room to copy a request to a shadow; `None`, which is counted, where enough are under way.
-    pub fn copy(self: &Arc<Self>) -> Option<CopyRoom> {
+    /// Room to copy a request of so many bytes to a shadow; `None`, which is counted, where enough are under way or it is large.
+    pub fn copy(self: &Arc<Self>, bytes: usize) -> Option<CopyRoom> {
         let room = CopyRoom(Arc::clone(self));
-        if self.copies.open.fetch_add(1, Ordering::Relaxed) < MAX_COPIES {
+        if self.copies.open.fetch_add(1, Ordering::Relaxed) < MAX_COPIES && bytes <= MAX_COPY_BYTES {
             return Some(room);
         }
         self.copies.dropped.fetch_add(1, Ordering::Relaxed);
@@ -188,6 +188,9 @@ const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
 
 /// Copies that may be under way. A shadow that is too slow for its share is compared on what it can take.
 const MAX_COPIES: usize = 64;
+
+/// The largest body that is copied, so that copies take 16 MiB at most.
+const MAX_COPY_BYTES: usize = 256 * 1024;
 
 #[cfg(test)]
 mod tests {
