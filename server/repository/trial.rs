@@ -8,7 +8,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use super::{Candidate, Version};
@@ -26,6 +26,8 @@ pub struct Trial {
     pub tried: Tally,
     /// Of copies, where it is a shadow.
     pub copies: Copies,
+    /// When this began. A trial that goes on after a restart begins anew with it.
+    pub began: Instant,
     is_halted: AtomicBool,
     /// Requests without a key.
     dealt: AtomicU64,
@@ -72,6 +74,7 @@ impl Trial {
             stable: Tally::default(),
             tried: Tally::default(),
             copies: Copies::default(),
+            began: Instant::now(),
             is_halted: AtomicBool::new(false),
             dealt: AtomicU64::new(0),
         }
@@ -102,7 +105,7 @@ impl Trial {
         if self.copies.open.fetch_add(1, Ordering::Relaxed) < MAX_COPIES && bytes <= MAX_COPY_BYTES {
             return Some(room);
         }
-        self.copies.dropped.fetch_add(1, Ordering::Relaxed);
+        self.copies.drop_one();
         None
     }
 }
@@ -158,7 +161,12 @@ impl Copies {
         self.distance.fetch_add((f64::from(distance) * 1e6) as u64, Ordering::Relaxed);
     }
 
-    /// Requests that were not copied, as too many copies were under way.
+    /// Counts a copy that nothing came of.
+    pub fn drop_one(&self) {
+        self.dropped.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Requests that were not copied, or whose copies the version had no room or time for: nobody waited for those.
     pub fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
     }
