@@ -30,7 +30,7 @@ class Chart:
         rows = -(-len(self.panels) // 2)
         width, height = 2 * WIDTH + 3 * MARGIN, HEAD + rows * (HEIGHT + MARGIN)
         parts = [
-            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif" font-size="12">',
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" {FONT}>',
             f"<title>{escape(self.title)}</title>",
             f'<rect width="{width}" height="{height}" fill="#ffffff"/>',
             f'<text x="{MARGIN}" y="28" font-size="16" fill="{INK}">{escape(self.title)}</text>',
@@ -82,6 +82,7 @@ def _step(span: float) -> float:
 WIDTH, HEIGHT, MARGIN, HEAD = 440, 230, 40, 96
 """Of a panel, around it, and above all."""
 LEFT, PLOT = 40, 200
+FONT = 'font-family="sans-serif" font-size="12"'
 INK = "#222222"
 COLOURS = ("#0b62a4", "#d1495b", "#5f8f3e")
 STEPS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)

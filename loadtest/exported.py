@@ -1,4 +1,5 @@
-"""The tables that a server has exported of its feedback: how many events they hold, and how good the answers were by them."""
+"""The tables that a server has exported of its feedback: how many events they hold, and how good the answers were by
+them."""
 
 import time
 from collections import defaultdict

@@ -1,5 +1,5 @@
-"""The lines of a shop's invoices, Online Retail II, in the order of time: what the shop knows at a moment, and who bought what in
-the week that follows."""
+"""The lines of a shop's invoices, Online Retail II, in the order of time: what the shop knows at a moment, and who bought
+what in the week that follows."""
 
 import bisect
 from collections.abc import Iterator

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 
 def auc(scores: NDArray[Any], labels: NDArray[Any]) -> float:
-    """The share of pairs of a row that happened and one that did not in which the first has the higher score; a tie counts half.
-    Not a number where rows of one kind are missing."""
+    """The share of pairs of a row that happened and one that did not in which the first has the higher score; a tie counts
+    half. Not a number where rows of one kind are missing."""
     happened, others = scores[labels], numpy.sort(scores[~labels])
     if not len(happened) or not len(others):
         return float("nan")
@@ -23,7 +23,8 @@ def accuracy(scores: NDArray[Any], labels: NDArray[Any], threshold: float) -> fl
 
 
 def recall(ranked: Sequence[str], bought: frozenset[str], k: int) -> float:
-    """Of what was bought, or of `k` where that is fewer, the share among the first `k`; not a number where nothing was bought."""
+    """Of what was bought, or of `k` where that is fewer, the share among the first `k`; not a number where nothing was
+    bought."""
     if not bought:
         return float("nan")
     return len(bought.intersection(ranked[:k])) / min(len(bought), k)

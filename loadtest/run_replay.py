@@ -1,11 +1,11 @@
-"""A shop's year replayed week by week: `make replay DATA=folder`, or see docs/replay.md.
+"""A shop's half year replayed week by week: `make replay DATA=folder`, or see docs/replay.md.
 
-The invoices of Online Retail II from June 2010 on go through a running server. Two models answer: both begin as the same version,
-learnt from everything before June; one is retrained every week on what the server has exported of its feedback, the other
-never. Each week's customers are asked about before anything of that week is known, and what they bought is told a day late. How
-good the answers were is reported week by week, and what the server says of it live is held against its exported log. Progress goes to
-standard error, a table to standard output, and the last line is one JSON object. The status is 1 where something is not as
-it should be.
+The invoices of Online Retail II from June 2010 on go through a running server. Two models answer: both begin as the same
+version, learnt from everything before June; one is retrained every week on what the server has exported of its feedback,
+the other never. Each week's customers are asked about before anything of that week is known, and what they bought is told
+a day late. How good the answers were is reported week by week, and what the server says of it live is held against its
+exported log. Progress goes to standard error, a table to standard output, and the last line is one JSON object. The status
+is 1 where something is not as it should be.
 """
 
 import argparse
@@ -115,8 +115,8 @@ class Results:
     def table(self) -> str:
         """The figures, for people; in Markdown."""
         head = ["week from", "customers", "strangers", "rows", "version"]
-        lines = [head + [name for name in FIGURES.values()] + ["live AUC", "by the log"]]
-        lines.append([":--" if name == head[0] else "--:" for name in lines[0]])
+        head += [*FIGURES.values(), "live AUC", "by the log"]
+        lines: list[list[object]] = [[*head], [":--", *["--:"] * (len(head) - 1)]]
         for start, shown in self.weeks:
             answers = shown[RETRAINED]
             live = self.live.get((RETRAINED, answers.version), {})

@@ -1,5 +1,5 @@
-"""The shop before the server: what it asks for its customers, how good the answers were by what they then bought, and what it
-tells of that, late."""
+"""The shop before the server: what it asks for its customers, how good the answers were by what they then bought, and what
+it tells of that, late."""
 
 import http.client
 import json
@@ -79,29 +79,17 @@ class Shop:
         self._connection.close()
 
     def _show(self, model: str, week: Week, customer: int, items: list[str], shown: dict[str, Shown]) -> None:
-        basket, before = week.baskets[customer], week.past.basket(customer)
-        bought = frozenset(basket) & week.past.items
-        scores, version = [], None
-        for first in range(0, len(items), ROWS):
-            part = items[first : first + ROWS]
-            body = {"input": [[customer, item] for item in part]}
-            answer, headers = self._call(f"/api/predict/{model}", body, {"x-receipt": "true"})
-            scores += answer["output"]
-            version = _same(model, version, headers)
-            for row, item in enumerate(part):
-                event = {"receipt": headers["x-receipt"], "row": row, "label": int(item in bought)}
-                self._pending.append((basket.get(item, week.end) + DELAY, event))
-        best, best_new = [], []
-        for excluded, ranked in ((frozenset[str](), best), (before, best_new)):
-            body = {"user": customer, "k": BEST, "exclude": sorted(excluded)}
-            answer, headers = self._call(f"/api/recommend/{model}", body)
-            ranked += [str(one["item"]) for one in answer["output"]]
-            version = _same(model, version, headers)
-        answers = shown.setdefault(model, Shown(version))
-        _same(model, answers.version, headers)
+        bought, before = frozenset(week.baskets[customer]) & week.past.items, week.past.basket(customer)
+        versions: set[int] = set()
+        values = numpy.array(self._score(model, week, customer, items, versions))
+        best = self._best(model, customer, frozenset(), versions)
+        best_new = self._best(model, customer, before, versions)
+        answers = shown.setdefault(model, Shown(min(versions)))
+        if versions != {answers.version}:
+            raise LoadError(f"{model}: versions {versions} answered in a week of version {answers.version}")
         answers.rows += len(items)
         answers.strangers += customer not in self._known.baskets
-        values, labels = numpy.array(scores), numpy.array([item in bought for item in items])
+        labels = numpy.array([item in bought for item in items])
         is_new = numpy.array([item not in before for item in items])
         # Of what the eldest model knows, so that nothing is a stranger to it.
         is_known = numpy.array([customer in self._known.baskets and item in self._known.items for item in items])
@@ -112,6 +100,27 @@ class Shop:
             "new_recall_at_20": measures.recall(best_new, bought - before, BEST),
             "known_auc": measures.auc(values[is_known], labels[is_known]),
         })  # fmt: skip
+
+    def _score(self, model: str, week: Week, customer: int, items: list[str], versions: set[int]) -> list[float]:
+        """The scores of items, whose labels will be told."""
+        basket, scores = week.baskets[customer], []
+        for first in range(0, len(items), ROWS):
+            part = items[first : first + ROWS]
+            body = {"input": [[customer, item] for item in part]}
+            answer, headers = self._call(f"/api/predict/{model}", body, {"x-receipt": "true"})
+            scores += answer["output"]
+            versions.add(int(headers["x-model-version"]))
+            for row, item in enumerate(part):
+                event = {"receipt": headers["x-receipt"], "row": row, "label": int(item in basket)}
+                self._pending.append((basket.get(item, week.end) + DELAY, event))
+        return scores
+
+    def _best(self, model: str, customer: int, excluded: frozenset[str], versions: set[int]) -> list[str]:
+        """The items that are recommended."""
+        body = {"user": customer, "k": BEST, "exclude": sorted(excluded)}
+        answer, headers = self._call(f"/api/recommend/{model}", body)
+        versions.add(int(headers["x-model-version"]))
+        return [str(one["item"]) for one in answer["output"]]
 
     def _tell(self, events: list[dict[str, Any]]) -> None:
         answer, _ = self._call("/api/feedback", {"events": events})
@@ -131,14 +140,6 @@ class Shop:
                 break
             time.sleep(pause)
         raise LoadError(f"{path}: status {response.status}: {answer}")
-
-
-def _same(model: str, version: int | None, headers: dict[str, str]) -> int:
-    """The version of an answer, which must be that of the others of the week."""
-    found = int(headers["x-model-version"])
-    if version not in (None, found):
-        raise LoadError(f"{model}: version {found} answered in a week of version {version}")
-    return found
 
 
 EVENTS = 500
