@@ -52,7 +52,7 @@ replicas-check:
 	cargo build --release --workspace --exclude millrace-tensorrt
 	$(WITH_ONNXRUNTIME) python3 loadtest/run_replicas.py
 
-## A server that is killed 1,000 times while it takes feedback, for some ten minutes; ARGS="--kills 20" only tries it.
+## A server that is killed 1,000 times while it takes feedback, for some eight minutes; ARGS="--kills 20" only tries it.
 crash-check: $(TARGET)/tools/replay/bin/python
 	cargo build --release -p millrace
 	$(WITH_ONNXRUNTIME) $< loadtest/run_crashes.py $(ARGS)
