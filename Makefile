@@ -1,5 +1,5 @@
 # Each target is a line or two over plain cargo; what it needs beyond Debian's packages it fetches itself.
-.PHONY: demo demo-loop test bench loadtest loadtest-peers loadtest-feedback replicas-check overload train-retail train-adult bench-train bench-recommend tensorrt tensorrt-check tensorrt-memcheck gpu-check gpu-bundle mlflow-check
+.PHONY: demo demo-loop test bench loadtest loadtest-peers loadtest-feedback replicas-check crash-check overload replay train-retail train-adult bench-train bench-recommend tensorrt tensorrt-check tensorrt-memcheck gpu-check gpu-bundle mlflow-check
 
 # What a failed recipe has begun is not taken for done the next time.
 .DELETE_ON_ERROR:
@@ -58,10 +58,25 @@ replicas-check:
 	cargo build --release --workspace --exclude millrace-tensorrt
 	$(WITH_ONNXRUNTIME) python3 loadtest/run_replicas.py
 
+## A server that is killed 1,000 times while it takes feedback, for some eight minutes; ARGS="--kills 20" only tries it.
+crash-check: $(TARGET)/tools/replay/bin/python
+	cargo build --release -p millrace
+	$(WITH_ONNXRUNTIME) $< loadtest/run_crashes.py $(ARGS)
+
 ## What becomes of 2, 5 and 10 times as many requests as a slow model can answer, for some four minutes.
 overload: $(TARGET)/tools/bin/oha
 	cargo build --release --workspace --exclude millrace-tensorrt
 	$(WITH_ONNXRUNTIME) python3 loadtest/run.py --only overload $(ARGS)
+
+## Half a year of the data set Online Retail II in the folder DATA, week by week through a server, a model retrained every week
+## beside one that never is, for some 30 to 60 minutes. ARGS="--weeks 3" only tries it.
+replay: $(TARGET)/tools/replay/bin/python
+	cargo build --release --workspace --exclude millrace-tensorrt
+	$(WITH_ONNXRUNTIME) $< loadtest/run_replay.py "$(DATA)" $(ARGS)
+
+$(TARGET)/tools/replay/bin/python:
+	python3 -m venv $(TARGET)/tools/replay
+	$@ -m pip install --quiet pyarrow==26.0.1 numpy==2.4.6
 
 ## Trains on the data set Online Retail II in the folder DATA and publishes it in models/.
 train-retail:

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-import chart
+import loop_chart
 import servers
 import traffic
 import webhook
@@ -28,7 +28,7 @@ from machine import ROOT
 from protocol import MODEL
 from runs import LoadError, say
 from servers import Millrace, ServerError
-from shop import CAPTION, DAY_S, HIGH, LOW, MATURITY_S, MIN_LABELS, ROWS_PER_DAY, TRAINING_DAYS, WINDOW_S, Shop
+from loop_shop import CAPTION, DAY_S, HIGH, LOW, MATURITY_S, MIN_LABELS, ROWS_PER_DAY, TRAINING_DAYS, WINDOW_S, Shop
 from traffic import Traffic, Visit
 from watch import Sample, Timeline, Watch
 
@@ -146,7 +146,7 @@ def _show(results: Results) -> None:
         seen = [timeline.as_json() for timeline in results.timelines]
         (shop.folder / "timeline.json").write_text(json.dumps(seen), encoding="utf-8")
     picture = ROOT / "docs/loop.svg"
-    picture.write_text(chart.draw(results.timelines, LOW, HIGH, CAPTION), encoding="utf-8")
+    picture.write_text(loop_chart.draw(results.timelines, LOW, HIGH, CAPTION), encoding="utf-8")
     say(f"the picture is {picture.relative_to(ROOT)}")
 
 

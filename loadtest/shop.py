@@ -1,174 +1,150 @@
-"""The shop of the loop: a synthetic log, the models that are trained on parts of it, and the server's configuration."""
+"""The shop before the server: what it asks for its customers, how good the answers were by what they then bought, and what
+it tells of that, late."""
 
-import csv
+import http.client
 import json
-import os
-import secrets
-import shutil
-import subprocess
-from dataclasses import dataclass, replace
-from pathlib import Path
+import random
+import time
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
 
-import traffic
-from machine import ROOT
-from protocol import MODEL
-from runs import LoadError, say
-from servers import HOST
-from traffic import Row
+import numpy
 
-USERS, ITEMS = 200, 150
-ROWS_PER_SECOND = 1500
-DAY_S = 14
-"""How long a day of the shop takes."""
-ROWS_PER_DAY = ROWS_PER_SECOND * DAY_S
-TRAINING_DAYS, SHIFT_DAY, DAYS = 7, 9, 28
-"""The days of the log: so many are what version 1 is trained on, after so many tastes shift, and so many are there if need be."""
-WINDOW_S, MATURITY_S = 20, 5
-LOW, HIGH = 0.70, 0.80
-"""The accuracy under which the model is not good enough, and the one that it must have otherwise."""
-MIN_LABELS = 500
-"""Labels of a version without which nobody decides anything."""
-SHARE = 0.3
-"""Of the requests, what a version answers that is tried."""
-CAPTION = (
-    f"A day takes {DAY_S} s. Accuracy is of the answers of {WINDOW_S} s, up to {MATURITY_S} s ago: "
-    "their labels have come by then. So it shows late what happens."
-)
-PIPELINE = ROOT / "trainer/pipelines/loop.toml"
+import measures
+from invoices import Past, Week
+from runs import LoadError
+from servers import HOST, Millrace
 
-CONFIG = """
-receipt_keys = {keys}
-feedback_dir = {feedback}
-feedback_export = {{ dir = {exported}, label_column = "clicked", time_column = "event_time", interval_ms = 2000 }}
-rollout_dir = {rollout}
-retrain_dir = {retrain}
-
-[models.{model}]
-receipts = true
-threshold = 0.5
-quality_window_ms = {window_ms}
-quality_step_ms = 1000
-quality_maturity_ms = {maturity_ms}
-
-[models.{model}.rollout]
-enter = "canary"
-share = {share}
-measure = "accuracy"
-margin = 0.01
-min_labels = {min_labels}
-min_requests = 200
-max_latency_ratio = 10.0
-max_age_ms = 120000
-
-[models.{model}.alert]
-below = {low}
-clear = 0.75
-min_labels = {min_labels}
-hold_ms = 0
-webhook = "http://{host}:{hook}/"
-
-[models.{model}.retrain]
-command = {command}
-dir = {folder}
-on_alert = true
-cooldown_ms = 60000
-max_a_day = 4
-timeout_ms = 120000
-"""
-
-NO_GATES = """
-[gates]
-accuracy = 0.0
-max_auc_drop = 1.0
-max_calibration_error = 1.0
-max_latency_ms = 1000.0
-"""
+SAMPLE = 200
+"""Items that a customer did not buy in the week, drawn for each; those bought are told apart from these."""
+BEST = 20
+"""Items that are recommended."""
+DELAY = timedelta(days=1)
+"""Between a purchase, or the end of a week without it, and the moment at which the server is told."""
 
 
-@dataclass(frozen=True)
+@dataclass
+class Shown:
+    """A week's answers of one model."""
+
+    version: int
+    rows: int = 0
+    strangers: int = 0
+    """Customers of whom the eldest model knows nothing."""
+    customers: list[dict[str, float]] = field(default_factory=list)
+    """The figures of each; not a number where there was nothing to tell."""
+
+    def figures(self) -> dict[str, float]:
+        """Each figure's mean over the customers for whom there is one."""
+        names = self.customers[0]
+        return {name: float(numpy.nanmean([customer[name] for customer in self.customers])) for name in names}
+
+
 class Shop:
-    """A folder with the shop's log, its models, and what servers leave behind."""
+    """A shop that asks several models the same and shows its customers what they say."""
 
-    folder: Path
-    target: Path
-    """Cargo's target folder."""
-    onnxruntime: str
-    rows: list[Row]
+    def __init__(self, server: Millrace, models: tuple[str, ...], known: Past) -> None:
+        """`known` is what the eldest model has learnt from."""
+        self._models = models
+        self._known = known
+        self._connection = http.client.HTTPConnection(HOST, server.port, timeout=60)
+        self._pending: list[tuple[datetime, dict[str, Any]]] = []
+        self.told = 0
 
-    @staticmethod
-    def open() -> "Shop":
-        """A new one, in Cargo's target folder."""
-        target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")).resolve()
-        onnxruntime = os.environ.get("MILLRACE_ONNXRUNTIME")
-        if not onnxruntime:
-            raise LoadError("MILLRACE_ONNXRUNTIME must name the library whose path deploy/onnxruntime.sh prints")
-        folder = target / "demo-loop"
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        keys, log = folder / "receipt.keys", folder / "shop.csv"
-        keys.write_text(secrets.token_hex(32), encoding="ascii")
-        keys.chmod(0o600)
-        size = ["--users", USERS, "--items", ITEMS, "--events", DAYS * ROWS_PER_DAY, "--days", DAYS]
-        command = [target / "release/millrace-trainer", "synth", "--out", log, *size, "--shift-at", SHIFT_DAY / DAYS]
-        say(_run([str(word) for word in command], onnxruntime).strip())
-        return Shop(folder, target, onnxruntime, traffic.read(log))
+    def show(self, week: Week) -> dict[str, Shown]:
+        """Asks for everybody who will buy in the week, and judges the answers; what comes of them is told later."""
+        shown: dict[str, Shown] = {}
+        for customer, basket in week.baskets.items():
+            bought = frozenset(basket) & week.past.items
+            draw = random.Random(f"{week.start} {customer}")
+            others = draw.sample(sorted(week.past.items - bought), SAMPLE)
+            if bought:
+                for model in self._models:
+                    self._show(model, week, customer, sorted(bought) + others, shown)
+        lines = [(line.at + DELAY, {"id": f"line-{line.number}", "record": line.record}) for line in week.lines]
+        self._pending += lines
+        self._connection.close()
+        return shown
 
-    @property
-    def shift(self) -> int:
-        """The moment at which tastes shift, in seconds since 1970."""
-        return self.rows[SHIFT_DAY * ROWS_PER_DAY].at
+    def tell(self, until: datetime | None = None) -> None:
+        """Tells what has become known until a moment, or all that is left, in that order."""
+        is_known = [until is None or known <= until for known, _ in self._pending]
+        due = [event for event, is_due in zip(self._pending, is_known, strict=True) if is_due]
+        self._pending = [event for event, is_due in zip(self._pending, is_known, strict=True) if not is_due]
+        due.sort(key=lambda event: event[0])
+        for first in range(0, len(due), EVENTS):
+            self._tell([event for _, event in due[first : first + EVENTS]])
+        # A training comes next, and the server closes what is idle for long.
+        self._connection.close()
 
-    @property
-    def journal(self) -> Path:
-        """What the server writes down of its decisions."""
-        return self.folder / f"rollout/{MODEL}.jsonl"
+    def _show(self, model: str, week: Week, customer: int, items: list[str], shown: dict[str, Shown]) -> None:
+        bought, before = frozenset(week.baskets[customer]) & week.past.items, week.past.basket(customer)
+        versions: set[int] = set()
+        values = numpy.array(self._score(model, week, customer, items, versions))
+        best = self._best(model, customer, frozenset(), versions)
+        best_new = self._best(model, customer, before, versions)
+        answers = shown.setdefault(model, Shown(min(versions)))
+        if versions != {answers.version}:
+            raise LoadError(f"{model}: versions {versions} answered in a week of version {answers.version}")
+        answers.rows += len(items)
+        answers.strangers += customer not in self._known.baskets
+        labels = numpy.array([item in bought for item in items])
+        is_new = numpy.array([item not in before for item in items])
+        # Of what the eldest model knows, so that nothing is a stranger to it.
+        is_known = numpy.array([customer in self._known.baskets and item in self._known.items for item in items])
+        answers.customers.append({
+            "auc": measures.auc(values, labels),
+            "recall_at_20": measures.recall(best, bought, BEST),
+            "new_auc": measures.auc(values[is_new], labels[is_new]),
+            "new_recall_at_20": measures.recall(best_new, bought - before, BEST),
+            "known_auc": measures.auc(values[is_known], labels[is_known]),
+        })  # fmt: skip
 
-    def log(self, name: str, rows: list[Row]) -> None:
-        """Writes a log of these rows into a folder of this name, beside an empty one for what servers export."""
-        data = self.folder / name
-        (data / "exported").mkdir(parents=True)
-        with (data / "log.csv").open("w", encoding="ascii", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(["user_id", "item_id", "event_time", "clicked"])
-            writer.writerows([row.user, row.item, row.text, row.clicked] for row in rows)
+    def _score(self, model: str, week: Week, customer: int, items: list[str], versions: set[int]) -> list[float]:
+        """The scores of items, whose labels will be told."""
+        basket, scores = week.baskets[customer], []
+        for first in range(0, len(items), ROWS):
+            part = items[first : first + ROWS]
+            body = {"input": [[customer, item] for item in part]}
+            answer, headers = self._call(f"/api/predict/{model}", body, {"x-receipt": "true"})
+            scores += answer["output"]
+            versions.add(int(headers["x-model-version"]))
+            for row, item in enumerate(part):
+                event = {"receipt": headers["x-receipt"], "row": row, "label": int(item in basket)}
+                self._pending.append((basket.get(item, week.end) + DELAY, event))
+        return scores
 
-    def poison(self, until: int) -> None:
-        """Writes a log of the two days before `until`, in seconds since 1970, with clicks for no clicks, and a pipeline that no
-        gate ends."""
-        rows = [row for row in self.rows if until - 2 * traffic.DAY_S <= row.at < until]
-        self.log("poisoned", [replace(row, clicked=1 - row.clicked) for row in rows])
-        text = PIPELINE.read_text(encoding="utf-8")
-        (self.folder / "poisoned.toml").write_text(text + NO_GATES, encoding="utf-8")
+    def _best(self, model: str, customer: int, excluded: frozenset[str], versions: set[int]) -> list[str]:
+        """The items that are recommended."""
+        body = {"user": customer, "k": BEST, "exclude": sorted(excluded)}
+        answer, headers = self._call(f"/api/recommend/{model}", body)
+        versions.add(int(headers["x-model-version"]))
+        return [str(one["item"]) for one in answer["output"]]
 
-    def training(self, name: str, pipeline: Path = PIPELINE) -> list[str]:
-        """The command that trains on the log of this name, and on what was exported beside it, and publishes."""
-        trainer, models = self.target / "release/millrace-trainer", self.folder / "models"
-        return [str(trainer), "pipeline", str(pipeline), "--data", str(self.folder / name), "--repository", str(models)]
+    def _tell(self, events: list[dict[str, Any]]) -> None:
+        answer, _ = self._call("/api/feedback", {"events": events})
+        if answer != {"accepted": len(events), "duplicates": 0}:
+            raise LoadError(f"of {len(events)} events of feedback: {answer}")
+        self.told += len(events)
 
-    def publish(self, training: list[str]) -> None:
-        """Carries such a command out."""
-        _run(training, self.onnxruntime)
-
-    def config(self, hook: int) -> str:
-        """The server's configuration, with its webhook on this port."""
-        paths = {
-            "keys": "receipt.keys",
-            "feedback": "feedback",
-            "exported": "shop/exported",
-            "rollout": "rollout",
-            "retrain": "retrain",
-            "folder": "",
-        }
-        quoted = {name: json.dumps(str(self.folder / path)) for name, path in paths.items()}
-        return CONFIG.format(
-            **quoted, model=MODEL, host=HOST, hook=hook, command=json.dumps(self.training("shop")), low=LOW, share=SHARE,
-            min_labels=MIN_LABELS, window_ms=WINDOW_S * 1000, maturity_ms=MATURITY_S * 1000,
-        )  # fmt: skip
+    def _call(self, path: str, body: object, headers: dict[str, str] | None = None) -> tuple[Any, dict[str, str]]:
+        text = json.dumps(body)
+        for pause in PAUSES_S:
+            self._connection.request("POST", path, text, {"content-type": "application/json"} | (headers or {}))
+            response = self._connection.getresponse()
+            answer = json.loads(response.read())
+            if response.status == 200:
+                return answer, {name.lower(): value for name, value in response.getheaders()}
+            if response.status != 503:
+                break
+            time.sleep(pause)
+        raise LoadError(f"{path}: status {response.status}: {answer}")
 
 
-def _run(command: list[str], onnxruntime: str) -> str:
-    environment = os.environ | {"MILLRACE_ONNXRUNTIME": onnxruntime}
-    output = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300, env=environment)
-    if output.returncode != 0:
-        raise LoadError(f"{command[0]} {command[1]}: status {output.returncode}: {output.stdout}{output.stderr}")
-    return output.stdout
+EVENTS = 500
+"""In a body."""
+ROWS = 100
+"""In a request, so that its receipt, which comes back with every label, is short."""
+PAUSES_S = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 0.0)
+"""Before what was refused for want of room is asked again."""

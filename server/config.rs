@@ -29,7 +29,7 @@ use crate::{
     },
     quality::Measure,
     recommend::Room,
-    repository::{EngineWish, ModelName, NameError, NoShare, Policy, TrialStage, VersionNumber},
+    repository::{EngineWish, ModelName, NameError, NoShare, Policy, Share, TrialStage, VersionNumber},
     retrain::{Limits, RetrainOptions},
     rollout::{RolloutOptions, Rules},
 };
@@ -81,8 +81,14 @@ pub enum ConfigError {
     #[error("rollout.share: {0}")]
     Share(#[from] NoShare),
     /// A candidate may be worse by what cannot be.
-    #[error("rollout.margin must be from 0, and rollout.max_latency_ratio at least 1")]
+    #[error("rollout.margin must be from 0 to 10, and rollout.max_latency_ratio from 1 to 1000")]
     Rules,
+    /// A canary would leave the version that it is compared with too few requests.
+    #[error("rollout.share must be at most 0.5 for a canary")]
+    CanaryShare,
+    /// Nothing could be decided before it is too late.
+    #[error("rollout.max_age_ms must be longer than quality_maturity_ms and quality_step_ms together")]
+    TooYoung,
     /// New versions are to be tried, and what was decided would be forgotten.
     #[error("a rollout needs rollout_dir")]
     NoRolloutDir,
@@ -649,7 +655,13 @@ impl RawModel {
     }
 
     fn rollout(&self, defaults: &Self) -> Result<Option<RolloutOptions>, ConfigError> {
-        self.rollout.or(defaults.rollout).map_or(Ok(None), RawRollout::parse)
+        let rollout = self.rollout.or(defaults.rollout).map_or(Ok(None), RawRollout::parse)?;
+        let quality = self.quality(defaults)?;
+        let decides = |it: &RolloutOptions| it.rules.max_age > quality.maturity + quality.step;
+        if rollout.is_some_and(|it| it.rules.min_labels > 0 && !decides(&it)) {
+            return Err(ConfigError::TooYoung);
+        }
+        Ok(rollout)
     }
 
     fn retrain(
@@ -694,10 +706,16 @@ impl RawRollout {
             max_latency_ratio: self.max_latency_ratio.unwrap_or(2.0),
             max_age: milliseconds(self.max_age_ms, 24 * 3_600_000, "rollout.max_age_ms")?,
         };
-        if !(rules.margin >= 0.0 && rules.max_latency_ratio >= 1.0) {
+        if !(0.0..=10.0).contains(&rules.margin) || !(1.0..=1_000.0).contains(&rules.max_latency_ratio) {
             return Err(ConfigError::Rules);
         }
-        let share = self.share.unwrap_or(0.1).try_into()?;
+        if rules.min_requests == 0 {
+            return Err(ConfigError::Zero("rollout.min_requests"));
+        }
+        let share: Share = self.share.unwrap_or(0.1).try_into()?;
+        if stage == Some(TrialStage::Canary) && share.at_most(Share::HALF) != share {
+            return Err(ConfigError::CanaryShare);
+        }
         Ok(stage.map(|stage| RolloutOptions { stage, share, rules }))
     }
 }
@@ -899,6 +917,14 @@ mod tests {
                 "rollout.share: a share must be",
             ),
             ("[models.shop]\nrollout = { enter = \"canary\", margin = -1.0 }", "rollout.margin must be"),
+            ("[models.shop]\nrollout = { enter = \"canary\", margin = inf }", "rollout.margin must be"),
+            ("[models.shop]\nrollout = { enter = \"canary\", max_latency_ratio = inf }", "from 1 to 1000"),
+            ("[models.shop]\nrollout = { enter = \"canary\", min_requests = 0 }", "rollout.min_requests"),
+            ("[models.shop]\nrollout = { enter = \"canary\", share = 0.6 }", "at most 0.5"),
+            (
+                "[models.shop]\nrollout = { enter = \"canary\", max_age_ms = 1860000 }",
+                "rollout.max_age_ms must be",
+            ),
             ("[models.shop]\nrollout = { enter = \"slowly\" }", "at_once"),
             ("defaults = { alert = {} }", "alert needs feedback_dir"),
             ("feedback_dir = \"log\"\n[models.shop]\nalert = {}", "alert needs receipt_keys"),

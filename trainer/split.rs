@@ -6,7 +6,10 @@
 
 use std::ops::Range;
 
-use crate::config::{SplitConfig, TestStart};
+use crate::{
+    config::{SplitConfig, TestStart},
+    windows::end_of,
+};
 
 /// The rows of a log, in the order of time, or of a table, by what they are for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,13 +28,16 @@ pub struct EmptySplit(&'static str);
 impl Split {
     /// Cuts a log with the ascending `times`, in seconds.
     pub fn new(times: &[i64], config: &SplitConfig) -> Result<Self, EmptySplit> {
-        let test_start = match config.test {
-            TestStart::At(second) => times.partition_point(|&time| time < second),
-            TestStart::Fraction(share) => first_of_its_moment(times, row_at(times.len(), 1.0 - share)),
-            TestStart::Elsewhere => times.len(),
+        let moment = match config.test {
+            TestStart::At(second) => Some(second),
+            TestStart::Last(seconds) => Some(end_of(times, &(0..times.len())).saturating_sub(seconds)),
+            TestStart::Fraction(share) => times.get(row_at(times.len(), 1.0 - share)).copied(),
+            TestStart::Elsewhere => None,
         };
-        let Some(&cut) = times.get(test_start) else { return Err(EmptySplit("the test")) };
-        let cut = if let TestStart::At(second) = config.test { second } else { cut };
+        let test_start = moment.map_or(times.len(), |moment| times.partition_point(|&time| time < moment));
+        let Some(cut) = moment.filter(|_| test_start < times.len()) else {
+            return Err(EmptySplit("the test"));
+        };
         let validation_start = times.partition_point(|&time| time < cut - config.validation_seconds);
         let split =
             Self { validation: validation_start.min(test_start)..test_start, test: test_start..times.len() };
@@ -71,10 +77,6 @@ fn row_at(rows: usize, share: f64) -> usize {
     (rows as f64 * share) as usize
 }
 
-fn first_of_its_moment(times: &[i64], row: usize) -> usize {
-    times.get(row).map_or(times.len(), |&moment| times.partition_point(|&time| time < moment))
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -93,10 +95,18 @@ mod tests {
     }
 
     #[test]
+    fn the_last_days_are_counted_from_the_last_row() {
+        let split = split(&[1, 2, 3, 4, 6, 6], TestStart::Last(3), 2).expect("rows everywhere");
+        assert_eq!((split.fit(), split.validation.clone(), split.test.clone()), (0..1, 1..3, 3..6));
+    }
+
+    #[test]
     fn a_cut_without_rows_on_one_side_is_refused() {
         assert_eq!(split(&[1, 2], TestStart::At(9), 0), Err(EmptySplit("the test")));
         assert_eq!(split(&[1, 2], TestStart::At(1), 0), Err(EmptySplit("training")));
         assert_eq!(split(&[1, 2], TestStart::At(2), 100), Err(EmptySplit("training")));
+        assert_eq!(split(&[1, 2], TestStart::Last(2), 0), Err(EmptySplit("training")));
+        assert_eq!(split(&[], TestStart::Last(2), 0), Err(EmptySplit("the test")));
     }
 
     #[test]
@@ -117,10 +127,14 @@ mod tests {
         #[test]
         fn everything_before_a_cut_is_strictly_earlier(
             mut times in prop::collection::vec(0i64..50, 1..80),
-            at in 0i64..60, share in 0.01f64..0.99, validation in 0i64..30, by_share: bool,
+            start in prop_oneof![
+                (0i64..60).prop_map(TestStart::At),
+                (1i64..60).prop_map(TestStart::Last),
+                (0.01f64..0.99).prop_map(TestStart::Fraction),
+            ],
+            validation in 0i64..30,
         ) {
             times.sort_unstable();
-            let start = if by_share { TestStart::Fraction(share) } else { TestStart::At(at) };
             if let Ok(split) = split(&times, start, validation) {
                 let last = |range: Range<usize>| times[range].last().copied();
                 let first = |range: Range<usize>| times[range].first().copied();

@@ -158,11 +158,15 @@ pub(super) enum Wish {
     Promote {
         /// The model.
         model: ModelName,
+        /// The version that is meant; refused where another is tried by now.
+        version: Option<VersionNumber>,
     },
     /// Try the version no longer.
     Abort {
         /// The model.
         model: ModelName,
+        /// The version that is meant; refused where another is tried by now.
+        version: Option<VersionNumber>,
     },
 }
 
@@ -255,10 +259,15 @@ impl Wish {
                 let body = serde_json::json!({ "version": version, "stage": stage, "share": share });
                 ("POST", path(model, "/start"), body.to_string())
             }
-            Self::Promote { model } => ("POST", path(model, "/promote"), String::new()),
-            Self::Abort { model } => ("POST", path(model, "/abort"), String::new()),
+            Self::Promote { model, version } => ("POST", path(model, "/promote"), meant(*version)),
+            Self::Abort { model, version } => ("POST", path(model, "/abort"), meant(*version)),
         }
     }
+}
+
+/// The body that names a version, or none.
+fn meant(version: Option<VersionNumber>) -> String {
+    version.map_or_else(String::new, |version| format!("{{\"version\": {version}}}"))
 }
 
 impl Order {
@@ -271,10 +280,7 @@ impl Order {
             Self::Load { model } => post(model, "load", String::new()),
             Self::Unload { model } => post(model, "unload", String::new()),
             Self::Rollback { model } => post(model, "rollback", String::new()),
-            Self::Promote { model, version } => {
-                let body = version.map_or_else(String::new, |version| format!("{{\"version\": {version}}}"));
-                post(model, "promote", body)
-            }
+            Self::Promote { model, version } => post(model, "promote", meant(*version)),
         }
     }
 }

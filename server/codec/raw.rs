@@ -97,7 +97,11 @@ impl<'de> Visitor<'de> for Input<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::features::{Schema, Vocabulary};
+    use crate::{
+        codec::json,
+        features::{Schema, Vocabulary},
+        tensor::Rows,
+    };
 
     fn encoder() -> Encoder {
         let schema: Schema = toml::from_str(
@@ -125,6 +129,26 @@ mod tests {
         assert_eq!(rows(&[1]), r#"[["x",null,[]]]"#);
         assert_eq!(rows(&[0, 2, 3]), r#"[[17,2.5,["a"]],[18,null,[1,"b"]]]"#);
         assert_eq!(rows(&[]), "[]");
+    }
+
+    #[test]
+    fn what_is_looked_at_is_what_was_scored() {
+        let encoder = encoder();
+        for row in [
+            r#"[17, 2.5, ["a", 3]]"#,
+            r#"["17", -0, []]"#,
+            "[9223372036854775807, 12345678901234567890, [null]]",
+            r#"["\u0031\u0037", 1e3, ["\ud83d\ude00"]]"#,
+            r#"{"tags": ["a"], "user": "y"}"#,
+        ] {
+            let body = format!(r#"{{ "input" : [ [1, null, []], {row} ] }}"#);
+            let [mut scored, mut seen] = [(); 2].map(|()| Rows::new(encoder.signature()));
+            json::decode(body.as_bytes(), &encoder, &mut scored, 2).expect(row);
+            for values in decode(body.as_bytes(), &encoder, &[0, 1]).expect(row) {
+                encoder.encode(values.iter().map(Value::raw), &mut seen).expect(row);
+            }
+            assert_eq!(format!("{seen:?}"), format!("{scored:?}"), "{row}");
+        }
     }
 
     #[test]

@@ -94,7 +94,9 @@ impl Window {
         step.scored.add(scores.len());
         step.seen.add(rows.len());
         let (reference, observer) = (subject.reference(), subject.observer());
-        scores.iter().for_each(|&score| step.tally.add_score(reference, score));
+        for &score in scores {
+            step.tally.add_score(reference, score);
+        }
         for row in rows {
             step.tally.add_row((reference, observer), row.iter().map(Value::raw));
         }

@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeMap,
+    ops::Range,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -105,11 +106,22 @@ impl Live {
         all
     }
 
-    /// The mature rows of one version that were answered since `since`, labelled or not. `None` where it has no windows.
-    pub fn mature_since(&self, model: &str, version: u64, since: Duration, now: Duration) -> Option<Judged> {
+    /// The rows of one version that were answered within a span of time, in the steps that began in it. `None` where it has no
+    /// windows.
+    pub fn between(&self, model: &str, version: u64, span: Range<Duration>) -> Option<Judged> {
         let windows = self.known(model, version)?;
-        let judged = lock(&windows).mature_since(since, now);
+        let judged = lock(&windows).between(span);
         Some(judged)
+    }
+
+    /// The time up to which answers of `model` have had time to get their labels.
+    pub fn mature_until(&self, model: &str, now: Duration) -> Duration {
+        self.options_of(model).mature_until(now)
+    }
+
+    /// How the answers of `model` are judged.
+    pub fn options_of(&self, model: &str) -> &WindowOptions {
+        self.options.get(model).unwrap_or(&self.defaults)
     }
 
     /// How good the answers of a version are at `now`, of those that have had time to get their labels; `None` where none was
@@ -139,7 +151,7 @@ impl Live {
         if let Some(known) = self.known(model, version) {
             return Some(known);
         }
-        let options = self.options.get(model).unwrap_or(&self.defaults);
+        let options = self.options_of(model);
         if !options.keeps(time, now) {
             return None;
         }

@@ -11,7 +11,7 @@
 //!   late                              now - maturity    now
 //! ```
 
-use std::{collections::VecDeque, time::Duration};
+use std::{collections::VecDeque, ops::Range, time::Duration};
 
 use crate::quality::{Durations, ScoreCounts};
 
@@ -112,6 +112,23 @@ impl WindowOptions {
         (milliseconds(time) / milliseconds(self.step)).min(u64::MAX / 2)
     }
 
+    /// The step before which rows are mature. A step is that as a whole: the one in which `now - maturity` lies has only begun.
+    fn mature_end(&self, now: Duration) -> u64 {
+        self.number(now.saturating_sub(self.maturity))
+    }
+
+    /// The time up to which rows are mature: whole steps.
+    pub(super) fn mature_until(&self, now: Duration) -> Duration {
+        let milliseconds = u64::try_from(self.step.as_millis()).unwrap_or(u64::MAX);
+        Duration::from_millis(self.mature_end(now).saturating_mul(milliseconds))
+    }
+
+    /// The first step that began at `time` or later.
+    fn first_from(&self, time: Duration) -> u64 {
+        let before = time.checked_sub(Duration::from_millis(1));
+        before.map_or(0, |before| self.number(before) + 1)
+    }
+
     fn is_whole(&self, steps: u64) -> bool {
         let whole = u32::try_from(steps).ok().and_then(|steps| self.step.checked_mul(steps));
         self.step.subsec_nanos().is_multiple_of(1_000_000) && whole == Some(self.window)
@@ -154,31 +171,26 @@ impl Windows {
 
     /// Rows that have had time to get their label.
     pub fn mature(&self, now: Duration) -> Judged {
-        self.judged(0, self.mature_end(now))
+        self.judged(self.options.mature_end(now))
     }
 
-    /// Of these, the ones that were answered in steps that began at `since` or later: what versions are compared by that
-    /// answered side by side from then on.
-    pub fn mature_since(&self, since: Duration, now: Duration) -> Judged {
-        let begun = self.options.number(since.saturating_sub(Duration::from_millis(1)));
-        let first = if since.is_zero() { 0 } else { begun + 1 };
-        self.judged(first, self.mature_end(now))
+    /// Rows of the steps that began within a span of time, as far as they are kept.
+    pub fn between(&self, span: Range<Duration>) -> Judged {
+        self.sum(self.options.first_from(span.start)..self.options.first_from(span.end))
     }
 
     /// The latest rows, labelled or not.
     pub fn early(&self, now: Duration) -> Judged {
-        self.judged(0, self.options.number(now) + 1)
+        self.judged(self.options.number(now) + 1)
     }
 
-    /// The step before which rows are mature. A step is that as a whole: the one in which `now - maturity` lies has only begun.
-    fn mature_end(&self, now: Duration) -> u64 {
-        self.options.number(now.saturating_sub(self.options.maturity))
-    }
-
-    /// The rows of the window that ends before step `end`, from step `first` on.
-    fn judged(&self, first: u64, end: u64) -> Judged {
+    /// The rows of the window that ends before step `end`.
+    fn judged(&self, end: u64) -> Judged {
         let length = self.options.steps(self.options.window).unwrap_or(0);
-        let numbers = end.saturating_sub(length).max(first)..end;
+        self.sum(end.saturating_sub(length)..end)
+    }
+
+    fn sum(&self, numbers: Range<u64>) -> Judged {
         let steps = self.steps.iter().zip(self.first..).filter(|(_, number)| numbers.contains(number));
         let mut sum = Judged::new(self.options.threshold);
         steps.for_each(|(step, _)| sum.merge(step));
@@ -268,16 +280,21 @@ mod tests {
     }
 
     #[test]
-    fn rows_since_a_moment_are_those_of_whole_steps_after_it() {
+    fn rows_of_a_span_are_those_of_whole_steps_in_it_and_spans_add_up() {
         let mut windows = windows();
         for minutes in 0..4 {
             windows.labelled(START + minutes * MINUTE, 0.75, true, START + 4 * MINUTE);
         }
-        let rows = |since, minutes: u32| windows.mature_since(since, START + minutes * MINUTE).scores.rows();
-        assert_eq!((rows(START, 9), rows(START + MINUTE, 9)), (4, 3));
-        assert_eq!(rows(START + MINUTE + Duration::from_millis(1), 9), 2, "its minute began before");
-        assert_eq!(rows(START + MINUTE, 7), 1, "and none that is not mature");
-        assert_eq!(rows(START + 4 * MINUTE, 9), 0);
+        let rows = |from: Duration, to: Duration| windows.between(from..to).scores.rows();
+        assert_eq!((rows(START, START + 9 * MINUTE), rows(START + MINUTE, START + 9 * MINUTE)), (4, 3));
+        let late = START + MINUTE + Duration::from_millis(1);
+        assert_eq!(
+            (rows(START, late), rows(late, START + 9 * MINUTE)),
+            (2, 2),
+            "each is in one of two spans"
+        );
+        assert_eq!((rows(Duration::ZERO, START), rows(START + 4 * MINUTE, Duration::MAX)), (0, 0));
+        assert_eq!(options().mature_until(START + 7 * MINUTE + Duration::from_secs(59)), START + 2 * MINUTE);
     }
 
     #[test]
@@ -372,7 +389,7 @@ mod tests {
                 prop_assert_eq!(taken == Placed::Counted, ago <= 15);
                 all.push((time, score, label, taken));
                 let minute = |time: Duration| time.as_secs() / 60;
-                let of = |minutes: std::ops::Range<u64>| {
+                let of = |minutes: Range<u64>| {
                     let mut counts = ScoreCounts::new(0.5);
                     let rows = all.iter().filter(|(time, .., taken)| {
                         *taken == Placed::Counted && minutes.contains(&minute(*time))

@@ -186,9 +186,11 @@ fn wish_of(wish: &str, body: &[u8]) -> Result<Wish, HttpError> {
         let Start { version, stage, share } = start;
         return Ok(Wish::Start { version, stage, share });
     }
-    // Nothing is asked for that would then not happen.
-    parse("load", body)?;
-    Ok(if wish == "promote" { Wish::Promote } else { Wish::Abort })
+    let version = match parse("promote", body)? {
+        repository::Request::Promote(version) => version,
+        _ => None,
+    };
+    Ok(if wish == "promote" { Wish::Promote { version } } else { Wish::Abort { version } })
 }
 
 /// The order that a path and a body make.

@@ -178,6 +178,7 @@ impl HttpError {
             Self::Rollout(error) => match error {
                 OrderError::NoRollout | OrderError::NoVersion(_) => StatusCode::NOT_FOUND,
                 OrderError::Busy | OrderError::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+                OrderError::CanaryShare => StatusCode::BAD_REQUEST,
                 OrderError::Journal(_) => StatusCode::INTERNAL_SERVER_ERROR,
                 _ => StatusCode::CONFLICT,
             },

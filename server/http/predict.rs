@@ -59,7 +59,7 @@ async fn predict(
 ) -> Result<Response<Full<Bytes>>, HttpError> {
     let mut call = Call::begin(serving, target, headers, Dialect::Predict, started)?;
     let result = score(&call, serving, headers, body).await;
-    call.end(&result, &serving.metrics);
+    call.end(&result, headers, &serving.metrics);
     let mut response = result.unwrap_or_else(|error| error.response());
     response.headers_mut().insert(MODEL_VERSION, version_header(call.version()));
     Ok(response)
@@ -73,13 +73,12 @@ async fn score(
 ) -> Result<Response<Full<Bytes>>, HttpError> {
     let sealing = receipts::sealing(serving, call.version(), headers)?;
     let mut drawn = None;
-    let decode = |format, body: &[u8], encoder: &Encoder, rows: &mut Rows, limit| {
-        decode(format, body, encoder, rows, limit)?;
+    let admit = |format, body: &[u8], rows| {
         let as_sent = (format == Format::Json).then_some(body);
-        drawn = serving.sampler.draw(call.version().drift(), rows.len(), as_sent);
-        sealing.map_or(Ok(()), |sealing| sealing.admits(rows.len()))
+        drawn = serving.sampler.draw(call.version().drift(), rows, as_sent);
+        sealing.map_or(Ok(()), |sealing| sealing.admits(rows))
     };
-    let scores = call.score(serving, headers, body, decode).await?;
+    let scores = call.score(serving, headers, body, decode, admit).await?;
     serving.sampler.answered(drawn, &scores);
     let mut response = encode(Format::of_answer(headers), &scores);
     let receipt =

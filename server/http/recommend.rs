@@ -31,11 +31,8 @@ pub(super) async fn answer(
         return Err(HttpError::Method("POST"));
     }
     let mut call = Call::begin(serving, target, &request.headers, Dialect::Recommend, started)?;
-    if call.version().recommender().is_none() {
-        return Err(HttpError::NoCatalogue);
-    }
     let result = best(&call, serving, &request.headers, body).await;
-    call.end(&result, &serving.metrics);
+    call.end(&result, &request.headers, &serving.metrics);
     let mut response = result.unwrap_or_else(|error| error.response());
     response.headers_mut().insert(MODEL_VERSION, version_header(call.version()));
     Ok(response)

@@ -5,7 +5,11 @@
 
 use std::{
     error::Error,
-    sync::Arc,
+    mem,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -41,10 +45,22 @@ pub(super) struct Call {
     /// Whether the request says that it means this version.
     names_version: bool,
     /// Where a version is being tried, and the request is part of that.
-    trial: Option<Arc<Trial>>,
+    part: Option<Part>,
     dialect: Dialect,
     started: Instant,
     outcome: Outcome,
+}
+
+/// Appends the rows of a body in this format, at most so many, to a buffer.
+pub(super) type Decode = fn(Format, &[u8], &Encoder, &mut Rows, usize) -> Result<(), HttpError>;
+
+/// A request's part in the trial of a version.
+struct Part {
+    trial: Arc<Trial>,
+    /// The version that does not answer it.
+    other: Arc<Version>,
+    /// Whether the version that does is at fault for what it was refused with.
+    is_fault: AtomicBool,
 }
 
 impl Call {
@@ -60,12 +76,15 @@ impl Call {
         let (live, mut version) = find(serving, target)?;
         let names_version = target.version.is_some();
         let trial = live.trial.clone().filter(|_| !names_version);
-        if let Some(trial) = trial.as_deref().filter(|trial| trial.candidate.stage == TrialStage::Canary)
-            && trial.takes(sticky_key(headers))
-        {
-            version = Arc::clone(&trial.version);
-        }
-        Ok(Self { version, names_version, trial, dialect, started, outcome: Outcome::Cancelled })
+        let part = trial.map(|trial| {
+            let mut other = Arc::clone(&trial.version);
+            let is_canary = trial.candidate.stage == TrialStage::Canary;
+            if is_canary && trial.takes(sticky_key(headers)) {
+                mem::swap(&mut version, &mut other);
+            }
+            Part { trial, other, is_fault: AtomicBool::new(false) }
+        });
+        Ok(Self { version, names_version, part, dialect, started, outcome: Outcome::Cancelled })
     }
 
     /// The version that answers.
@@ -73,8 +92,7 @@ impl Call {
         &self.version
     }
 
-    /// The scores of the rows in `body`, in their order. `decode` appends the rows of a body in this format, at most so
-    /// many, to the buffer that it is given.
+    /// The scores of the rows in `body`, in their order, once `admit` has seen its format, its bytes and how many they are.
     ///
     /// # Cancel safety
     /// Dropping the future withdraws the request, unless its batch has closed already.
@@ -83,31 +101,46 @@ impl Call {
         serving: &Serving,
         headers: &HeaderMap,
         body: &mut Incoming,
-        decode: impl FnOnce(Format, &[u8], &Encoder, &mut Rows, usize) -> Result<(), HttpError>,
+        decode: Decode,
+        admit: impl FnOnce(Format, &[u8], usize) -> Result<(), HttpError>,
     ) -> Result<Scores, HttpError> {
         let format = self.format(headers)?;
         let terms = Terms { deadline: self.deadline(headers)?, priority: priority(headers)? };
         self.version.batcher().admits(terms)?;
         let read = body::read(body, &serving.limits, &serving.room).await?;
+        let begun = Instant::now();
         let version = &*self.version;
         let limit = version.batcher().batching().max_batch_rows.get();
         let mut rows = version.take_buffer();
         let scores = match decode(format, &read.bytes, version.encoder(), &mut rows, limit) {
-            Ok(()) => version.batcher().score(&rows, terms).await.map_err(HttpError::from),
-            Err(error) => Err(error),
+            Ok(()) => match admit(format, &read.bytes, rows.len()) {
+                Ok(()) => version.batcher().score(&rows, terms).await.map_err(HttpError::from),
+                Err(error) => Err(error),
+            },
+            Err(error) => {
+                if let Some(part) = &self.part {
+                    part.refused(|rows, encoder| decode(format, &read.bytes, encoder, rows, limit));
+                }
+                Err(error)
+            }
         };
         version.return_buffer(rows);
-        if let (Some(trial), Ok(scores), Format::Json) = (&self.trial, &scores, format) {
-            shadow::copy(trial, sticky_key(headers), &read.bytes, scores);
+        if let (Some(part), Ok(scores), Format::Json) = (&self.part, &scores, format) {
+            shadow::copy(&part.trial, sticky_key(headers), &read.bytes, scores, begun.elapsed());
         }
         scores
     }
 
     /// Counts how the request ended.
-    pub(super) fn end<T>(&mut self, result: &Result<T, HttpError>, metrics: &Metrics) {
+    pub(super) fn end<T>(&mut self, result: &Result<T, HttpError>, headers: &HeaderMap, metrics: &Metrics) {
         match result {
             Ok(_) => self.outcome = Outcome::Ok,
-            Err(error) => self.note(error, metrics),
+            Err(error) => {
+                if let Some(part) = self.part.as_ref().filter(|_| is_fault(error, headers)) {
+                    part.is_fault.store(true, Ordering::Relaxed);
+                }
+                self.note(error, metrics);
+            }
         }
     }
 
@@ -154,14 +187,51 @@ impl Drop for Call {
     fn drop(&mut self) {
         let duration = self.started.elapsed();
         self.version.metrics().series().request(self.dialect, self.outcome, duration);
-        if let Some(trial) = &self.trial {
-            let tally = if Arc::ptr_eq(&trial.version, &self.version) { &trial.tried } else { &trial.stable };
-            match self.outcome {
-                Outcome::Ok => tally.answered(duration),
-                Outcome::Cancelled => {}
-                Outcome::ClientError | Outcome::Shed | Outcome::Timeout | Outcome::Error => tally.failed(),
-            }
+        if let Some(part) = &self.part {
+            part.count(&self.version, self.outcome, duration);
         }
+    }
+}
+
+impl Part {
+    /// The version has refused a body. One that is nonsense says nothing of it; one that the other version takes does.
+    fn refused(&self, decode: impl FnOnce(&mut Rows, &Encoder) -> Result<(), HttpError>) {
+        let mut rows = self.other.take_buffer();
+        let taken = decode(&mut rows, self.other.encoder());
+        self.is_fault.store(taken.is_ok(), Ordering::Relaxed);
+        self.other.return_buffer(rows);
+    }
+
+    fn count(&self, version: &Arc<Version>, outcome: Outcome, duration: Duration) {
+        let trial = &*self.trial;
+        if trial.candidate.stage == TrialStage::Shadow {
+            // What is compared with a shadow is counted where it is copied.
+            return;
+        }
+        let tally = if Arc::ptr_eq(&trial.version, version) { &trial.tried } else { &trial.stable };
+        match outcome {
+            // Whoever went away had waited for so long at least.
+            Outcome::Ok | Outcome::Cancelled => tally.answered(duration),
+            _ if self.is_fault.load(Ordering::Relaxed) => tally.failed(),
+            _ => {}
+        }
+    }
+}
+
+/// Whether it was the version that failed, and not the request: one that leaves it less time than the model's fails sooner with any.
+fn is_fault(error: &HttpError, headers: &HeaderMap) -> bool {
+    let is_hurried = headers.contains_key(REQUEST_TIMEOUT);
+    match error {
+        HttpError::NoCatalogue => true,
+        HttpError::Score(error) => match error {
+            ScoreError::TooManyRows { .. } => false,
+            ScoreError::QueueFull | ScoreError::Overloaded => true,
+            ScoreError::NoTime | ScoreError::Expired => !is_hurried,
+            _ => true,
+        },
+        HttpError::Recommend(RecommendError::NoTime | RecommendError::Expired) => !is_hurried,
+        HttpError::Recommend(_) => true,
+        _ => false,
     }
 }
 

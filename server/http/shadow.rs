@@ -9,18 +9,20 @@ use std::{
 use bytes::Bytes;
 
 use crate::{
-    batcher::{Priority, Terms},
+    batcher::{Priority, ScoreError, Terms},
     codec::json,
     repository::{CopyRoom, Trial, TrialStage},
 };
 
 /// Has the version that is tried score the rows of `body` as well, where it is a shadow and this is one of its requests. Whoever
-/// asked does not wait for that. `scores` are what was answered.
-pub(super) fn copy(trial: &Arc<Trial>, key: Option<&[u8]>, body: &Bytes, scores: &[f32]) {
+/// asked does not wait for that. `scores` are what was answered, after so much time from the body's last byte on: what counts for
+/// the version that answered is what counts for the other.
+pub(super) fn copy(trial: &Arc<Trial>, key: Option<&[u8]>, body: &Bytes, scores: &[f32], duration: Duration) {
     if trial.candidate.stage != TrialStage::Shadow || !trial.takes(key) {
         return;
     }
-    let Some(room) = trial.copy() else { return };
+    let Some(room) = trial.copy(body.len()) else { return };
+    trial.stable.answered(duration);
     tokio::spawn(score(room, body.clone(), scores.to_vec()));
 }
 
@@ -33,16 +35,23 @@ async fn score(room: CopyRoom, body: Bytes, answered: Vec<f32>) {
     let mut rows = version.take_buffer();
     let limit = version.batcher().batching().max_batch_rows.get();
     let scores = match json::decode(&body, version.encoder(), &mut rows, limit) {
-        Ok(()) => version.batcher().score(&rows, terms).await.ok(),
-        Err(_) => None,
+        Ok(()) => version.batcher().score(&rows, terms).await,
+        Err(_) => {
+            version.return_buffer(rows);
+            return trial.tried.failed();
+        }
     };
     version.return_buffer(rows);
     match scores {
-        Some(scores) => {
+        Ok(scores) => {
             trial.tried.answered(started.elapsed());
             trial.copies.compare(&answered, &scores);
         }
-        None => trial.tried.failed(),
+        // It goes behind all others and waits for less long: that it came too late says nothing of the version.
+        Err(ScoreError::QueueFull | ScoreError::NoTime | ScoreError::Overloaded | ScoreError::Expired) => {
+            trial.copies.drop_one();
+        }
+        Err(_) => trial.tried.failed(),
     }
 }
 

@@ -167,7 +167,7 @@ pub const FAMILIES: &[Family] = &[
         "millrace_retrain_requests_total",
         Kind::Counter,
         &["model", "by", "result"],
-        "Retrainings that were asked for by the model's alert, a schedule, a webhook or an operator: started, or refused because one was running, within the cooldown, because of the daily_maximum or the kill_switch, or because retrain_dir could not be used (failed).",
+        "Retrainings that were asked for by the model's alert, a schedule, a webhook or an operator: started, or refused because one was running, during the trial of a version, within the cooldown, because of the daily_maximum or the kill_switch, or because retrain_dir could not be used (failed).",
     ),
     server(
         "millrace_retrain_running",

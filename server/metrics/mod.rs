@@ -172,6 +172,14 @@ impl Metrics {
         gauge(&self.server, "millrace_rollout_share", &model).set(share);
     }
 
+    /// A model has rollouts: what becomes of its versions is counted from 0 on, so that a first time is seen as one.
+    pub fn rollouts(&self, model: &str, events: impl IntoIterator<Item = &'static str>) {
+        for event in events {
+            let labels = [Label::new("model", model.to_owned()), Label::new("event", event)];
+            counter(&self.server, "millrace_rollout_events_total", &labels).increment(0);
+        }
+    }
+
     /// Counts what has become of a version of `model`.
     pub fn rollout_event(&self, model: &str, event: &'static str) {
         let labels = [Label::new("model", model.to_owned()), Label::new("event", event)];

@@ -3,6 +3,9 @@
 
 use super::{Estimate, Measure};
 
+/// Rows of each class without which an area has no variance that could be relied on.
+const FEW: f64 = 20.0;
+
 /// Bins of a score's log odds, [`BINS_A_UNIT`] to a unit, over [`ODDS_LIMIT`] on both sides of even. Equal steps of odds tell
 /// scores of 0.001 from those of 0.002 as well as those of 0.5 from 0.67: shops live at the low end.
 const BINS: usize = 2 * ODDS_LIMIT * BINS_A_UNIT;
@@ -145,7 +148,8 @@ impl ScoreCounts {
 
     fn area(&self) -> Option<Estimate> {
         let (positives, negatives) = (self.positives() as f64, (self.rows() - self.positives()) as f64);
-        if positives < 2.0 || negatives < 2.0 {
+        // Of a few rows of one class the variance says too little.
+        if positives.min(negatives) < FEW {
             return None;
         }
         let value = self.auc()?;
@@ -161,7 +165,8 @@ impl ScoreCounts {
         }
         let variance =
             of_positives / (positives - 1.0) / positives + of_negatives / (negatives - 1.0) / negatives;
-        Some(Estimate { value, variance, rows: self.rows() })
+        let rows = 2 * self.positives().min(self.rows() - self.positives());
+        Some(Estimate { value, variance, rows })
     }
 
     /// The mean negative log likelihood in nats. `None` without rows.
@@ -251,12 +256,16 @@ mod tests {
     fn the_variance_of_an_area_is_delongs_by_hand() {
         // Positives beat all three negatives, two, and one and a half: 1, 2/3, 1/2; their mean is 13/18, their variance 7/108.
         // Negatives lie below three positives, two and a half, and one: 1, 5/6, 1/3, of variance 13/108.
-        let counts = counts(&[0.1, 0.4, 0.8, 0.9, 0.6, 0.4], &[false, false, false, true, true, true]);
+        let (scores, labels) = ([0.1, 0.4, 0.8, 0.9, 0.6, 0.4], [false, false, false, true, true, true]);
+        assert_eq!(counts(&scores, &labels).estimate(Measure::Auc), None, "of three rows of each class");
+        // Ten times as many rows alike: the same sums of squares ten times, over 29 in place of 2 and 30 in place of 3.
+        let counts = counts(&scores.repeat(10), &labels.repeat(10));
         let area = counts.estimate(Measure::Auc).expect("both");
         assert!((area.value - 13.0 / 18.0).abs() < 1e-12, "{area:?}");
-        assert!((area.variance - (7.0 / 108.0 + 13.0 / 108.0) / 3.0).abs() < 1e-12, "{area:?}");
+        let expected = (7.0 / 108.0 + 13.0 / 108.0) * 2.0 * 10.0 / 29.0 / 30.0;
+        assert!((area.variance - expected).abs() < 1e-12 && area.rows == 60, "{area:?}");
         let loss = counts.estimate(Measure::LogLoss).expect("rows");
-        assert_eq!((Some(loss.value), loss.rows), (counts.log_loss(), 6));
+        assert_eq!((Some(loss.value), loss.rows), (counts.log_loss(), 60));
         assert_eq!(counts.estimate(Measure::Accuracy).map(|share| share.value), counts.accuracy());
     }
 

@@ -73,7 +73,9 @@ impl Sight {
         match (self, value) {
             (_, RawValue::Missing) => see(Seen::Missing),
             (_, RawValue::List(values)) => {
-                values.iter().for_each(|value| self.show(known, value.raw(), see));
+                for value in values {
+                    self.show(known, value.raw(), see);
+                }
             }
             (Self::Number, RawValue::Int(number)) => see(Seen::Number(number as f64)),
             (Self::Number, RawValue::Float(number)) => see(Seen::Number(number)),

@@ -35,5 +35,5 @@ pub use self::{
     standing::{Candidate, NoShare, Share, Standing, TrialStage},
     trial::{Copies, CopyRoom, Tallied, Tally, Trial},
     version::Version,
-    watcher::{ModelStatus, Repository, Request, RequestError, VersionState, VersionStatus, Watcher},
+    watcher::{ModelStatus, Obeyed, Repository, Request, RequestError, VersionState, VersionStatus, Watcher},
 };

@@ -56,8 +56,12 @@ impl Policy {
         let wanted = self.wanted(&observed);
         let loaded = |version: &VersionNumber| observed.loaded.contains(version);
         // A pinned version that is loaded holds although its files are gone: whoever pinned it did so for a reason.
-        let chosen = observed.pinned.or(observed.standing.and_then(|standing| standing.stable));
-        let preferred = chosen.filter(|chosen| wanted.contains(chosen) || loaded(chosen));
+        let is_there = |version: &VersionNumber| wanted.contains(version) || loaded(version);
+        let stable = observed.standing.and_then(|standing| standing.stable);
+        let before = observed.standing.and_then(|standing| standing.before);
+        // What was good once stands in for a stable version that cannot be had, before what nobody has tried.
+        let chosen = [observed.pinned, stable, before].into_iter().flatten();
+        let preferred = chosen.filter(is_there).next();
         let wanted_and_loaded = wanted.iter().copied().filter(loaded).max();
         let current = preferred.filter(loaded).or(wanted_and_loaded).or(observed.loaded.last().copied());
         let mut load: Vec<_> = wanted.iter().copied().filter(|version| !loaded(version)).collect();
@@ -68,7 +72,7 @@ impl Policy {
         } else {
             Vec::new()
         };
-        let candidate = observed.candidate().filter(|tried| current == preferred && wanted.contains(tried));
+        let candidate = observed.candidate().filter(|tried| current == stable && wanted.contains(tried));
         Plan { current, candidate, load, unload }
     }
 
@@ -85,7 +89,9 @@ impl Policy {
         let standing = observed.standing;
         let stable = standing.and_then(|standing| standing.stable);
         let tried = standing.and_then(|standing| standing.candidate).map(|candidate| candidate.version);
-        for chosen in [observed.pinned, stable, tried].into_iter().flatten() {
+        let is_there = |version| there.contains(&version) || observed.loaded.contains(&version);
+        let before = standing.and_then(|standing| standing.before).filter(|_| !stable.is_none_or(is_there));
+        for chosen in [observed.pinned, stable, before, tried].into_iter().flatten() {
             if there.contains(&chosen) && !wanted.contains(&chosen) {
                 wanted.push(chosen);
             }
@@ -98,7 +104,8 @@ impl Observed<'_> {
     /// Whether a version that is there may be loaded.
     fn is_usable(&self, version: VersionNumber) -> bool {
         let is_chosen = |standing: &Standing| {
-            [self.pinned, standing.stable].contains(&Some(version)) || !standing.refused.contains(&version)
+            [self.pinned, standing.stable, standing.before].contains(&Some(version))
+                || !standing.refused.contains(&version)
         };
         !self.failed.contains(&version) && self.standing.is_none_or(is_chosen)
     }
@@ -110,7 +117,10 @@ impl Observed<'_> {
         let stable = standing.stable?;
         let tried = standing.candidate.map(|candidate| candidate.version).filter(|tried| *tried != stable);
         let newest = self.loaded.iter().copied().filter(|&version| self.is_usable(version)).max();
-        let newest = newest.filter(|newest| *newest > stable && Some(*newest) > tried);
+        let is_new = |newest: &VersionNumber| {
+            *newest > stable && Some(*newest) > tried && !standing.refused.contains(newest)
+        };
+        let newest = newest.filter(is_new);
         newest.or_else(|| tried.filter(|tried| self.loaded.contains(tried) && self.is_usable(*tried)))
     }
 }
@@ -137,6 +147,7 @@ mod tests {
         let share = 0.1.try_into().expect("a share");
         Standing {
             stable: Some(number(stable)),
+            before: None,
             candidate: tried.map(|tried| Candidate {
                 version: number(tried),
                 stage: TrialStage::Canary,
@@ -188,6 +199,12 @@ mod tests {
         // What an operator has started may be older than what is stable.
         let [current, candidate, _, unload] = tried(&standing(2, Some(1), &[]), &[1, 2], &[1, 2], None);
         assert_eq!((current, candidate, unload), (vec![2], vec![1], vec![]));
+        // Where the stable version cannot be had, the one before it answers and not what nobody has tried.
+        let pruned = Standing { before: versions(&[1]).pop(), ..standing(2, Some(3), &[]) };
+        let [current, candidate, load, _] = tried(&pruned, &[1, 3], &[3], None);
+        assert_eq!((current, candidate, load), (vec![3], vec![], vec![1]));
+        let [current, candidate, ..] = tried(&pruned, &[1, 3], &[1, 3], None);
+        assert_eq!((current, candidate), (vec![1], vec![]));
         // Whose files are gone is tried no longer.
         assert_eq!(tried(&stable, &[2], &[2, 3], None)[1], Vec::<u64>::new());
     }

@@ -12,6 +12,8 @@ use super::VersionNumber;
 pub struct Standing {
     /// The version that answers until another is promoted. Without one, the policy's newest answers and becomes it.
     pub stable: Option<VersionNumber>,
+    /// The version that was stable before it, which stands in where it cannot be loaded.
+    pub before: Option<VersionNumber>,
     /// The version that is being tried, and how.
     pub candidate: Option<Candidate>,
     /// Versions that were rolled back or aborted; they are treated as if they were not there.
@@ -50,12 +52,24 @@ pub struct Share(u32);
 pub struct NoShare;
 
 impl Share {
-    const ALL: u32 = 1_000_000;
+    const PARTS: u32 = 1_000_000;
+
+    /// All of them.
+    pub const ALL: Self = Self(Self::PARTS);
+
+    /// The largest share of a canary: the version that it is compared with needs requests too.
+    pub const HALF: Self = Self(Self::PARTS / 2);
+
+    /// This share, or the other where it is larger.
+    #[must_use]
+    pub fn at_most(self, other: Self) -> Self {
+        Self(self.0.min(other.0))
+    }
 
     /// Whether what has this place among all requests, uniformly drawn, is part of the share. What is part of one is part of
     /// every larger one.
     pub fn holds(self, place: u64) -> bool {
-        place % u64::from(Self::ALL) < u64::from(self.0)
+        place % u64::from(Self::PARTS) < u64::from(self.0)
     }
 }
 
@@ -65,14 +79,14 @@ impl TryFrom<f64> for Share {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "within 0 and a million")]
     fn try_from(share: f64) -> Result<Self, NoShare> {
         let is_share = share > 0.0 && share <= 1.0;
-        let parts = (share * f64::from(Self::ALL)).round() as u32;
+        let parts = (share * f64::from(Self::PARTS)).round() as u32;
         is_share.then_some(Self(parts.max(1))).ok_or(NoShare)
     }
 }
 
 impl From<Share> for f64 {
     fn from(Share(parts): Share) -> Self {
-        Self::from(parts) / Self::from(Share::ALL)
+        Self::from(parts) / Self::from(Share::PARTS)
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use super::{Candidate, Version};
@@ -26,6 +26,8 @@ pub struct Trial {
     pub tried: Tally,
     /// Of copies, where it is a shadow.
     pub copies: Copies,
+    /// When this began. A trial that goes on after a restart begins anew with it.
+    pub began: Instant,
     is_halted: AtomicBool,
     /// Requests without a key.
     dealt: AtomicU64,
@@ -72,6 +74,7 @@ impl Trial {
             stable: Tally::default(),
             tried: Tally::default(),
             copies: Copies::default(),
+            began: Instant::now(),
             is_halted: AtomicBool::new(false),
             dealt: AtomicU64::new(0),
         }
@@ -96,13 +99,13 @@ impl Trial {
         self.is_halted.store(true, Ordering::Relaxed);
     }
 
-    /// Room to copy a request to a shadow; `None`, which is counted, where enough are under way.
-    pub fn copy(self: &Arc<Self>) -> Option<CopyRoom> {
+    /// Room to copy a request of so many bytes to a shadow; `None`, which is counted, where enough are under way or it is large.
+    pub fn copy(self: &Arc<Self>, bytes: usize) -> Option<CopyRoom> {
         let room = CopyRoom(Arc::clone(self));
-        if self.copies.open.fetch_add(1, Ordering::Relaxed) < MAX_COPIES {
+        if self.copies.open.fetch_add(1, Ordering::Relaxed) < MAX_COPIES && bytes <= MAX_COPY_BYTES {
             return Some(room);
         }
-        self.copies.dropped.fetch_add(1, Ordering::Relaxed);
+        self.copies.drop_one();
         None
     }
 }
@@ -158,7 +161,12 @@ impl Copies {
         self.distance.fetch_add((f64::from(distance) * 1e6) as u64, Ordering::Relaxed);
     }
 
-    /// Requests that were not copied, as too many copies were under way.
+    /// Counts a copy that nothing came of.
+    pub fn drop_one(&self) {
+        self.dropped.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Requests that were not copied, or whose copies the version had no room or time for: nobody waited for those.
     pub fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
     }
@@ -188,6 +196,9 @@ const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
 
 /// Copies that may be under way. A shadow that is too slow for its share is compared on what it can take.
 const MAX_COPIES: usize = 64;
+
+/// The largest body that is copied, so that copies take 16 MiB at most.
+const MAX_COPY_BYTES: usize = 256 * 1024;
 
 #[cfg(test)]
 mod tests {

@@ -173,12 +173,12 @@ impl Repository {
         self.order(model, request)?.await.map_err(|_| RequestError::Stopping)?
     }
 
-    /// The same, from a thread that may block.
-    pub fn request_blocking(&self, model: ModelName, request: Request) -> Result<ModelStatus, RequestError> {
-        self.order(model, request)?.blocking_recv().map_err(|_| RequestError::Stopping)?
-    }
-
-    fn order(&self, model: ModelName, request: Request) -> Result<oneshot::Receiver<Obeyed>, RequestError> {
+    /// Asks for a change that whoever asks need not wait for.
+    pub fn order(
+        &self,
+        model: ModelName,
+        request: Request,
+    ) -> Result<oneshot::Receiver<Obeyed>, RequestError> {
         let (reply, answer) = oneshot::channel();
         let sent = self.orders.try_send(Order { model, request, reply });
         sent.map(|()| answer).map_err(|error| match error {
@@ -198,7 +198,7 @@ struct Order {
 }
 
 /// What became of an order.
-type Obeyed = Result<ModelStatus, RequestError>;
+pub type Obeyed = Result<ModelStatus, RequestError>;
 
 /// The thread behind a [`Repository`].
 pub struct Watcher {
@@ -433,6 +433,10 @@ impl Watcher {
     }
 
     fn carry_out(&mut self, model: &ModelName, request: &Request) -> Result<ModelStatus, RequestError> {
+        if let Request::Settle(standing) = request {
+            // Also for a model whose folder is away, and may come back.
+            self.standings.insert(model.clone(), standing.clone());
+        }
         let on_disk = self.loader.layout.versions(model).unwrap_or_default();
         if on_disk.is_empty() && !self.models.contains_key(model) {
             return Err(RequestError::NoModel);
@@ -460,7 +464,11 @@ impl Watcher {
             }
             Request::Unload => state.unloaded = true,
             Request::Rollback => {
-                let older = state.older(on_disk).ok_or(RequestError::NothingOlder)?;
+                let nothing = Standing::default();
+                let standing = self.standings.get(model).unwrap_or(&nothing);
+                let is_good = |version: &VersionNumber| !standing.refused.contains(version);
+                let good: Vec<_> = on_disk.iter().copied().filter(is_good).collect();
+                let older = state.older(&good).ok_or(RequestError::NothingOlder)?;
                 self.pin(model, state, older)?;
             }
             Request::Promote(Some(version)) if on_disk.contains(version) => {
@@ -468,9 +476,8 @@ impl Watcher {
             }
             Request::Promote(Some(version)) => return Err(RequestError::NoVersion(*version)),
             Request::Promote(None) => state.pinned = None,
-            Request::Settle(standing) => {
-                self.standings.insert(model.clone(), standing.clone());
-            }
+            // Done before: the standing is of the model, and not of what is loaded of it.
+            Request::Settle(_) => {}
         }
         Ok(())
     }

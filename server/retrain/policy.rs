@@ -41,6 +41,9 @@ pub enum Refusal {
     /// One at a time.
     #[error("a retraining is running")]
     Running,
+    /// What the last one has come to is not decided yet; another would take its place.
+    #[error("a version is being tried")]
+    Trial,
     /// The last one is too near.
     #[error("the last retraining was started less than {} s ago", .0.as_secs_f64())]
     Cooldown(Duration),
@@ -55,6 +58,7 @@ impl Refusal {
         match self {
             Self::KillSwitch => "kill_switch",
             Self::Running => "running",
+            Self::Trial => "trial",
             Self::Cooldown(_) => "cooldown",
             Self::DailyMaximum(_) => "daily_maximum",
         }
@@ -64,7 +68,8 @@ impl Refusal {
 /// How often a model may be retrained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// From one start to the next, but for an operator, who knows what the last one has come to.
+    /// From one start to the next, but for an operator, who knows what the last one has come to, and may have another although a
+    /// version is being tried.
     pub cooldown: Duration,
     /// Starts within 24 hours, whoever asks.
     pub max_a_day: NonZeroUsize,
@@ -79,6 +84,8 @@ pub struct Situation<'a> {
     pub starts: &'a [Duration],
     /// Whether one is running, of this model or another.
     pub running: bool,
+    /// Whether a version of the model is being tried beside the one that answers.
+    pub tried: bool,
     /// Whether the kill switch is on.
     pub killed: bool,
     /// The time, since 1970.
@@ -88,7 +95,7 @@ pub struct Situation<'a> {
 impl Limits {
     /// Whether `asker` gets a retraining now. A start that is ahead of the clock counts as one of this moment.
     pub fn admit(&self, asker: Asker, situation: &Situation) -> Result<(), Refusal> {
-        let Situation { starts, running, killed, now } = *situation;
+        let Situation { starts, running, tried, killed, now } = *situation;
         let within =
             |span: Duration| starts.iter().filter(|&&start| now.saturating_sub(start) < span).count();
         if killed {
@@ -96,6 +103,9 @@ impl Limits {
         }
         if running {
             return Err(Refusal::Running);
+        }
+        if asker != Asker::Operator && tried {
+            return Err(Refusal::Trial);
         }
         if asker != Asker::Operator && within(self.cooldown) > 0 {
             return Err(Refusal::Cooldown(self.cooldown));
@@ -158,7 +168,7 @@ mod tests {
             // A clock that was ahead is no way around a limit.
             (vec![NOW + hours(5)], false, false, Err(cooldown), Ok(())),
         ] {
-            let situation = Situation { starts: &starts, running, killed, now: NOW };
+            let situation = Situation { starts: &starts, running, tried: false, killed, now: NOW };
             for asker in ASKERS {
                 let expected = if asker == Asker::Operator { operator } else { asked };
                 assert_eq!(limits().admit(asker, &situation), expected, "{asker:?} {situation:?}");
@@ -175,6 +185,15 @@ mod tests {
         assert!(!Limits { every: None, ..limits() }.is_due(Duration::ZERO, NOW));
     }
 
+    #[test]
+    fn while_a_version_is_tried_only_an_operator_has_another_trained() {
+        for asker in ASKERS {
+            let situation = Situation { starts: &[], running: false, tried: true, killed: false, now: NOW };
+            let expected = if asker == Asker::Operator { Ok(()) } else { Err(Refusal::Trial) };
+            assert_eq!(limits().admit(asker, &situation), expected, "{asker:?}");
+        }
+    }
+
     proptest! {
         #[test]
         fn a_loop_never_starts_more_than_it_may(
@@ -184,7 +203,7 @@ mod tests {
             for (seconds, asker) in steps {
                 now += Duration::from_secs(seconds);
                 let asker = ASKERS[asker];
-                let situation = Situation { starts: &starts, running: false, killed: false, now };
+                let situation = Situation { starts: &starts, running: false, tried: false, killed: false, now };
                 if limits().admit(asker, &situation).is_ok() {
                     let last = starts.last().copied();
                     prop_assert!(asker == Asker::Operator || last.is_none_or(|last| now >= last + hours(1)));

@@ -135,7 +135,9 @@ impl Retrainer {
         let turn = if self.run.is_some() { None } else { Turn::take(&self.folder)? };
         let mut history = History::read(&self.folder)?;
         let (starts, now) = (history.starts(model.as_str()), now());
-        let situation = Situation { starts: &starts, running: turn.is_none(), killed, now };
+        let live = self.around.repository.live(model.as_str());
+        let tried = live.is_some_and(|live| live.trial.is_some());
+        let situation = Situation { starts: &starts, running: turn.is_none(), tried, killed, now };
         options.limits.admit(asker, &situation)?;
         let turn = turn.ok_or(Refusal::Running)?;
         let output = Output::create(&self.folder.join(OUTPUT).join(model.as_str()), milliseconds(now))?;

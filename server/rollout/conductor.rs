@@ -21,8 +21,9 @@ use crate::{
     config::Config,
     feedback::Live,
     metrics::Metrics,
+    quality::ScoreCounts,
     repository::{
-        self, Candidate, ModelName, ModelStatus, Repository, RequestError, Share, Standing, Trial,
+        self, Candidate, ModelName, ModelStatus, Obeyed, Repository, RequestError, Share, Standing, Trial,
         TrialStage, VersionNumber, VersionState, VersionStatus,
     },
 };
@@ -40,9 +41,15 @@ pub enum Wish {
         share: Option<Share>,
     },
     /// Make the version that is tried the stable one.
-    Promote,
+    Promote {
+        /// The version that is meant; whichever it is where `None`.
+        version: Option<VersionNumber>,
+    },
     /// Try it no longer.
-    Abort,
+    Abort {
+        /// The version that is meant; whichever it is where `None`.
+        version: Option<VersionNumber>,
+    },
 }
 
 /// Why an operator did not get what was wished for. Nothing changed, unless it says so.
@@ -59,8 +66,19 @@ pub enum OrderError {
     #[error("version {0} is stable already")]
     IsStable(VersionNumber),
     /// There is another one.
-    #[error("version {0} is being tried: promote or abort it first")]
+    #[error("version {0} is being tried, and no other can be until it is promoted or aborted")]
     IsTried(VersionNumber),
+    /// A canary would leave the version that it is compared with too few requests.
+    #[error("the share of a canary must be at most 0.5")]
+    CanaryShare,
+    /// The stable version cannot be loaded; another stands in for it, and nothing is tried meanwhile.
+    #[error("version {stable}, which is stable, cannot be loaded; version {current} stands in for it")]
+    NoStable {
+        /// The stable version.
+        stable: VersionNumber,
+        /// The version that answers.
+        current: VersionNumber,
+    },
     /// There is none.
     #[error("no version is being tried")]
     NotTried,
@@ -176,8 +194,21 @@ struct Model {
     course: Course,
     /// Whether the repository goes by what the course has come to.
     is_settled: bool,
+    /// The answer to the order to do so.
+    settling: Option<oneshot::Receiver<Obeyed>>,
     last: Option<Entry>,
     seen: Option<(Evidence, Verdict)>,
+    matured: Option<Matured>,
+}
+
+/// The labelled rows of both versions of a trial that have had time to get their labels. They are added up as they come to be so,
+/// however long the trial takes: the interval that decides is one of a sum that grows, and not of a window that moves.
+struct Matured {
+    trial: Arc<Trial>,
+    /// The time up to which answers are counted.
+    until: Duration,
+    /// Of the stable version, and of the one that is tried.
+    scores: [ScoreCounts; 2],
 }
 
 impl Conductor {
@@ -236,23 +267,31 @@ impl Conductor {
     /// Writes down what has become of a model since the last look, and decides about the version that is tried.
     fn follow(&mut self, known: &ModelStatus, options: &RolloutOptions) -> Result<(), OrderError> {
         let name = &known.model;
-        self.settle(name)?;
+        if !self.settle(name)? {
+            return Ok(());
+        }
         let Some(live) = self.repository.live(name.as_str()) else { return Ok(()) };
         let current = live.current.number();
         let standing = &self.model(name)?.course.standing;
         let (stable, tried) = (standing.stable, standing.candidate);
-        if stable.is_none() || (stable != Some(current) && !live.is_pinned) {
-            let reason = stable.map_or_else(
-                || "it is the first".to_owned(),
-                |stable| format!("version {stable} cannot be loaded any more"),
-            );
+        let Some(stable) = stable else {
+            return self.write(name, current, Event::Stable, None, "it is the first".into());
+        };
+        if stable != current && !live.is_pinned {
+            if known.versions.iter().any(|known| known.version == stable) {
+                // It stands in, and is no more than that: what cannot be loaded now may be again.
+                return Err(OrderError::NoStable { stable, current });
+            }
+            let reason = format!("version {stable} is not in the repository any more");
             return self.write(name, current, Event::Stable, None, reason);
         }
         let trying = live.trial.as_ref().map(|trial| trial.candidate);
         match (tried, trying) {
             (Some(tried), None) => {
-                let reason = why_gone(known, tried.version, live.is_pinned);
-                self.write(name, tried.version, Event::Withdrawn, None, reason)?;
+                // One that is not loaded yet is waited for.
+                if let Some(reason) = why_gone(known, tried.version, live.is_pinned) {
+                    self.write(name, tried.version, Event::Withdrawn, None, reason)?;
+                }
             }
             (Some(tried), Some(trying)) if tried.version != trying.version => {
                 let reason = format!("version {} has come", trying.version);
@@ -281,7 +320,8 @@ impl Conductor {
         let verdict = options.rules.judge(&evidence);
         let candidate = trial.candidate;
         self.model(name)?.seen = Some((evidence, verdict));
-        let canary = Candidate { stage: TrialStage::Canary, ..candidate };
+        let share = candidate.share.at_most(Share::HALF);
+        let canary = Candidate { stage: TrialStage::Canary, share, ..candidate };
         match verdict {
             Verdict::Wait(_) => Ok(()),
             Verdict::Advance => self.write(
@@ -306,25 +346,38 @@ impl Conductor {
         &mut self,
         name: &ModelName,
         stable: VersionNumber,
-        trial: &Trial,
+        trial: &Arc<Trial>,
         options: &RolloutOptions,
     ) -> Result<Evidence, OrderError> {
-        let since = self.model(name)?.course.since.unwrap_or(OffsetDateTime::UNIX_EPOCH);
-        let since = Duration::try_from(since - OffsetDateTime::UNIX_EPOCH).unwrap_or_default();
+        let versions = [stable, trial.candidate.version];
         let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
-        let judged = |version: VersionNumber| {
-            self.live.mature_since(name.as_str(), version.into(), since, now).map(|judged| judged.scores)
-        };
-        let labels = [judged(stable), judged(trial.candidate.version)];
+        let until = self.live.mature_until(name.as_str(), now);
+        let threshold = self.live.options_of(name.as_str()).threshold;
+        let live = Arc::clone(&self.live);
+        let model = self.model(name)?;
+        let since = model.course.since.unwrap_or(OffsetDateTime::UNIX_EPOCH) - OffsetDateTime::UNIX_EPOCH;
+        let since = Duration::try_from(since).unwrap_or_default();
+        let of_trial = model.matured.take().filter(|matured| Arc::ptr_eq(&matured.trial, trial));
+        let matured = model.matured.insert(of_trial.unwrap_or_else(|| Matured {
+            trial: Arc::clone(trial),
+            until: since,
+            scores: [ScoreCounts::new(threshold), ScoreCounts::new(threshold)],
+        }));
+        if until > matured.until {
+            for (scores, version) in matured.scores.iter_mut().zip(versions) {
+                let more = live.between(name.as_str(), version.into(), matured.until..until);
+                more.iter().for_each(|more| scores.merge(&more.scores));
+            }
+            matured.until = until;
+        }
         let tallies = [trial.stable.read(), trial.tried.read()];
-        let sides = [0, 1].map(|side| (&tallies[side], labels[side].as_ref()));
-        let age = now.saturating_sub(since);
+        let sides = [0, 1].map(|side| (&tallies[side], Some(&matured.scores[side])));
         let copied = (trial.candidate.stage == TrialStage::Shadow).then(|| Copied {
             rows: trial.copies.rows(),
             dropped: trial.copies.dropped(),
             distance: trial.copies.mean_distance(),
         });
-        Ok(Evidence::new(&options.rules, (trial.candidate.stage, age), sides, copied))
+        Ok(Evidence::new(&options.rules, (trial.candidate.stage, trial.began.elapsed()), sides, copied))
     }
 
     /// Writes down what has become of a version, and has the repository go by it.
@@ -368,20 +421,37 @@ impl Conductor {
         tracing::info!(model = %name, %version, event = event.name(), reason = entry.reason, "rollout");
         model.last = Some(entry);
         self.metrics.rollout_event(name.as_str(), event.name());
-        self.settle(name)
+        self.settle(name).map(drop)
     }
 
-    /// Has the repository go by what the model's course has come to, unless it does.
-    fn settle(&mut self, name: &ModelName) -> Result<(), OrderError> {
+    /// Has the repository go by what the model's course has come to, and says whether it does. It may be loading something just
+    /// then, for minutes, which nobody here waits for: other models have trials too.
+    fn settle(&mut self, name: &ModelName) -> Result<bool, OrderError> {
+        let repository = Arc::clone(&self.repository);
         let model = self.model(name)?;
-        if model.is_settled {
-            return Ok(());
+        if let Some(reply) = &mut model.settling {
+            let obeyed = match reply.try_recv() {
+                Ok(obeyed) => obeyed,
+                Err(oneshot::error::TryRecvError::Empty) => return Ok(false),
+                Err(oneshot::error::TryRecvError::Closed) => Err(RequestError::Stopping),
+            };
+            model.settled(obeyed)?;
         }
-        let standing = model.course.standing.clone();
-        match self.repository.request_blocking(name.clone(), repository::Request::Settle(standing)) {
-            // A model that is gone has nothing to settle.
-            Ok(_) | Err(RequestError::NoModel) => self.model(name)?.is_settled = true,
-            Err(error) => return Err(error.into()),
+        if !model.is_settled {
+            let standing = model.course.standing.clone();
+            model.settling = Some(repository.order(name.clone(), repository::Request::Settle(standing))?);
+        }
+        Ok(model.is_settled)
+    }
+
+    /// The same, for an operator, who waits for it.
+    fn settle_now(&mut self, name: &ModelName) -> Result<(), OrderError> {
+        while !self.settle(name)? {
+            let model = self.model(name)?;
+            if let Some(reply) = model.settling.take() {
+                let obeyed = reply.blocking_recv().unwrap_or(Err(RequestError::Stopping));
+                model.settled(obeyed)?;
+            }
         }
         Ok(())
     }
@@ -391,7 +461,16 @@ impl Conductor {
         if !self.models.contains_key(name) {
             let (journal, course) = self.journals.take(name).map_err(OrderError::Journal)?;
             // The repository has begun with what the journals said.
-            let model = Model { journal, course, is_settled: true, last: None, seen: None };
+            let model = Model {
+                journal,
+                course,
+                is_settled: true,
+                settling: None,
+                last: None,
+                seen: None,
+                matured: None,
+            };
+            self.metrics.rollouts(name.as_str(), Event::ALL.map(Event::name));
             self.models.insert(name.clone(), model);
         }
         Ok(self.models.get_mut(name).expect("inserted above"))
@@ -402,7 +481,9 @@ impl Conductor {
         let known = all.iter().find(|known| known.model == *name).ok_or(OrderError::NoRollout)?;
         let options = self.config.model(name).rollout.ok_or(OrderError::NoRollout)?;
         // Whatever has happened since the last look comes first.
+        self.settle_now(name)?;
         self.follow(known, &options)?;
+        self.settle_now(name)?;
         let Standing { stable, candidate, .. } = self.model(name)?.course.standing.clone();
         match wish {
             Wish::Start { version, stage, share } => {
@@ -418,17 +499,26 @@ impl Conductor {
                 if !known.versions.iter().any(|known| known.version == version) {
                     return Err(OrderError::NoVersion(version));
                 }
-                let (stage, share) = (stage.unwrap_or(options.stage), share.unwrap_or(options.share));
+                let stage = stage.unwrap_or(options.stage);
+                let most = if stage == TrialStage::Canary { Share::HALF } else { Share::ALL };
+                if share.is_some_and(|share| share.at_most(most) != share) {
+                    return Err(OrderError::CanaryShare);
+                }
+                let share = share.unwrap_or(options.share).at_most(most);
                 let candidate = Candidate { version, stage, share };
                 self.enter(name, candidate)
             }
-            Wish::Promote | Wish::Abort => {
+            Wish::Promote { version: meant } | Wish::Abort { version: meant } => {
                 let version = candidate.ok_or(OrderError::NotTried)?.version;
+                if meant.is_some_and(|meant| meant != version) {
+                    return Err(OrderError::IsTried(version));
+                }
                 let (event, reason) = match wish {
-                    Wish::Promote => (Event::Promoted, "an operator promoted it"),
+                    Wish::Promote { .. } => (Event::Promoted, "an operator promoted it"),
                     _ => (Event::Aborted, "an operator aborted it"),
                 };
-                self.write_by(By::Operator, name, version, event, None, reason.into())
+                self.write_by(By::Operator, name, version, event, None, reason.into())?;
+                self.settle_now(name)
             }
         }
     }
@@ -438,17 +528,21 @@ impl Conductor {
         let version = candidate.version;
         let reason = "an operator started it".to_owned();
         self.write_by(By::Operator, name, version, Event::Entered, Some(candidate), reason)?;
-        let live = self.repository.live(name.as_str());
-        let trial = live.as_ref().and_then(|live| live.trial.as_ref());
-        if trial.is_some_and(|trial| trial.candidate == candidate) {
-            return Ok(());
-        }
+        self.settle_now(name)?;
         let known =
             self.repository.status().unwrap_or_default().into_iter().find(|known| known.model == *name);
-        let reason =
-            known.map_or_else(|| "the model is gone".to_owned(), |known| why_gone(&known, version, false));
+        let reason = match known.filter(|_| !self.is_tried(name, candidate)) {
+            Some(known) => why_gone(&known, version, false),
+            None => None,
+        };
+        let Some(reason) = reason else { return Ok(()) };
         self.write(name, version, Event::Withdrawn, None, reason.clone())?;
         Err(OrderError::Load { version, reason })
+    }
+
+    fn is_tried(&self, name: &ModelName, candidate: Candidate) -> bool {
+        let live = self.repository.live(name.as_str());
+        live.is_some_and(|live| live.trial.as_ref().is_some_and(|trial| trial.candidate == candidate))
     }
 
     fn publish_status(&self) {
@@ -465,8 +559,18 @@ impl Conductor {
 }
 
 impl Model {
+    fn settled(&mut self, obeyed: Obeyed) -> Result<(), RequestError> {
+        self.settling = None;
+        match obeyed {
+            // A model that is gone goes by it as soon as it is back.
+            Ok(_) | Err(RequestError::NoModel) => self.is_settled = true,
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
     fn status(&self, name: &ModelName) -> RolloutStatus {
-        let Standing { stable, candidate, refused } = &self.course.standing;
+        let Standing { stable, candidate, refused, .. } = &self.course.standing;
         let waiting = |verdict| match verdict {
             Verdict::Wait(waiting) => Some(waiting.to_string()),
             _ => None,
@@ -488,15 +592,16 @@ impl Model {
     }
 }
 
-/// Why a version is not being tried that was, or was to be.
-fn why_gone(known: &ModelStatus, version: VersionNumber, is_pinned: bool) -> String {
-    let found = known.versions.iter().find(|known| known.version == version);
-    match found {
-        _ if is_pinned => "an operator has pinned a version".into(),
-        None => "it is not in the repository any more".into(),
+/// Why a version cannot be tried any more; `None` where it can as soon as it is loaded.
+fn why_gone(known: &ModelStatus, version: VersionNumber, is_pinned: bool) -> Option<String> {
+    if is_pinned {
+        return Some("an operator has pinned a version".into());
+    }
+    match known.versions.iter().find(|known| known.version == version) {
+        None => Some("it is not in the repository any more".into()),
         Some(VersionStatus { state: VersionState::Failed, reason, .. }) => {
-            format!("it cannot be loaded: {}", reason.as_deref().unwrap_or("for no reason"))
+            Some(format!("it cannot be loaded: {}", reason.as_deref().unwrap_or("for no reason")))
         }
-        Some(_) => "it is not loaded any more".into(),
+        Some(_) => None,
     }
 }

@@ -20,11 +20,16 @@ const MAX_REFUSED: usize = 1_000;
 impl Course {
     /// Goes on by an entry.
     pub fn follow(&mut self, entry: &Entry) {
-        let Standing { stable, candidate, refused } = &mut self.standing;
+        let Standing { stable, before, candidate, refused } = &mut self.standing;
         *candidate = None;
         self.since = None;
         match entry.event {
             Event::Stable | Event::Promoted => {
+                // One that an older version takes the place of would enter again at once, as the newest.
+                let displaced =
+                    stable.filter(|stable| entry.event == Event::Promoted && *stable > entry.version);
+                refused.extend(displaced);
+                *before = stable.filter(|stable| *stable != entry.version).or(*before);
                 *stable = Some(entry.version);
                 refused.remove(&entry.version);
             }
@@ -85,6 +90,7 @@ mod tests {
         let candidate = Candidate { version: number(3), stage: TrialStage::Shadow, share };
         assert_eq!((found.standing.stable, found.standing.candidate), (Some(number(2)), Some(candidate)));
         assert_eq!(found.since.map(OffsetDateTime::unix_timestamp), Some(3));
+        assert_eq!(found.standing.before, Some(number(1)));
         for end in [Event::RolledBack, Event::Aborted] {
             let found = course(&[&tried[..], &[(end, 3)]].concat());
             assert_eq!(
@@ -95,6 +101,13 @@ mod tests {
         }
         let found = course(&[&tried[..], &[(Event::Withdrawn, 3)]].concat());
         assert!(found.standing.candidate.is_none() && found.standing.refused.is_empty());
+    }
+
+    #[test]
+    fn what_an_older_version_takes_the_place_of_does_not_come_back_by_itself() {
+        let found = course(&[(Event::Stable, 3), (Event::Entered, 1), (Event::Promoted, 1)]).standing;
+        assert_eq!((found.stable, found.before), (Some(number(1)), Some(number(3))));
+        assert_eq!(found.refused, [number(3)].into());
     }
 
     #[test]

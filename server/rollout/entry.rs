@@ -75,6 +75,17 @@ impl Entry {
 }
 
 impl Event {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::Stable,
+        Self::Entered,
+        Self::Advanced,
+        Self::Promoted,
+        Self::RolledBack,
+        Self::Aborted,
+        Self::Withdrawn,
+    ];
+
     /// Its name, as the journal and the metrics have it.
     pub fn name(self) -> &'static str {
         match self {

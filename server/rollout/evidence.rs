@@ -38,7 +38,7 @@ pub struct Evidence {
 pub struct Copied {
     /// Rows that both versions have scored.
     pub rows: u64,
-    /// Requests that were not copied, as too many copies were under way.
+    /// Requests that were not copied, or whose copies the version had no room or time for.
     pub dropped: u64,
     /// How far apart the scores of both are in the mean.
     pub distance: Option<f64>,

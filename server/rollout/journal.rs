@@ -24,6 +24,9 @@ pub enum JournalError {
         #[source]
         source: io::Error,
     },
+    /// Another server writes to the folder: each would decide for itself, and write over what the other has decided.
+    #[error("{0}: another server has its journals there")]
+    InUse(PathBuf),
     /// A line is no entry of the model. Whoever knows what was meant may put it right; to go on without it might bring back a
     /// version that was rolled back.
     #[error("{path}: line {line} is no entry of a journal of {model}: {reason}")]
@@ -51,6 +54,8 @@ pub struct Journal {
 #[derive(Debug)]
 pub struct Journals {
     folder: PathBuf,
+    /// What keeps other servers out for as long as this is here.
+    _lock: File,
     open: BTreeMap<ModelName, (Journal, Course)>,
 }
 
@@ -59,6 +64,8 @@ impl Journals {
     pub fn open(folder: &Path) -> Result<Self, JournalError> {
         let fault = |source| JournalError::Io { path: folder.to_owned(), source };
         std::fs::create_dir_all(folder).map_err(fault)?;
+        let lock = File::create(folder.join("lock")).map_err(fault)?;
+        lock.try_lock().map_err(|_| JournalError::InUse(folder.to_owned()))?;
         let names = std::fs::read_dir(folder).map_err(fault)?.map(|entry| Ok(entry?.file_name()));
         let names = names.collect::<io::Result<Vec<_>>>().map_err(fault)?;
         let models = names.iter().filter_map(|name| name.to_str()?.strip_suffix(SUFFIX)?.parse().ok());
@@ -66,7 +73,7 @@ impl Journals {
             let opened = Journal::open(folder, &model)?;
             Ok((model, opened))
         });
-        Ok(Self { folder: folder.to_owned(), open: open.collect::<Result<_, _>>()? })
+        Ok(Self { folder: folder.to_owned(), _lock: lock, open: open.collect::<Result<_, _>>()? })
     }
 
     /// What the rollouts of each model have come to.
@@ -189,11 +196,13 @@ mod tests {
         let folder = &folder.path().join("journals");
         let mut journals = Journals::open(folder).expect("a folder");
         assert!(journals.standings().is_empty());
+        let other = Journals::open(folder).expect_err("in use");
+        assert!(other.to_string().ends_with("another server has its journals there"), "{other}");
         let (mut journal, course) = journals.take(&model()).expect("a journal");
         assert_eq!(course, Course::default());
         journal.append(&entry(Event::Stable, 1)).expect("room");
         journal.append(&entry(Event::RolledBack, 2)).expect("room");
-        drop(journal);
+        drop((journal, journals));
         let mut journals = Journals::open(folder).expect("a folder");
         let standing = journals.standings().remove(&model()).expect("one model");
         assert_eq!(standing.stable, Some(1.try_into().expect("1")));

@@ -85,10 +85,12 @@ impl Rules {
     /// What the evidence says.
     pub fn judge(&self, evidence: &Evidence) -> Verdict {
         let Evidence { stable, candidate, .. } = evidence;
-        let faults = candidate.fault_share().zip(stable.fault_share());
-        let faults = faults.map(|(candidate, stable)| candidate.above(&stable));
-        let surely_above =
-            |share: &Estimate, bound: f64| share.value - share.radius(self.min_requests) > bound;
+        let faults = candidate.fault_share().map(|share| match stable.fault_share() {
+            Some(usual) => share.above(&usual),
+            // Nobody knows what is usual; to answer is.
+            None => share,
+        });
+        let surely_above = |share: &Estimate, bound: f64| share.value - share.radius(EARLY) > bound;
         if candidate.faults >= MIN_FAULTS && faults.is_some_and(|more| surely_above(&more, 0.0)) {
             return Verdict::RollBack(Fault::Faults);
         }
@@ -151,6 +153,9 @@ impl fmt::Display for Fault {
         })
     }
 }
+
+/// Requests for which the intervals of faults and latency are narrowest: what is bad is seen early.
+const EARLY: u64 = 100;
 
 /// Faults below which nobody is rolled back for them.
 const MIN_FAULTS: u64 = 5;
@@ -262,6 +267,15 @@ mod tests {
             evidence.stable.answered = 100;
         });
         assert_eq!(early, Verdict::Wait(Waiting::Requests), "what is usual is not known yet");
+    }
+
+    #[test]
+    fn a_candidate_that_fails_goes_although_the_stable_version_has_no_requests() {
+        let alone = of(|evidence| {
+            evidence.stable = Side::default();
+            evidence.candidate = Side { answered: 0, faults: 20, ..Side::default() };
+        });
+        assert_eq!(alone, Verdict::RollBack(Fault::Faults));
     }
 
     #[test]

@@ -96,16 +96,19 @@ fn share(metrics: &str, name: &str, feature: &str, rows: &str) -> f64 {
     value(metrics, name, &format!(r#"feature="{feature}",rows="{rows}""#)).expect("a series")
 }
 
+fn assert_none(share: f64) {
+    assert!(share.abs() < 1e-9, "{share}");
+}
+
 #[test]
 fn rows_like_those_of_the_training_have_not_moved() {
     let metrics = asked(&pairs());
     for feature in ["user_id", "item_id"] {
         assert!(moved(&metrics, feature).abs() < 0.05, "{feature}\n{metrics}");
         for name in ["unknown_ratio", "missing_ratio"] {
-            assert_eq!(
-                [share(&metrics, name, feature, "live"), share(&metrics, name, feature, "training")],
-                [0.0; 2]
-            );
+            for rows in ["live", "training"] {
+                assert_none(share(&metrics, name, feature, rows));
+            }
         }
     }
     let score = value(&metrics, "psi", r#"of="score""#).expect("an index");
@@ -129,7 +132,8 @@ fn unknown_ids_are_told_of_the_feature_that_has_them() {
     let metrics = asked(&strange);
     let of = |feature, rows| share(&metrics, "unknown_ratio", feature, rows);
     assert!((of("user_id", "live") - 0.2).abs() < 1e-9, "{metrics}");
-    assert_eq!([of("user_id", "training"), of("item_id", "live")], [0.0, 0.0]);
+    assert_none(of("user_id", "training"));
+    assert_none(of("item_id", "live"));
 }
 
 #[test]

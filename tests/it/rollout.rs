@@ -203,6 +203,75 @@ fn a_version_that_refuses_what_the_other_takes_goes_before_any_label() {
 }
 
 #[test]
+fn a_client_whose_requests_are_nonsense_takes_no_version_down() {
+    let kept = Kept::new();
+    let server = kept.server(&[(1, first())], RULES);
+    until("the first version", || (), || status(&server)["stable"] == 1);
+    server.models.publish(MODEL, 2, second());
+    server.order("load", "");
+    until("the candidate", || (), || status(&server)["candidate"]["version"] == 2);
+    let mut client = server.client();
+    let key = (0..).map(|user| user.to_string()).find(|user| answering(&mut client, user) == 2);
+    let key = format!("x-sticky-key: {}", key.expect("half of all users"));
+    for (header, body) in [
+        (&*key, "nonsense"),
+        ("x-request-timeout-ms: none", BODY),
+        ("x-receipt: perhaps", BODY),
+        (&key, r#"{"input": [[1]]}"#),
+    ] {
+        for _ in 0..30 {
+            let answer =
+                client.request("POST", PREDICT, &["content-type: application/json", &key, header], body);
+            assert_eq!(answer.status, 400, "{header} {body}");
+        }
+    }
+    until("promotion", || play(&server, &second()), || status(&server)["stable"] == 2);
+    let promoted = kept.journal().pop().and_then(|entry| entry.evidence).expect("numbers");
+    assert_eq!((promoted.candidate.faults, promoted.stable.faults), (0, 0));
+}
+
+#[test]
+fn a_trial_goes_on_after_a_restart() {
+    let kept = Kept::new();
+    let server = kept.server(&[(1, first())], RULES);
+    until("the first version", || (), || status(&server)["stable"] == 1);
+    server.models.publish(MODEL, 2, second());
+    server.order("load", "");
+    until("the candidate", || (), || status(&server)["candidate"]["version"] == 2);
+    let since = status(&server)["candidate"]["since"].clone();
+    drop(server);
+    let server = kept.server(&[(1, first()), (2, second())], RULES);
+    assert_eq!(status(&server)["candidate"]["since"], since);
+    let mut client = server.client();
+    let versions: BTreeSet<u64> = (0..50).map(|user| answering(&mut client, &user.to_string())).collect();
+    assert_eq!(versions, [1, 2].into());
+    until("promotion", || play(&server, &second()), || status(&server)["stable"] == 2);
+    assert_eq!(kept.events(), [(Event::Stable, 1), (Event::Entered, 2), (Event::Promoted, 2)]);
+}
+
+#[test]
+fn the_version_before_stands_in_for_a_stable_one_that_cannot_be_loaded() {
+    let kept = Kept::new();
+    let server = kept.server(&[(1, first())], RULES);
+    until("the first version", || (), || status(&server)["stable"] == 1);
+    server.models.publish(MODEL, 2, second());
+    server.order("load", "");
+    until("the candidate", || (), || status(&server)["candidate"]["version"] == 2);
+    assert_eq!(order(&server, "promote", "").1["stable"], 2);
+    drop(server);
+    // A newer one that nobody has tried is there as well.
+    let server = kept.server(&[(1, first()), (2, second().unfit()), (3, second())], RULES);
+    let mut client = server.client();
+    assert!((0..50).all(|user| answering(&mut client, &user.to_string()) == 1));
+    thread::sleep(Duration::from_millis(1_200));
+    assert_eq!((&status(&server)["stable"], &status(&server)["candidate"]), (&2.into(), &Value::Null));
+    drop(server);
+    // Nothing was decided meanwhile, so it is stable again once it can be loaded.
+    let server = kept.server(&[(1, first()), (2, second())], RULES);
+    assert!((0..50).all(|user| answering(&mut server.client(), &user.to_string()) == 2));
+}
+
+#[test]
 fn operators_start_promote_and_abort_and_are_told_what_cannot_be() {
     let kept = Kept::new();
     let server = kept.server(&[(1, first()), (2, second())], RULES);
@@ -216,6 +285,7 @@ fn operators_start_promote_and_abort_and_are_told_what_cannot_be() {
     refused("abort", "", 409, "no version is being tried");
     refused("start", "{}", 400, "the body must be");
     refused("start", r#"{"version": 1, "share": 2}"#, 400, "share");
+    refused("start", r#"{"version": 1, "share": 0.6}"#, 400, "at most 0.5");
     refused("start", r#"{"version": 2}"#, 409, "version 2 is stable already");
     refused("start", r#"{"version": 9}"#, 404, "no version 9");
     // An older one may be tried too, and a share may be its own.
@@ -229,7 +299,8 @@ fn operators_start_promote_and_abort_and_are_told_what_cannot_be() {
     assert!((60..140).contains(&tried), "{tried} of 400 users, with a share of a quarter");
     server.models.publish(MODEL, 3, first());
     refused("start", r#"{"version": 3}"#, 409, "version 1 is being tried");
-    assert_eq!(order(&server, "abort", "").0, 200);
+    refused("abort", r#"{"version": 3}"#, 409, "version 1 is being tried");
+    assert_eq!(order(&server, "abort", r#"{"version": 1}"#).0, 200);
     // The newest is tried by itself once the repository is looked at, and promoted whatever is known of it.
     server.order("load", "");
     until("the candidate", || (), || status(&server)["candidate"]["version"] == 3);
@@ -240,6 +311,9 @@ fn operators_start_promote_and_abort_and_are_told_what_cannot_be() {
     server.models.publish(MODEL, 4, second().unfit());
     server.order("load", "");
     refused("start", r#"{"version": 4}"#, 409, "version 4 cannot be tried: it cannot be loaded");
+    // What was refused is nothing to go back to in a hurry.
+    assert_eq!(server.order("rollback", "").json()["current"], 2);
+    server.order("promote", "");
     server.assert_healthy("all of this");
     assert_eq!(server.management().get("/models/nobody/rollout").status, 404);
 }
@@ -281,7 +355,8 @@ fn a_shadow_is_sent_copies_answers_nobody_and_becomes_a_canary() {
     assert!((distance - expected).abs() < 1e-4, "{distance} {expected}");
     assert!((15..25).all(|user| answering(&mut client, &user.to_string()) == 1));
     until("the canary", || (), || status(&server)["candidate"]["stage"] == "canary");
-    assert!((0..50).all(|user| answering(&mut client, &user.to_string()) == 2), "with a share of all");
+    let versions: BTreeSet<u64> = (0..50).map(|user| answering(&mut client, &user.to_string())).collect();
+    assert_eq!(versions, [1, 2].into(), "a canary has half of the requests at most");
     assert_eq!(kept.events(), [(Event::Stable, 1), (Event::Entered, 2), (Event::Advanced, 2)]);
 }
 

@@ -156,6 +156,8 @@ pub enum TestStart {
     At(i64),
     /// Where this share of the rows is left.
     Fraction(f64),
+    /// So many seconds before the log's end.
+    Last(i64),
     /// In a file of its own, which a table has.
     Elsewhere,
 }
@@ -318,32 +320,39 @@ struct RawPipeline {
 struct RawSplit {
     test_from: Option<String>,
     test_fraction: Option<f64>,
+    test_days: Option<u32>,
     validation_days: Option<u32>,
     validation_share: Option<f64>,
 }
 
 impl RawSplit {
     fn of_log(&self) -> Result<SplitConfig, ConfigError> {
-        let test = match (&self.test_from, self.test_fraction) {
-            (Some(text), None) => calendar::parse(text)
+        let test = match (&self.test_from, self.test_fraction, self.test_days) {
+            (Some(text), None, None) => calendar::parse(text)
                 .map(TestStart::At)
                 .ok_or(ConfigError::Invalid("split.test_from: expected a date, or a date and a time")),
-            (None, Some(fraction)) if fraction > 0.0 && fraction < 1.0 => Ok(TestStart::Fraction(fraction)),
-            (None, Some(_)) => Err(ConfigError::Invalid("split.test_fraction: must lie between 0 and 1")),
-            _ => Err(ConfigError::Invalid("split: needs one of test_from and test_fraction")),
+            (None, Some(fraction), None) if fraction > 0.0 && fraction < 1.0 => {
+                Ok(TestStart::Fraction(fraction))
+            }
+            (None, Some(_), None) => {
+                Err(ConfigError::Invalid("split.test_fraction: must lie between 0 and 1"))
+            }
+            (None, None, Some(days)) if days > 0 => Ok(TestStart::Last(seconds(days))),
+            (None, None, Some(_)) => Err(ConfigError::Invalid("split.test_days: must be above 0")),
+            _ => Err(ConfigError::Invalid("split: needs one of test_from, test_fraction and test_days")),
         }?;
         if self.validation_share.is_some() {
             return Err(ConfigError::Invalid(
                 "split.validation_share: a log is split by time; the share is for a table with data.test_path",
             ));
         }
-        let days = self.validation_days.unwrap_or(0);
-        let validation_seconds = i64::from(days) * calendar::DAY_SECONDS;
+        let validation_seconds = seconds(self.validation_days.unwrap_or(0));
         Ok(SplitConfig { test, validation_seconds, validation_share: 0.0 })
     }
 
     fn of_table(&self) -> Result<SplitConfig, ConfigError> {
-        if self.test_from.is_some() || self.test_fraction.is_some() || self.validation_days.is_some() {
+        let is_timed = self.test_from.is_some() || self.test_days.is_some() || self.validation_days.is_some();
+        if is_timed || self.test_fraction.is_some() {
             return Err(ConfigError::Invalid(
                 "split: the rows of a table have no time; with data.test_path there is only validation_share",
             ));
@@ -354,6 +363,10 @@ impl RawSplit {
         }
         Ok(SplitConfig { test: TestStart::Elsewhere, validation_seconds: 0, validation_share })
     }
+}
+
+fn seconds(days: u32) -> i64 {
+    i64::from(days) * calendar::DAY_SECONDS
 }
 
 #[derive(Deserialize)]
@@ -496,6 +509,8 @@ mod tests {
         let day = "test_from = \"2010-11-01\"";
         assert!(refusal((day, "")).contains("one of"));
         assert!(refusal((day, "test_fraction = 1.5")).contains("between 0 and 1"));
+        assert!(refusal((day, "test_days = 0")).contains("above 0"));
+        assert!(refusal((day, "test_fraction = 0.5\ntest_days = 1")).contains("one of"));
         assert!(refusal((day, "test_from = \"soon\"")).contains("a date"));
         assert!(refusal(("[features]", "[model]\nwide_l1 = -1.0\n[features]")).contains("penalties"));
         assert!(refusal(("[features]", "[examples]\nuser_balance = 2\n[features]")).contains("user_balance"));
@@ -612,6 +627,7 @@ mod tests {
         assert!(refusal((", label = ", ", time = \"at\", label = ")).contains("a table has none"));
         assert!(refusal((", test_path = \"test.csv\"", "")).contains("a log needs user, item and time"));
         assert!(refusal(("validation_share = 0.1", "test_fraction = 0.1")).contains("have no time"));
+        assert!(refusal(("validation_share = 0.1", "test_days = 1")).contains("have no time"));
         assert!(refusal(("validation_share = 0.1", "validation_share = 1")).contains("below 1"));
         for option in ["half_life_days = 7", "windows = { days = 7, count = 2 }"] {
             let said = refusal(("features =", &format!("examples = {{ {option} }}\n features =")));

@@ -253,7 +253,9 @@ fn cut(times: &[i64], options: &ExploreOptions) -> Result<Option<(i64, Source)>,
     match (Split::new(times, &SplitConfig { test, validation_seconds: 0, validation_share: 0.0 }), test) {
         (_, TestStart::Elsewhere) => Ok(None),
         (Ok(_), TestStart::At(second)) => Ok(Some((second, source))),
-        (Ok(split), TestStart::Fraction(_)) => Ok(Some((times[split.test.start], source))),
+        (Ok(split), TestStart::Fraction(_) | TestStart::Last(_)) => {
+            Ok(Some((times[split.test.start], source)))
+        }
         (Err(_), _) if source == Source::Guessed => Ok(None),
         (Err(error), _) => Err(error.into()),
     }
