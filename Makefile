@@ -1,5 +1,5 @@
 # Each target is a line or two over plain cargo; what it needs beyond Debian's packages it fetches itself.
-.PHONY: demo test bench loadtest loadtest-peers loadtest-feedback replicas-check crash-check overload replay train-retail train-adult bench-train bench-recommend tensorrt tensorrt-check tensorrt-memcheck gpu-check gpu-bundle mlflow-check
+.PHONY: demo demo-loop test bench loadtest loadtest-peers loadtest-feedback replicas-check crash-check overload replay train-retail train-adult bench-train bench-recommend tensorrt tensorrt-check tensorrt-memcheck gpu-check gpu-bundle mlflow-check
 
 # What a failed recipe has begun is not taken for done the next time.
 .DELETE_ON_ERROR:
@@ -15,6 +15,12 @@ TARGET = $(or $(CARGO_TARGET_DIR),target)
 ## From nothing to a model that answers on 127.0.0.1:8000; Ctrl-C ends it. The second time it starts in seconds.
 demo:
 	deploy/demo.sh
+
+## A shop whose users' tastes shift and that gets over it by itself, then a version that the server takes back, in some three
+## minutes; docs/loop.svg shows both, and the last line is one JSON object.
+demo-loop:
+	cargo build --release -p millrace -p millrace-trainer --bin millrace --bin millrace-trainer
+	$(WITH_ONNXRUNTIME) python3 loadtest/run_loop.py
 
 ## All tests, a second implementation of ONNX among them. Without a network once the first run has fetched the crates,
 ## ONNX Runtime and NVRTC; without a GPU.

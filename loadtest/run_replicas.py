@@ -15,19 +15,17 @@ import secrets
 import shutil
 import sys
 import tempfile
-import threading
 import time
 import urllib.parse
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from typing import Any
 
 import command
 import servers
+import webhook
 from machine import ROOT
 from plan import Programs
 from protocol import MODEL
@@ -126,7 +124,7 @@ def _check() -> Results:
         (folder / "receipt.keys").write_text(secrets.token_hex(32) + "\n", encoding="ascii")
         (folder / "receipt.keys").chmod(0o600)
         replicas = [stack.enter_context(_replica(programs, folder, name)) for name in ("a", "b")]
-        hook = stack.enter_context(_webhook())
+        hook = stack.enter_context(webhook.listen())
         front = stack.enter_context(_nginx(str(tools["nginx"]), folder, replicas))
         manager = stack.enter_context(_alertmanager(str(tools["prometheus-alertmanager"]), folder, hook.port))
         ask = stack.enter_context(_prometheus(str(tools["prometheus"]), folder, replicas, manager))
@@ -207,38 +205,6 @@ def _prometheus(program: str, folder: Path, replicas: list[Millrace], manager: i
         servers.terminate(running)
 
 
-class _Hook(HTTPServer):
-    """Takes what Alertmanager sends."""
-
-    def __init__(self) -> None:
-        super().__init__((HOST, 0), _Handler)
-        self.port = int(self.server_address[1])
-        self.alerts: list[dict[str, Any]] = []
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: _Hook
-
-    def do_POST(self) -> None:
-        """Notes the alerts of a notification."""
-        body = self.rfile.read(int(self.headers["content-length"]))
-        self.server.alerts += json.loads(body)["alerts"]
-        self.send_response(200)
-        self.end_headers()
-
-    def log_message(self, *_: object) -> None:
-        """Says nothing."""
-
-
-@contextmanager
-def _webhook() -> Iterator[_Hook]:
-    with _Hook() as hook:
-        thread = threading.Thread(target=hook.serve_forever, daemon=True)
-        thread.start()
-        yield hook
-        hook.shutdown()
-
-
 def _send(front: int) -> list[Labelled]:
     draw, rows = random.Random(1), []
     headers = {"content-type": "application/json", "x-receipt": "true"}
@@ -261,10 +227,10 @@ def _send(front: int) -> list[Labelled]:
     return rows
 
 
-def _judge(results: Results, rows: list[Labelled], replicas: list[Millrace], ask: Ask, hook: _Hook) -> None:
+def _judge(results: Results, rows: list[Labelled], replicas: list[Millrace], ask: Ask, hook: webhook.Hook) -> None:
     total, mature = len(rows), 'window="mature"'
     _eventually(lambda: sum(ask(f'millrace_live_rows{{{mature}, of="labelled"}}').values()) >= total)
-    _eventually(lambda: any(alert["labels"]["alertname"] == "MillraceAccuracyLow" for alert in hook.alerts))
+    _eventually(lambda: hook.has_fired(alertname="MillraceAccuracyLow"))
     results.found["labels_of_the_other_replica"] = sum(row.by != row.to for row in rows)
     if not 0.2 * total < sum(row.by != row.to for row in rows) < total:
         results.failures.append("labels did not go to both replicas")

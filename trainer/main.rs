@@ -5,7 +5,9 @@ mod export;
 mod terminal;
 
 use std::{
-    env, fs,
+    env,
+    fmt::Write as _,
+    fs,
     io::{self, Write},
     num::NonZeroU32,
     path::{Path, PathBuf},
@@ -110,16 +112,22 @@ struct Synth {
     #[arg(long)]
     out: PathBuf,
     /// Users, from id 1.
-    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = SynthOptions::default().users, value_parser = clap::value_parser!(u32).range(1..))]
     users: u32,
     /// Items, from id 1.
-    #[arg(long, default_value_t = 800, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = SynthOptions::default().items, value_parser = clap::value_parser!(u32).range(1..))]
     items: u32,
     /// Rows.
-    #[arg(long, default_value_t = 300_000)]
+    #[arg(long, default_value_t = SynthOptions::default().events)]
     events: usize,
+    /// Days that the rows are spread over.
+    #[arg(long, default_value_t = SynthOptions::default().days, value_parser = clap::value_parser!(u32).range(1..=36_500))]
+    days: u32,
+    /// The share of the rows, 0 to 1, after which every user has another taste.
+    #[arg(long, value_name = "SHARE", value_parser = share)]
+    shift_at: Option<f64>,
     /// The seed of all randomness.
-    #[arg(long, default_value_t = 7)]
+    #[arg(long, default_value_t = SynthOptions::default().seed)]
     seed: u64,
 }
 
@@ -303,13 +311,16 @@ fn finish(artifact: &Artifact, outcome: &Outcome, start: Instant) -> anyhow::Res
 }
 
 fn synth(arguments: &Synth) -> anyhow::Result<ExitCode> {
-    let &Synth { users, items, events, seed, .. } = arguments;
-    let log = SynthLog::draw(&SynthOptions { users, items, events, seed });
-    let line = format!(
+    let &Synth { users, items, events, days, shift_at, seed, .. } = arguments;
+    let log = SynthLog::draw(&SynthOptions { users, items, events, days, shift_at, seed });
+    let mut line = format!(
         "{events} rows of {users} users and {items} items: majority {:.4}, best accuracy possible {:.4}",
         log.majority(),
         log.bayes_accuracy()
     );
+    if let Some((before, after)) = log.bayes_accuracy_by_taste() {
+        write!(line, ", {before:.4} before tastes shift and {after:.4} after")?;
+    }
     log.write(&arguments.out)?;
     print(&line)?;
     Ok(ExitCode::SUCCESS)
@@ -442,6 +453,11 @@ fn read_pipeline(path: &Path) -> anyhow::Result<(Pipeline, String)> {
 /// The second that `text` names, for clap.
 fn moment(text: &str) -> Result<i64, &'static str> {
     calendar::parse(text).ok_or("expected a date, or a date and a time")
+}
+
+/// A share, for clap.
+fn share(text: &str) -> Result<f64, &'static str> {
+    text.parse().ok().filter(|share| (0.0..=1.0).contains(share)).ok_or("expected a number from 0 to 1")
 }
 
 /// The ONNX Runtime library: the one that was named, or else the environment's.

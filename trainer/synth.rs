@@ -1,5 +1,6 @@
 //! A synthetic shop: users with tastes, items with traits, some items liked by everybody, and a log of what was shown
-//! and clicked. The truth behind it is known, and with it the best accuracy that any model could reach.
+//! and clicked. The truth behind it is known, and with it the best accuracy that any model could reach. The users' tastes
+//! may change at once in the middle of the log, so that whatever was learnt of them before is wrong from then on.
 //!
 //! Ids count from 1, so that the example request of the documentation, user 123 and item 456, is in the log.
 
@@ -35,8 +36,8 @@ pub enum SynthError {
     },
 }
 
-/// The size of a shop.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The size of a shop, and what happens in it.
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SynthOptions {
     /// Users, from id 1.
     pub users: u32,
@@ -44,8 +45,31 @@ pub struct SynthOptions {
     pub items: u32,
     /// Rows of the log.
     pub events: usize,
+    /// Days that the log spans, from 2026 on.
+    pub days: u32,
+    /// The share of the events, 0 to 1, after which every user has another taste; moods and what items are like stay. Without
+    /// it tastes never change. Which users meet which items when does not depend on it.
+    pub shift_at: Option<f64>,
     /// The seed of all randomness.
     pub seed: u64,
+}
+
+impl Default for SynthOptions {
+    fn default() -> Self {
+        Self { users: 1000, items: 800, events: 300_000, days: 90, shift_at: None, seed: 7 }
+    }
+}
+
+impl SynthOptions {
+    /// The first event of the other tastes.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a share of a length, rounded"
+    )]
+    fn shift(&self) -> usize {
+        self.shift_at.map_or(self.events, |share| (self.events as f64 * share).round() as usize)
+    }
 }
 
 /// A synthetic log.
@@ -55,23 +79,29 @@ pub struct SynthLog {
     items: Vec<i64>,
     times: Vec<i64>,
     clicked: Vec<u8>,
-    certainty: f64,
+    /// The chance with which the best guess of each label is right.
+    certainty: Vec<f64>,
+    /// The first event of the other tastes.
+    shift: usize,
 }
 
 impl SynthLog {
     /// Draws a log.
     pub fn draw(options: &SynthOptions) -> Self {
-        let truth = Truth::draw(options);
+        let mut truth = Truth::draw(options);
         let mut random = random(options.seed, Purpose::Events, 0);
-        let mut log = Self::default();
+        let mut log = Self { shift: options.shift().min(options.events), ..Self::default() };
         for event in 0..options.events {
+            if event == log.shift {
+                truth.shift(options);
+            }
             let (user, item) = (random.random_range(0..options.users), truth.draw_item(&mut random));
             let probability = truth.probability(user, item);
             log.users.push(i64::from(user) + 1);
             log.items.push(i64::from(item) + 1);
-            log.times.push(time(event, options.events));
+            log.times.push(time(event, options));
             log.clicked.push(u8::from(random.random_bool(probability)));
-            log.certainty += probability.max(1.0 - probability);
+            log.certainty.push(probability.max(1.0 - probability));
         }
         log
     }
@@ -85,7 +115,13 @@ impl SynthLog {
 
     /// The expected accuracy of who knows the truth.
     pub fn bayes_accuracy(&self) -> f64 {
-        self.certainty / self.clicked.len().max(1) as f64
+        mean(&self.certainty)
+    }
+
+    /// The same before the shift of tastes and after it; `None` where a side has no events.
+    pub fn bayes_accuracy_by_taste(&self) -> Option<(f64, f64)> {
+        let (before, after) = self.certainty.split_at(self.shift);
+        (!before.is_empty() && !after.is_empty()).then(|| (mean(before), mean(after)))
     }
 
     /// Writes the log as CSV or Parquet, by the extension of `path`.
@@ -109,6 +145,10 @@ impl SynthLog {
         ];
         RecordBatch::try_from_iter(columns)
     }
+}
+
+fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len().max(1) as f64
 }
 
 fn write_csv(batch: &RecordBatch, file: &File) -> io::Result<()> {
@@ -139,14 +179,19 @@ impl Truth {
         let mut random = random(options.seed, Purpose::Truth, 0);
         let moods = normals(options.users, MOOD, &mut random);
         let appeals = normals(options.items, APPEAL, &mut random);
-        let tastes = (0..options.users).map(|_| direction(&mut random)).collect();
-        let traits = (0..options.items).map(|_| direction(&mut random)).collect();
+        let tastes = directions(options.users, &mut random);
+        let traits = directions(options.items, &mut random);
         let chances = (0..options.items).map(|rank| 1.0 / (f64::from(rank) + 10.0).sqrt());
         let shown = chances.scan(0.0, |sum, chance| {
             *sum += chance;
             Some(*sum)
         });
         Self { moods, appeals, tastes, traits, shown: shown.collect() }
+    }
+
+    /// Gives every user another taste.
+    fn shift(&mut self, options: &SynthOptions) {
+        self.tastes = directions(options.users, &mut random(options.seed, Purpose::Truth, 1));
     }
 
     fn draw_item(&self, random: &mut Random) -> u32 {
@@ -168,6 +213,10 @@ fn normals(count: u32, scale: f64, random: &mut Random) -> Vec<f64> {
     (0..count).map(|_| scale * normal(random)).collect()
 }
 
+fn directions(count: u32, random: &mut Random) -> Vec<[f64; FACTORS]> {
+    (0..count).map(|_| direction(random)).collect()
+}
+
 /// A point on the unit sphere: everybody's taste is equally strong.
 fn direction(random: &mut Random) -> [f64; FACTORS] {
     let point: [f64; FACTORS] = std::array::from_fn(|_| normal(random));
@@ -179,10 +228,10 @@ fn normal(random: &mut Random) -> f64 {
     StandardNormal.sample(random)
 }
 
-/// Events are spread evenly over [`DAYS`] from [`START`].
-fn time(event: usize, events: usize) -> i64 {
-    let share = i64::try_from(event).expect("a log in memory") * DAYS * DAY_SECONDS;
-    START + share / i64::try_from(events).expect("a log in memory")
+/// Events are spread evenly over the days from [`START`].
+fn time(event: usize, options: &SynthOptions) -> i64 {
+    let share = i64::try_from(event).expect("a log in memory") * i64::from(options.days) * DAY_SECONDS;
+    START + share / i64::try_from(options.events).expect("a log in memory")
 }
 
 /// Numbers in a taste.
@@ -197,8 +246,6 @@ const TASTE: f64 = 4.0;
 const OFFSET: f64 = -1.9;
 /// 2026-01-01.
 const START: i64 = 1_767_225_600;
-/// The length of the log.
-const DAYS: i64 = 90;
 
 #[cfg(test)]
 mod tests {
@@ -208,7 +255,8 @@ mod tests {
         log,
     };
 
-    const OPTIONS: SynthOptions = SynthOptions { users: 500, items: 600, events: 30_000, seed: 7 };
+    const OPTIONS: SynthOptions =
+        SynthOptions { users: 500, items: 600, events: 30_000, days: 90, shift_at: None, seed: 7 };
 
     fn data() -> DataConfig {
         DataConfig {
@@ -231,6 +279,25 @@ mod tests {
         let log = SynthLog::draw(&OPTIONS);
         assert!((0.60..0.70).contains(&log.majority()), "{}", log.majority());
         assert!(log.bayes_accuracy() > 0.84, "{}", log.bayes_accuracy());
+    }
+
+    #[test]
+    fn a_shift_changes_the_labels_behind_it_and_nothing_else() {
+        let (steady, shifted) =
+            (SynthLog::draw(&OPTIONS), SynthLog::draw(&SynthOptions { shift_at: Some(0.6), ..OPTIONS }));
+        assert_eq!(
+            (&steady.users, &steady.items, &steady.times),
+            (&shifted.users, &shifted.items, &shifted.times)
+        );
+        assert_eq!(steady.clicked[..18_000], shifted.clicked[..18_000]);
+        let other = steady.clicked.iter().zip(&shifted.clicked).skip(18_000).filter(|(a, b)| a != b).count();
+        assert!((3_600..6_000).contains(&other), "{other} of 12,000 labels are others");
+        let (before, after) = shifted.bayes_accuracy_by_taste().expect("a shift");
+        assert!((before - after).abs() < 0.01, "as predictable as before: {before} {after}");
+        for share in [None, Some(0.0), Some(1.0)] {
+            let log = SynthLog::draw(&SynthOptions { shift_at: share, events: 100, ..OPTIONS });
+            assert_eq!(log.bayes_accuracy_by_taste(), None, "{share:?}");
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@
 //! | `recommend` | the best items of a catalogue |
 //! | `receipts` | what an answer leaves with its caller |
 //! | `feedback` | what comes back |
+//! | `recomputation` | live quality, beside what the log comes to |
 //! | `rollout` | new versions that are tried before they answer |
 //! | `drift` | how far rows have moved |
 //! | `retrain` | alerts, and the child that trains a model anew |
@@ -37,6 +38,7 @@ mod predict;
 mod process;
 mod receipts;
 mod recommend;
+mod recomputation;
 mod repository;
 mod retrain;
 mod rollout;

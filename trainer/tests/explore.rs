@@ -149,7 +149,7 @@ fn a_table_that_is_no_log_still_has_a_report() {
 fn a_synthetic_shop_is_explored_as_its_pipeline_says() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join("log.parquet");
-    SynthLog::draw(&SynthOptions { users: 100, items: 80, events: 5000, seed: 7 })
+    SynthLog::draw(&SynthOptions { users: 100, items: 80, events: 5000, ..SynthOptions::default() })
         .write(&path)
         .expect("written");
     let text =

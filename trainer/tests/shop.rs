@@ -20,7 +20,7 @@ pub(crate) struct Shop {
 impl Shop {
     pub(crate) fn open() -> Self {
         let shop = Self { folder: tempfile::tempdir().expect("a temporary folder") };
-        let options = SynthOptions { users: 200, items: 500, events: 24_000, seed: 7 };
+        let options = SynthOptions { users: 200, items: 500, events: 24_000, ..SynthOptions::default() };
         SynthLog::draw(&options).write(&shop.log()).expect("written");
         shop
     }

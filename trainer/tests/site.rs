@@ -19,7 +19,7 @@ pub(crate) struct Site(TempDir);
 impl Site {
     pub(crate) fn new() -> Self {
         let site = Self(tempfile::tempdir().expect("a temporary folder"));
-        let options = SynthOptions { users: 100, items: 200, events: 8_000, seed: 7 };
+        let options = SynthOptions { users: 100, items: 200, events: 8_000, ..SynthOptions::default() };
         SynthLog::draw(&options).write(&site.path("log.parquet")).expect("written");
         fs::write(site.path("pipeline.toml"), pipeline()).expect("written");
         site
