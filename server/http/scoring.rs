@@ -222,15 +222,10 @@ impl Part {
 fn is_fault(error: &HttpError, headers: &HeaderMap) -> bool {
     let is_hurried = headers.contains_key(REQUEST_TIMEOUT);
     match error {
-        HttpError::NoCatalogue => true,
-        HttpError::Score(error) => match error {
-            ScoreError::TooManyRows { .. } => false,
-            ScoreError::QueueFull | ScoreError::Overloaded => true,
-            ScoreError::NoTime | ScoreError::Expired => !is_hurried,
-            _ => true,
-        },
-        HttpError::Recommend(RecommendError::NoTime | RecommendError::Expired) => !is_hurried,
-        HttpError::Recommend(_) => true,
+        HttpError::Score(ScoreError::TooManyRows { .. }) => false,
+        HttpError::Score(ScoreError::NoTime | ScoreError::Expired)
+        | HttpError::Recommend(RecommendError::NoTime | RecommendError::Expired) => !is_hurried,
+        HttpError::Score(_) | HttpError::Recommend(_) | HttpError::NoCatalogue => true,
         _ => false,
     }
 }

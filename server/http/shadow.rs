@@ -34,13 +34,11 @@ async fn score(room: CopyRoom, body: Bytes, answered: Vec<f32>) {
         Terms { deadline: started + version.request_timeout().min(PATIENCE), priority: Priority::Low };
     let mut rows = version.take_buffer();
     let limit = version.batcher().batching().max_batch_rows.get();
-    let scores = match json::decode(&body, version.encoder(), &mut rows, limit) {
-        Ok(()) => version.batcher().score(&rows, terms).await,
-        Err(_) => {
-            version.return_buffer(rows);
-            return trial.tried.failed();
-        }
-    };
+    if json::decode(&body, version.encoder(), &mut rows, limit).is_err() {
+        version.return_buffer(rows);
+        return trial.tried.failed();
+    }
+    let scores = version.batcher().score(&rows, terms).await;
     version.return_buffer(rows);
     match scores {
         Ok(scores) => {

@@ -60,8 +60,7 @@ impl Policy {
         let stable = observed.standing.and_then(|standing| standing.stable);
         let before = observed.standing.and_then(|standing| standing.before);
         // What was good once stands in for a stable version that cannot be had, before what nobody has tried.
-        let chosen = [observed.pinned, stable, before].into_iter().flatten();
-        let preferred = chosen.filter(is_there).next();
+        let preferred = [observed.pinned, stable, before].into_iter().flatten().find(is_there);
         let wanted_and_loaded = wanted.iter().copied().filter(loaded).max();
         let current = preferred.filter(loaded).or(wanted_and_loaded).or(observed.loaded.last().copied());
         let mut load: Vec<_> = wanted.iter().copied().filter(|version| !loaded(version)).collect();

@@ -366,7 +366,9 @@ impl Conductor {
         if until > matured.until {
             for (scores, version) in matured.scores.iter_mut().zip(versions) {
                 let more = live.between(name.as_str(), version.into(), matured.until..until);
-                more.iter().for_each(|more| scores.merge(&more.scores));
+                if let Some(more) = more {
+                    scores.merge(&more.scores);
+                }
             }
             matured.until = until;
         }
