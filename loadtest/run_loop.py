@@ -24,11 +24,11 @@ import loop_chart
 import servers
 import traffic
 import webhook
+from loop_shop import CAPTION, DAY_S, HIGH, LOW, MATURITY_S, MIN_LABELS, ROWS_PER_DAY, TRAINING_DAYS, WINDOW_S, Shop
 from machine import ROOT
 from protocol import MODEL
 from runs import LoadError, say
 from servers import Millrace, ServerError
-from loop_shop import CAPTION, DAY_S, HIGH, LOW, MATURITY_S, MIN_LABELS, ROWS_PER_DAY, TRAINING_DAYS, WINDOW_S, Shop
 from traffic import Traffic, Visit
 from watch import Sample, Timeline, Watch
 
