@@ -69,7 +69,7 @@ overload: $(TARGET)/tools/bin/oha
 	$(WITH_ONNXRUNTIME) python3 loadtest/run.py --only overload $(ARGS)
 
 ## Half a year of the data set Online Retail II in the folder DATA, week by week through a server, a model retrained every week
-## beside one that never is, for some 30 to 60 minutes. ARGS="--weeks 3" only tries it.
+## beside one that never is, for some 30 minutes, or twice that on a busy machine. ARGS="--weeks 3" only tries it.
 replay: $(TARGET)/tools/replay/bin/python
 	cargo build --release --workspace --exclude millrace-tensorrt
 	$(WITH_ONNXRUNTIME) $< loadtest/run_replay.py "$(DATA)" $(ARGS)
