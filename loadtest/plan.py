@@ -18,6 +18,9 @@ class Plan:
 
     closed_pairs: int = 5
     closed_seconds: int = 6
+    near_pairs: int = 30
+    near_seconds: int = 2
+    """Of what differs by little: a machine that is now fast and now slow is so for both of a pair that is over soon."""
     open_pairs: int = 5
     open_seconds: int = 60
     swap_pairs: int = 5
@@ -36,6 +39,7 @@ class Plan:
 QUICK = Plan(
     closed_pairs=1,
     closed_seconds=2,
+    near_pairs=1,
     open_pairs=1,
     open_seconds=3,
     swap_pairs=1,

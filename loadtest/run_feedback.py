@@ -111,12 +111,13 @@ def _measure(plan: Plan, stalls: bool) -> Results:
             def predict(name: str, *headers: str) -> Run:
                 load = wrk.rows(1, 64, headers=headers)
                 return results.journal.measure(
-                    name, server, lambda: Figures(**wrk.run(server, load, plan.closed_seconds))
+                    name, server, lambda: Figures(**wrk.run(server, load, plan.near_seconds))
                 )
 
             predict("warm-up")
+            # Requests of the same size, so that the client has as much to do for either.
             pairs = results.journal.pairs(
-                plan.closed_pairs, lambda: predict("receipts", "x-receipt: true"), lambda: predict("no receipts")
+                plan.near_pairs, lambda: predict("receipts", "x-receipt: true"), lambda: predict("no receipts", "x-receipt: false")
             )
             results.pairs.extend(pairs)
     return results
