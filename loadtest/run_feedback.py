@@ -117,7 +117,9 @@ def _measure(plan: Plan, stalls: bool) -> Results:
             predict("warm-up")
             # Requests of the same size, so that the client has as much to do for either.
             pairs = results.journal.pairs(
-                plan.near_pairs, lambda: predict("receipts", "x-receipt: true"), lambda: predict("no receipts", "x-receipt: false")
+                plan.near_pairs,
+                lambda: predict("receipts", "x-receipt: true"),
+                lambda: predict("no receipts", "x-receipt: false"),
             )
             results.pairs.extend(pairs)
     return results
