@@ -6,7 +6,7 @@
 //! [`recommend`] searches a whole catalogue for the best items. [`drift`] says how far rows have moved away from those of the
 //! training, [`feedback`] is how labels come back to answers, and [`retrain`] what happens where
 //! they say that a model is not good enough. [`metrics`] count what happens,
-//! [`quality`] measures how good scores are, for the trainer too.
+//! [`quality`] measures how good scores are, for the trainer too. [`pace`] keeps work that can wait to a share of the machine.
 
 pub mod app;
 pub mod config;

@@ -76,8 +76,9 @@ pub(super) enum LogFormat {
     Json,
 }
 
+/// Which running server is meant.
 #[derive(Args)]
-pub(super) struct Repo {
+pub(super) struct Management {
     /// The server's management port.
     #[arg(
         long,
@@ -87,6 +88,12 @@ pub(super) struct Repo {
         global = true
     )]
     pub(super) management: SocketAddr,
+}
+
+#[derive(Args)]
+pub(super) struct Repo {
+    #[command(flatten)]
+    pub(super) server: Management,
     #[command(subcommand)]
     pub(super) order: Order,
 }
@@ -121,15 +128,8 @@ pub(super) enum Order {
 
 #[derive(Args)]
 pub(super) struct Rollout {
-    /// The server's management port.
-    #[arg(
-        long,
-        env = "MILLRACE_MANAGEMENT_LISTEN",
-        value_name = "ADDRESS",
-        default_value = "127.0.0.1:8001",
-        global = true
-    )]
-    pub(super) management: SocketAddr,
+    #[command(flatten)]
+    pub(super) server: Management,
     #[command(subcommand)]
     pub(super) wish: Wish,
 }
@@ -172,14 +172,8 @@ pub(super) enum Wish {
 
 #[derive(Args)]
 pub(super) struct Retrain {
-    /// The server's management port.
-    #[arg(
-        long,
-        env = "MILLRACE_MANAGEMENT_LISTEN",
-        value_name = "ADDRESS",
-        default_value = "127.0.0.1:8001"
-    )]
-    pub(super) management: SocketAddr,
+    #[command(flatten)]
+    pub(super) server: Management,
     /// The model.
     pub(super) model: ModelName,
 }

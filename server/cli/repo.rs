@@ -18,7 +18,7 @@ use super::{
 
 /// Gives the order and writes the models' new state as a table.
 pub(super) fn run(flags: &Repo) -> anyhow::Result<()> {
-    let body = management::ask(flags.management, flags.order.request())?;
+    let body = management::ask(flags.server.management, flags.order.request())?;
     let models = match flags.order {
         Order::List => serde_json::from_slice::<Models>(&body).map(|answer| answer.models),
         _ => serde_json::from_slice(&body).map(|model| vec![model]),

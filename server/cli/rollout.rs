@@ -12,7 +12,7 @@ use super::{flags::Rollout, management};
 
 /// Gives the wish and writes how the rollout stands then.
 pub(super) fn run(flags: &Rollout) -> anyhow::Result<()> {
-    let body = management::ask(flags.management, flags.wish.request())?;
+    let body = management::ask(flags.server.management, flags.wish.request())?;
     let status = serde_json::from_slice(&body).context("an answer that is not understood")?;
     io::stdout().write_all(page(&status).as_bytes()).context("standard output")
 }

@@ -9,172 +9,26 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
-use serde::{Deserialize, Serialize};
+use crossbeam::channel::{Receiver, RecvTimeoutError};
 use time::OffsetDateTime;
 use tokio::sync::oneshot;
 
 use super::{
-    By, Copied, Course, Entry, Event, Evidence, Journal, JournalError, Journals, RolloutOptions, Verdict,
+    By, Copied, Course, Entry, Event, Evidence, Journal, Journals, OrderError, RolloutOptions, RolloutStatus,
+    Rollouts, Tried, Verdict, Wish, matured::Matured, rollouts::Order,
 };
 use crate::{
     config::Config,
     feedback::Live,
     metrics::Metrics,
-    quality::ScoreCounts,
     repository::{
         self, Candidate, ModelName, ModelStatus, Obeyed, Repository, RequestError, Share, Standing, Trial,
         TrialStage, VersionNumber, VersionState, VersionStatus,
     },
 };
 
-/// What an operator wishes.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Wish {
-    /// Try this version.
-    Start {
-        /// The version.
-        version: VersionNumber,
-        /// How; as new versions enter where `None`.
-        stage: Option<TrialStage>,
-        /// With which share; as new versions where `None`.
-        share: Option<Share>,
-    },
-    /// Make the version that is tried the stable one.
-    Promote {
-        /// The version that is meant; whichever it is where `None`.
-        version: Option<VersionNumber>,
-    },
-    /// Try it no longer.
-    Abort {
-        /// The version that is meant; whichever it is where `None`.
-        version: Option<VersionNumber>,
-    },
-}
-
-/// Why an operator did not get what was wished for. Nothing changed, unless it says so.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum OrderError {
-    /// Versions of the model enter at once, or there is no such model.
-    #[error("the model has no rollouts: nothing of it is served, or its versions enter at once")]
-    NoRollout,
-    /// The version is not in the repository.
-    #[error("there is no version {0} of the model in the repository")]
-    NoVersion(VersionNumber),
-    /// The version is the stable one.
-    #[error("version {0} is stable already")]
-    IsStable(VersionNumber),
-    /// There is another one.
-    #[error("version {0} is being tried, and no other can be until it is promoted or aborted")]
-    IsTried(VersionNumber),
-    /// A canary would leave the version that it is compared with too few requests.
-    #[error("the share of a canary must be at most 0.5")]
-    CanaryShare,
-    /// The stable version cannot be loaded; another stands in for it, and nothing is tried meanwhile.
-    #[error("version {stable}, which is stable, cannot be loaded; version {current} stands in for it")]
-    NoStable {
-        /// The stable version.
-        stable: VersionNumber,
-        /// The version that answers.
-        current: VersionNumber,
-    },
-    /// There is none.
-    #[error("no version is being tried")]
-    NotTried,
-    /// An operator has pinned a version.
-    #[error("version {0} is pinned: `millrace repo promote MODEL` lets it go")]
-    Pinned(VersionNumber),
-    /// The version cannot be loaded.
-    #[error("version {version} cannot be tried: {reason}")]
-    Load {
-        /// The version.
-        version: VersionNumber,
-        /// Why.
-        reason: String,
-    },
-    /// It could not be written down.
-    #[error("the journal cannot be written")]
-    Journal(#[source] JournalError),
-    /// The repository did not follow.
-    #[error(transparent)]
-    Repository(#[from] RequestError),
-    /// As many wishes wait as may.
-    #[error("too many requests wait for rollouts")]
-    Busy,
-    /// The server is stopping.
-    #[error("the server is stopping")]
-    Stopping,
-}
-
-/// A model's rollout as the management port and `millrace rollout` show it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct RolloutStatus {
-    /// The model.
-    pub model: ModelName,
-    /// The version that answers whoever is not part of a trial.
-    pub stable: Option<VersionNumber>,
-    /// The version that is tried.
-    pub candidate: Option<Tried>,
-    /// Versions that are not tried again by themselves.
-    pub refused: Vec<VersionNumber>,
-    /// The last decision, since the server started.
-    pub last: Option<Entry>,
-}
-
-/// A version that is tried, as the management port shows it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Tried {
-    /// The version.
-    pub version: VersionNumber,
-    /// How it is tried.
-    pub stage: TrialStage,
-    /// With which share of requests.
-    pub share: Share,
-    /// Since when.
-    #[serde(with = "time::serde::rfc3339")]
-    pub since: OffsetDateTime,
-    /// What the decision waits for.
-    pub waiting: Option<String>,
-    /// What is known.
-    pub evidence: Option<Evidence>,
-}
-
-/// The rollouts of a server, to be looked at and to be told what operators wish.
-#[derive(Clone)]
-pub struct Rollouts {
-    orders: Sender<Order>,
-    status: Arc<ArcSwap<BTreeMap<ModelName, RolloutStatus>>>,
-}
-
-struct Order {
-    model: ModelName,
-    wish: Wish,
-    reply: oneshot::Sender<Result<RolloutStatus, OrderError>>,
-}
-
-/// Wishes that may wait; operators are few.
-const PENDING_ORDERS: usize = 16;
-
 /// How often trials are looked at.
 const INTERVAL: Duration = Duration::from_millis(500);
-
-impl Rollouts {
-    /// How the rollout of `model` stands; `None` where it has none.
-    pub fn status(&self, model: &str) -> Option<RolloutStatus> {
-        self.status.load().iter().find(|(known, _)| known.as_str() == model).map(|(_, status)| status.clone())
-    }
-
-    /// Carries out a wish, and says how the rollout stands then.
-    pub async fn wish(&self, model: ModelName, wish: Wish) -> Result<RolloutStatus, OrderError> {
-        let (reply, answer) = oneshot::channel();
-        self.orders.try_send(Order { model, wish, reply }).map_err(|error| match error {
-            TrySendError::Full(_) => OrderError::Busy,
-            TrySendError::Disconnected(_) => OrderError::Stopping,
-        })?;
-        answer.await.map_err(|_| OrderError::Stopping)?
-    }
-}
 
 /// The thread behind [`Rollouts`].
 pub struct Conductor {
@@ -199,16 +53,8 @@ struct Model {
     last: Option<Entry>,
     seen: Option<(Evidence, Verdict)>,
     matured: Option<Matured>,
-}
-
-/// The labelled rows of both versions of a trial that have had time to get their labels. They are added up as they come to be so,
-/// however long the trial takes: the interval that decides is one of a sum that grows, and not of a window that moves.
-struct Matured {
-    trial: Arc<Trial>,
-    /// The time up to which answers are counted.
-    until: Duration,
-    /// Of the stable version, and of the one that is tried.
-    scores: [ScoreCounts; 2],
+    /// Why nothing goes on, as it was said last.
+    held_up: Option<String>,
 }
 
 impl Conductor {
@@ -221,10 +67,8 @@ impl Conductor {
         live: Arc<Live>,
         metrics: Arc<Metrics>,
     ) -> (Rollouts, Self) {
-        let (sender, orders) = bounded(PENDING_ORDERS);
-        let status = Arc::new(ArcSwap::default());
-        let models = BTreeMap::new();
-        let handle = Rollouts { orders: sender, status: Arc::clone(&status) };
+        let (handle, orders) = Rollouts::new();
+        let (status, models) = (handle.shown(), BTreeMap::new());
         let config = config.clone();
         let mut conductor = Self { config, repository, live, metrics, journals, models, orders, status };
         for model in conductor.journals.models() {
@@ -258,9 +102,14 @@ impl Conductor {
     fn look(&mut self) {
         for known in self.repository.status().unwrap_or_default() {
             let Some(options) = self.config.model(&known.model).rollout else { continue };
-            if let Err(error) = self.follow(&known, &options) {
+            let held_up = self.follow(&known, &options).err();
+            let said = held_up.as_ref().map(ToString::to_string);
+            let Ok(model) = self.model(&known.model) else { continue };
+            // Twice a second would be too often.
+            if let Some(error) = held_up.filter(|_| model.held_up != said) {
                 tracing::error!(model = %known.model, error = &error as &dyn std::error::Error, "a rollout is held up");
             }
+            model.held_up = said;
         }
     }
 
@@ -350,30 +199,17 @@ impl Conductor {
         options: &RolloutOptions,
     ) -> Result<Evidence, OrderError> {
         let versions = [stable, trial.candidate.version];
-        let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
-        let until = self.live.mature_until(name.as_str(), now);
-        let threshold = self.live.options_of(name.as_str()).threshold;
         let live = Arc::clone(&self.live);
         let model = self.model(name)?;
         let since = model.course.since.unwrap_or(OffsetDateTime::UNIX_EPOCH) - OffsetDateTime::UNIX_EPOCH;
         let since = Duration::try_from(since).unwrap_or_default();
-        let of_trial = model.matured.take().filter(|matured| Arc::ptr_eq(&matured.trial, trial));
-        let matured = model.matured.insert(of_trial.unwrap_or_else(|| Matured {
-            trial: Arc::clone(trial),
-            until: since,
-            scores: [ScoreCounts::new(threshold), ScoreCounts::new(threshold)],
-        }));
-        if until > matured.until {
-            for (scores, version) in matured.scores.iter_mut().zip(versions) {
-                let more = live.between(name.as_str(), version.into(), matured.until..until);
-                if let Some(more) = more {
-                    scores.merge(&more.scores);
-                }
-            }
-            matured.until = until;
-        }
+        let of_trial = model.matured.take().filter(|matured| matured.is_of(trial));
+        let matured = of_trial.unwrap_or_else(|| Matured::new(trial, since, live.options_of(name.as_str())));
+        let matured = model.matured.insert(matured);
+        let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+        matured.go_on(&live, name.as_str(), versions, now);
         let tallies = [trial.stable.read(), trial.tried.read()];
-        let sides = [0, 1].map(|side| (&tallies[side], Some(&matured.scores[side])));
+        let sides = [0, 1].map(|side| (&tallies[side], Some(&matured.scores()[side])));
         let copied = (trial.candidate.stage == TrialStage::Shadow).then(|| Copied {
             rows: trial.copies.rows(),
             dropped: trial.copies.dropped(),
@@ -441,7 +277,12 @@ impl Conductor {
         }
         if !model.is_settled {
             let standing = model.course.standing.clone();
-            model.settling = Some(repository.order(name.clone(), repository::Request::Settle(standing))?);
+            match repository.order(name.clone(), repository::Request::Settle(standing)) {
+                Ok(reply) => model.settling = Some(reply),
+                // There is a next look.
+                Err(RequestError::Busy) => {}
+                Err(error) => return Err(error.into()),
+            }
         }
         Ok(model.is_settled)
     }
@@ -450,10 +291,8 @@ impl Conductor {
     fn settle_now(&mut self, name: &ModelName) -> Result<(), OrderError> {
         while !self.settle(name)? {
             let model = self.model(name)?;
-            if let Some(reply) = model.settling.take() {
-                let obeyed = reply.blocking_recv().unwrap_or(Err(RequestError::Stopping));
-                model.settled(obeyed)?;
-            }
+            let reply = model.settling.take().ok_or(RequestError::Busy)?;
+            model.settled(reply.blocking_recv().unwrap_or(Err(RequestError::Stopping)))?;
         }
         Ok(())
     }
@@ -471,6 +310,7 @@ impl Conductor {
                 last: None,
                 seen: None,
                 matured: None,
+                held_up: None,
             };
             self.metrics.rollouts(name.as_str(), Event::ALL.map(Event::name));
             self.models.insert(name.clone(), model);

@@ -15,13 +15,16 @@ mod course;
 mod entry;
 mod evidence;
 mod journal;
+mod matured;
+mod rollouts;
 mod rules;
 
 pub use self::{
-    conductor::{Conductor, OrderError, RolloutStatus, Rollouts, Tried, Wish},
+    conductor::Conductor,
     course::Course,
     entry::{By, Entry, Event},
     evidence::{Copied, Evidence, Side},
     journal::{Journal, JournalError, Journals},
+    rollouts::{OrderError, RolloutStatus, Rollouts, Tried, Wish},
     rules::{Fault, RolloutOptions, Rules, Verdict, Waiting},
 };

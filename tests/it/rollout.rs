@@ -58,6 +58,16 @@ impl Kept {
         Server::over(models, &config)
     }
 
+    /// A server whose version 1 is stable and whose version 2 is being tried.
+    fn trying(&self, rules: &str) -> Server {
+        let server = self.server(&[(1, first())], rules);
+        until("the first version", || (), || status(&server)["stable"] == 1);
+        server.models.publish(MODEL, 2, second());
+        server.order("load", "");
+        until("the candidate", || (), || status(&server)["candidate"]["version"] == 2);
+        server
+    }
+
     fn journal(&self) -> Vec<Entry> {
         let text = fs::read_to_string(self.path("journals").join(format!("{MODEL}.jsonl")));
         let text = text.unwrap_or_default();
@@ -121,11 +131,7 @@ fn order(server: &Server, wish: &str, body: &str) -> (u16, Value) {
 #[test]
 fn a_version_whose_answers_are_better_is_promoted_and_each_user_had_one_version_meanwhile() {
     let kept = Kept::new();
-    let server = kept.server(&[(1, first())], RULES);
-    until("the first version", || (), || status(&server)["stable"] == 1);
-    server.models.publish(MODEL, 2, second());
-    server.order("load", "");
-    until("the candidate", || (), || status(&server)["candidate"]["version"] == 2);
+    let server = kept.trying(RULES);
     let mut client = server.client();
     let users: Vec<String> = (0..200).map(|user| user.to_string()).collect();
     let versions: Vec<u64> = users.iter().map(|user| answering(&mut client, user)).collect();
@@ -169,6 +175,7 @@ fn a_version_whose_answers_are_worse_is_rolled_back_and_a_restart_does_not_bring
     assert_eq!(kept.events(), [(Event::Stable, 1), (Event::Entered, 2), (Event::RolledBack, 2)]);
     let entry = kept.journal().pop().expect("three entries");
     assert_eq!(entry.reason, "it answers worse");
+    until("the end of the version", || (), || server.metrics().contains("millrace_versions_in_memory 1\n"));
     assert_eq!(answering(&mut server.client(), "1"), 1);
     let listed = server.order("load", "").json();
     assert_eq!((&listed["versions"][1]["state"], &listed["current"]), (&"rolled_back".into(), &1.into()));
@@ -205,11 +212,7 @@ fn a_version_that_refuses_what_the_other_takes_goes_before_any_label() {
 #[test]
 fn a_client_whose_requests_are_nonsense_takes_no_version_down() {
     let kept = Kept::new();
-    let server = kept.server(&[(1, first())], RULES);
-    until("the first version", || (), || status(&server)["stable"] == 1);
-    server.models.publish(MODEL, 2, second());
-    server.order("load", "");
-    until("the candidate", || (), || status(&server)["candidate"]["version"] == 2);
+    let server = kept.trying(RULES);
     let mut client = server.client();
     let key = (0..1_000).map(|user| user.to_string()).find(|user| answering(&mut client, user) == 2);
     let key = format!("x-sticky-key: {}", key.expect("half of all users"));
@@ -233,11 +236,7 @@ fn a_client_whose_requests_are_nonsense_takes_no_version_down() {
 #[test]
 fn a_trial_goes_on_after_a_restart() {
     let kept = Kept::new();
-    let server = kept.server(&[(1, first())], RULES);
-    until("the first version", || (), || status(&server)["stable"] == 1);
-    server.models.publish(MODEL, 2, second());
-    server.order("load", "");
-    until("the candidate", || (), || status(&server)["candidate"]["version"] == 2);
+    let server = kept.trying(RULES);
     let since = status(&server)["candidate"]["since"].clone();
     drop(server);
     let server = kept.server(&[(1, first()), (2, second())], RULES);
@@ -252,11 +251,7 @@ fn a_trial_goes_on_after_a_restart() {
 #[test]
 fn the_version_before_stands_in_for_a_stable_one_that_cannot_be_loaded() {
     let kept = Kept::new();
-    let server = kept.server(&[(1, first())], RULES);
-    until("the first version", || (), || status(&server)["stable"] == 1);
-    server.models.publish(MODEL, 2, second());
-    server.order("load", "");
-    until("the candidate", || (), || status(&server)["candidate"]["version"] == 2);
+    let server = kept.trying(RULES);
     assert_eq!(order(&server, "promote", "").1["stable"], 2);
     drop(server);
     // A newer one that nobody has tried is there as well.
