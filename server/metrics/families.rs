@@ -83,7 +83,7 @@ pub const FAMILIES: &[Family] = &[
         "millrace_unrouted_requests_total",
         Kind::Counter,
         &[],
-        "Requests that reached no model: no such path, method, model or catalogue, or headers that are too large.",
+        "Requests that reached no model: no such path, method or model, or headers that are too large.",
     ),
     server(
         "millrace_shed_total",
